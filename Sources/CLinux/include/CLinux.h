@@ -7,20 +7,28 @@
 #define _GNU_SOURCE
 #endif
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/netfilter_ipv4.h>
-#include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,4 +49,108 @@ static inline long clx_write(int fd, const void *buffer, size_t count) {
 }
 static inline int clx_open(const char *path, int flags, mode_t mode) {
   return (int)CLX_RESULT(open(path, flags | O_CLOEXEC, mode));
+}
+static inline int clx_pipe(int ends[2]) { return (int)CLX_RESULT(pipe2(ends, O_NONBLOCK | O_CLOEXEC)); }
+static inline int clx_set_pipe_bytes(int fd, int bytes) {
+  return (int)CLX_RESULT(fcntl(fd, F_SETPIPE_SZ, bytes));
+}
+static inline int clx_pipe_bytes(int fd) { return (int)CLX_RESULT(fcntl(fd, F_GETPIPE_SZ)); }
+static inline long clx_readlink(const char *path, char *buffer, size_t count) {
+  return CLX_RESULT(readlink(path, buffer, count));
+}
+
+// Readiness. `struct epoll_event` is packed on x86-64, which Swift cannot address field by field.
+
+static inline int clx_epoll_create(void) { return (int)CLX_RESULT(epoll_create1(EPOLL_CLOEXEC)); }
+static inline int clx_epoll_control(int epoll, int operation, int fd, uint32_t events,
+                                    uint64_t token) {
+  struct epoll_event event = {.events = events, .data.u64 = token};
+  return (int)CLX_RESULT(epoll_ctl(epoll, operation, fd, &event));
+}
+static inline int clx_epoll_wait(int epoll, struct epoll_event *events, int count, int milliseconds) {
+  return (int)CLX_RESULT(epoll_wait(epoll, events, count, milliseconds));
+}
+static inline uint32_t clx_epoll_events(const struct epoll_event *events, int index) {
+  return events[index].events;
+}
+static inline uint64_t clx_epoll_token(const struct epoll_event *events, int index) {
+  return events[index].data.u64;
+}
+static inline int clx_eventfd(void) { return (int)CLX_RESULT(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
+static inline int clx_poll(int fd, short events, int milliseconds) {
+  struct pollfd entry = {.fd = fd, .events = events};
+  return (int)CLX_RESULT(poll(&entry, 1, milliseconds));
+}
+
+// Sockets.
+
+static inline int clx_stream_socket(int family) {
+  return (int)CLX_RESULT(socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+}
+static inline int clx_bind(int fd, const struct sockaddr *address, socklen_t length) {
+  return (int)CLX_RESULT(bind(fd, address, length));
+}
+static inline int clx_listen(int fd, int backlog) { return (int)CLX_RESULT(listen(fd, backlog)); }
+static inline int clx_accept(int fd, struct sockaddr *address, socklen_t *length) {
+  return (int)CLX_RESULT(accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+static inline int clx_connect(int fd, const struct sockaddr *address, socklen_t length) {
+  return (int)CLX_RESULT(connect(fd, address, length));
+}
+static inline int clx_shutdown(int fd, int how) { return (int)CLX_RESULT(shutdown(fd, how)); }
+static inline long clx_recv(int fd, void *buffer, size_t count) {
+  return CLX_RESULT(recv(fd, buffer, count, 0));
+}
+static inline long clx_send(int fd, const void *buffer, size_t count) {
+  return CLX_RESULT(send(fd, buffer, count, MSG_NOSIGNAL));
+}
+static inline long clx_splice(int from, int to, size_t count) {
+  return CLX_RESULT(splice(from, NULL, to, NULL, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+}
+static inline int clx_set_option(int fd, int level, int name, const void *value, socklen_t length) {
+  return (int)CLX_RESULT(setsockopt(fd, level, name, value, length));
+}
+static inline int clx_get_option(int fd, int level, int name, void *value, socklen_t *length) {
+  return (int)CLX_RESULT(getsockopt(fd, level, name, value, length));
+}
+static inline int clx_local_address(int fd, struct sockaddr *address, socklen_t *length) {
+  return (int)CLX_RESULT(getsockname(fd, address, length));
+}
+
+// Constants that Debian 12's libc headers lack or define in a header that conflicts with them
+// (linux/netfilter_ipv6/ip6_tables.h, linux/in6.h).
+enum { CLX_IP6T_SO_ORIGINAL_DST = 80, CLX_IPV6_TRANSPARENT = 75 };
+
+// Process.
+
+static inline int clx_signalfd(const sigset_t *set) {
+  return (int)CLX_RESULT(signalfd(-1, set, SFD_NONBLOCK | SFD_CLOEXEC));
+}
+static inline int clx_block_signals(const sigset_t *set) {
+  return -pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+static inline void clx_ignore_broken_pipe(void) { signal(SIGPIPE, SIG_IGN); }
+static inline int clx_get_descriptor_limit(struct rlimit *limit) {
+  return (int)CLX_RESULT(getrlimit(RLIMIT_NOFILE, limit));
+}
+static inline int clx_set_descriptor_limit(const struct rlimit *limit) {
+  return (int)CLX_RESULT(setrlimit(RLIMIT_NOFILE, limit));
+}
+static inline int clx_cpu_count(void) {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : CPU_COUNT(&set);
+}
+static inline int clx_has_capability(int capability) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  struct __user_cap_data_struct data[2];
+  if (syscall(SYS_capget, &header, data) < 0) return 0;
+  return (data[capability / 32].effective >> (capability % 32)) & 1;
+}
+static inline uint64_t clx_monotonic_milliseconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+}
+static inline long clx_random(void *buffer, size_t count) {
+  return CLX_RESULT(getrandom(buffer, count, 0));
 }

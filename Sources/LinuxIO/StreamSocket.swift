@@ -1,0 +1,125 @@
+package import Addressing
+internal import CLinux
+
+/// A TCP socket, always non-blocking and close-on-exec.
+package enum StreamSocket {
+  /// How a listener is made.
+  package struct ListenOptions: Sendable {
+    /// Accept connections to addresses that are not ours (TPROXY); needs CAP_NET_ADMIN.
+    package var transparent = false
+    /// Several sockets share the port, and the kernel spreads connections over them.
+    package var reusePort = true
+    /// Mark of this socket's packets and those of what it accepts (`SO_MARK`); needs CAP_NET_ADMIN.
+    package var mark: UInt32?
+    /// Connections waiting to be accepted; the kernel caps it at net.core.somaxconn.
+    package var backlog: Int32 = 4096
+
+    package init(transparent: Bool = false, mark: UInt32? = nil) {
+      self.transparent = transparent
+      self.mark = mark
+    }
+  }
+
+  /// A listening socket; accepted sockets inherit its mark, TCP_NODELAY and SO_KEEPALIVE.
+  package static func listen(
+    on address: SocketAddress, _ options: ListenOptions
+  ) throws(Errno) -> Descriptor {
+    let socket = Descriptor(owning: try checked(clx_stream_socket(address.kernelFamily)))
+    try socket.set(SOL_SOCKET, SO_REUSEADDR, 1)
+    if options.reusePort { try socket.set(SOL_SOCKET, SO_REUSEPORT, 1) }
+    if !address.address.isIPv4 { try socket.set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1) }
+    if options.transparent {
+      if address.address.isIPv4 {
+        try socket.set(Int32(IPPROTO_IP), IP_TRANSPARENT, 1)
+      } else {
+        try socket.set(Int32(IPPROTO_IPV6), Int32(CLX_IPV6_TRANSPARENT), 1)
+      }
+    }
+    if let mark = options.mark { try socket.set(SOL_SOCKET, SO_MARK, Int32(bitPattern: mark)) }
+    try socket.set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+    try socket.set(SOL_SOCKET, SO_KEEPALIVE, 1)
+    _ = try checked(address.withKernelAddress { clx_bind(socket.rawValue, $0, $1) })
+    _ = try checked(clx_listen(socket.rawValue, options.backlog))
+    return socket
+  }
+
+  /// What became of one attempt to accept.
+  package enum Accepted: ~Copyable {
+    case connection(Descriptor, peer: SocketAddress)
+    /// The queue is empty.
+    case none
+    /// This connection is gone already; there may be others.
+    case aborted
+    /// Descriptors or memory have run out, or the listener is broken.
+    case failed(Errno)
+  }
+
+  /// `accept4(2)`.
+  package static func accept(from listener: borrowing Descriptor) -> Accepted {
+    let descriptor = listener.rawValue
+    let (result, peer) = SocketAddress.filled { clx_accept(descriptor, $0, $1) }
+    if result >= 0 {
+      let socket = Descriptor(owning: result)
+      guard let peer else { return .aborted }
+      return .connection(socket, peer: peer)
+    }
+    switch -result {
+    case EAGAIN:
+      return .none
+    // accept(2), "Error handling": pending network errors of the new socket are passed on here.
+    case EINTR, ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH,
+      EOPNOTSUPP, ENETUNREACH, EPERM:
+      return .aborted
+    default:
+      return .failed(Errno(rawValue: -result))
+    }
+  }
+
+  /// Starts to connect. The connection is made, or has failed, when the socket becomes writable:
+  /// ask `pendingError`.
+  /// - Parameter mark: packet mark of the connection (`SO_MARK`), its handshake included.
+  package static func connect(
+    to address: SocketAddress, mark: UInt32?
+  ) throws(Errno) -> Descriptor {
+    let socket = Descriptor(owning: try checked(clx_stream_socket(address.kernelFamily)))
+    if let mark { try socket.set(SOL_SOCKET, SO_MARK, Int32(bitPattern: mark)) }
+    try socket.set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+    try socket.set(SOL_SOCKET, SO_KEEPALIVE, 1)
+    let result = address.withKernelAddress { clx_connect(socket.rawValue, $0, $1) }
+    if result != -EINPROGRESS { _ = try checked(result) }
+    return socket
+  }
+}
+
+extension Descriptor {
+  fileprivate borrowing func set(_ level: Int32, _ name: Int32, _ value: Int32) throws(Errno) {
+    var value = value
+    _ = try checked(clx_set_option(rawValue, level, name, &value, 4))
+  }
+
+  /// The error that this socket has met since it was last asked (`SO_ERROR`), nil if none.
+  package var pendingError: Errno? {
+    var value: Int32 = 0
+    var length: socklen_t = 4
+    _ = clx_get_option(rawValue, SOL_SOCKET, SO_ERROR, &value, &length)
+    return value == 0 ? nil : Errno(rawValue: value)
+  }
+
+  /// `getsockname(2)`; nil only for a socket that is not bound to IPv4 or IPv6.
+  package var localAddress: SocketAddress? {
+    SocketAddress.filled { clx_local_address(rawValue, $0, $1) }.address
+  }
+
+  /// Ends the sending direction: the peer reads the rest, then the end of the stream.
+  package borrowing func shutdownSending() {
+    // ENOTCONN: the peer has reset the connection, which the next read reports.
+    _ = clx_shutdown(rawValue, Int32(SHUT_WR))
+  }
+
+  /// Makes the coming close send RST and drop what is unsent (`SO_LINGER` of zero).
+  package borrowing func resetOnClose() {
+    var linger = linger(l_onoff: 1, l_linger: 0)
+    _ = clx_set_option(
+      rawValue, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<linger>.size))
+  }
+}

@@ -1,0 +1,38 @@
+internal import CLinux
+
+/// A POSIX thread; `join` must be called once.
+package struct Thread: ~Copyable, Sendable {
+  private let handle: pthread_t
+
+  /// - Parameter name: shown by `ps -L` and `top -H`; cut to 15 bytes.
+  package init(name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
+    let start = Unmanaged.passRetained(Start(name: String(name.utf8.prefix(15)) ?? "sluice", body))
+    var handle = pthread_t()
+    // SAFETY: `start` is retained once here and released once, in the thread or on failure below.
+    let result = pthread_create(
+      &handle, nil,
+      { argument in
+        let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+        pthread_setname_np(pthread_self(), start.name)
+        start.body()
+        return nil
+      }, start.toOpaque())
+    guard result == 0 else {
+      start.release()
+      throw Errno(rawValue: result)
+    }
+    self.handle = handle
+  }
+
+  package consuming func join() { pthread_join(handle, nil) }
+
+  private final class Start {
+    let name: String
+    let body: @Sendable () -> Void
+
+    init(name: String, _ body: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.body = body
+    }
+  }
+}

@@ -1,0 +1,46 @@
+internal import CLinux
+
+/// The result of moving bytes. Would-block is a value, since it is the ordinary end of a turn;
+/// EINTR is retried here and nowhere else.
+package enum Transfer {
+  /// How many bytes moved; 0 on receipt is the end of the stream.
+  case bytes(Int)
+  case wouldBlock
+  case failed(Errno)
+
+  init(_ result: Int) {
+    if result >= 0 {
+      self = .bytes(result)
+    } else if result == -Int(EAGAIN) {
+      self = .wouldBlock
+    } else {
+      let error = Errno(rawValue: Int32(truncatingIfNeeded: -result))
+      precondition(error != .badDescriptor && error != .badAddress, "broken transfer")
+      self = .failed(error)
+    }
+  }
+}
+
+/// `recv(2)` of at most `buffer.count` bytes.
+package func receive(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
+  while true {
+    let result = clx_recv(descriptor, buffer.baseAddress, buffer.count)
+    if result != -Int(EINTR) { return Transfer(result) }
+  }
+}
+
+/// `send(2)` without SIGPIPE; may take fewer bytes than given.
+package func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Transfer {
+  while true {
+    let result = clx_send(descriptor, bytes.baseAddress, bytes.count)
+    if result != -Int(EINTR) { return Transfer(result) }
+  }
+}
+
+/// `splice(2)` without blocking on the pipe; one of the two descriptors is a pipe.
+package func splice(from: Int32, to: Int32, atMost count: Int) -> Transfer {
+  while true {
+    let result = clx_splice(from, to, count)
+    if result != -Int(EINTR) { return Transfer(result) }
+  }
+}
