@@ -1,0 +1,60 @@
+"""Sluice as the demo runs it: started on a host, its JSON log read, ended in three ways."""
+
+import json
+import subprocess
+import threading
+
+
+class ProgramFailed(Exception):
+    """Sluice did not do what the step needs; the text holds what it said."""
+
+
+class Program:
+    """One `sluice run` in the foreground of a host."""
+
+    def __init__(self, lab, host, binary, *arguments):
+        self._lab = lab
+        self._said = []
+        self._events = {}
+        self._changed = threading.Condition()
+        self._ended = False
+        self._process = lab.spawn(
+            host, binary, "run", *arguments, "--json",
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def wait_for(self, event, deadline=10.0):
+        """The fields of an event's log line; raises ProgramFailed when it does not come."""
+        with self._changed:
+            self._changed.wait_for(lambda: event in self._events or self._ended, deadline)
+            if event not in self._events:
+                said = "\n  ".join(self._said) or "nothing"
+                raise ProgramFailed(f"sluice gave no {event!r} event; it said:\n  {said}")
+            return self._events[event]
+
+    def finish(self):
+        """SIGTERM; returns the fields of the summary."""
+        status = self._lab.stop(self._process)
+        summary = self.wait_for("summary")
+        if status != 0:
+            raise ProgramFailed(f"sluice ended with status {status}")
+        return summary
+
+    def kill(self):
+        """SIGKILL: no line of the program runs any more."""
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self):
+        for line in self._process.stderr:
+            with self._changed:
+                self._said.append(line.rstrip())
+                try:
+                    fields = json.loads(line)
+                    self._events[fields["event"]] = fields
+                except (ValueError, KeyError, TypeError):
+                    pass  # A line for people; it is shown when the program fails.
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
