@@ -15,7 +15,7 @@ from pathlib import Path
 
 from demo import network
 from demo.network import UPSTREAM, WEB
-from demo.program import Program, ProgramFailed
+from lib.program import Program, ProgramFailed
 from demo.rules import Rules
 from demo.website import PAGE_BYTES, Website
 from lib.netns import Lab, end_on_signals, wait_until

@@ -1,4 +1,4 @@
-"""Sluice as the demo runs it: started on a host, its JSON log read, ended in three ways."""
+"""Sluice on a host of a lab: started, its JSON log read, ended by SIGTERM or SIGKILL."""
 
 import json
 import subprocess
@@ -32,9 +32,17 @@ class Program:
                 raise ProgramFailed(f"sluice gave no {event!r} event; it said:\n  {said}")
             return self._events[event]
 
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def stop(self):
+        """SIGTERM, and SIGKILL when that does not help; returns the exit status."""
+        return self._lab.stop(self._process)
+
     def finish(self):
-        """SIGTERM; returns the fields of the summary."""
-        status = self._lab.stop(self._process)
+        """Ends it in good order; returns the fields of the summary."""
+        status = self.stop()
         summary = self.wait_for("summary")
         if status != 0:
             raise ProgramFailed(f"sluice ended with status {status}")

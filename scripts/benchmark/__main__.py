@@ -1,0 +1,80 @@
+"""Compares Sluice with its peers in one interleaved run; started by scripts/bench."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmark.arena import Arena, NotRelayed
+from benchmark.contestants import Direct, Redsocks, SingBox, Sluice
+from benchmark.report import Report
+from benchmark.rows import Visit, all_groups
+from lib.netns import end_on_signals
+from lib.program import ProgramFailed
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="sudo scripts/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--rounds", type=int, help="rounds over all contestants (default 5)")
+    parser.add_argument("--seconds", type=float, help="length of each stream (default 3)")
+    parser.add_argument("--output", type=Path, help="folder for table.md and results.json")
+    parser.add_argument("--sluice", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--sing-box", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--peer", required=True, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.seconds = options.seconds or (1.0 if options.quick else 3.0)
+    return options
+
+
+def field(options):
+    """The contestants, the one that all are compared with first."""
+    contestants = [
+        Sluice(options.sluice, "redirect"), Sluice(options.sluice, "tproxy"), Redsocks()]
+    if options.sing_box:
+        contestants.append(SingBox(options.sing_box))
+    contestants.append(Direct())
+    return contestants
+
+
+def rotated(items, places):
+    places %= len(items)
+    return items[places:] + items[:places]
+
+
+def visit(arena, contestant, groups, seconds, report):
+    """Starts a contestant, measures every row on it, ends it."""
+    try:
+        with contestant.running(arena) as pid:
+            for group in groups:
+                report.add(contestant, group.measure(Visit(arena, contestant, pid, seconds)))
+    except (NotRelayed, ProgramFailed, TimeoutError, OSError) as error:
+        report.fail(contestant, error)
+
+
+def main(arguments):
+    end_on_signals()
+    options = parse(arguments)
+    contestants, groups = field(options), all_groups()
+    report = Report(
+        contestants, [row for group in groups for row in group.rows],
+        {"rounds": options.rounds, "seconds": options.seconds})
+    with tempfile.TemporaryDirectory() as folder, Arena(options.peer, Path(folder)) as arena:
+        for number in range(options.rounds):
+            for contestant in rotated(contestants, number):
+                print(f"round {number + 1}/{options.rounds}: {contestant.title}", file=sys.stderr)
+                visit(arena, contestant, groups, options.seconds, report)
+    print(report.markdown())
+    if options.output:
+        report.write(options.output)
+    for problem in report.problems:
+        print(f"DID NOT RUN: {problem}", file=sys.stderr)
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

