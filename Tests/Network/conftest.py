@@ -1,0 +1,86 @@
+"""What all network tests share: who may run them, hosts, upstreams, and the report of a failure."""
+
+import os
+import resource
+import sys
+import tempfile
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from harness import namespaces, sluice, upstreams
+from harness.programs import Program
+from harness.topology import FAMILIES, Topology
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    sys.dont_write_bytecode = True
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if os.geteuid() == 0:
+        namespaces.sweep()
+        # Thousands of connections end in this one process.
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _permission() -> None:
+    """Without root there is nothing to test with; on a build machine that must not pass unseen."""
+    if os.geteuid() != 0:
+        reason = "network namespaces need root"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    path = os.environ.get("SLUICE")
+    if not path or not os.access(path, os.X_OK):
+        pytest.fail("set SLUICE to the path of the sluice program")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    Program.started[:] = [one for one in Program.started if one.process.poll() is None]
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for program in Program.started:
+            lines = program.lines[-100:]
+            report.sections.append((f"last output of {program.name}", "\n".join(lines)))
+
+
+@pytest.fixture(scope="module")
+def topology() -> Iterator[Topology]:
+    with Topology() as hosts:
+        yield hosts
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder that others than root may enter (sshd's login has to read its key)."""
+    with tempfile.TemporaryDirectory(prefix="sluice-tests-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def dante(topology: Topology, folder: Path) -> Iterator[Program]:
+    """Dante on the proxy, for modules that need one real server."""
+    with upstreams.dante(topology.proxy, folder) as program:
+        yield program
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=sluice.EVERY_CAPTURE, ids=str)
+def capture(request: pytest.FixtureRequest) -> sluice.Capture:
+    return request.param

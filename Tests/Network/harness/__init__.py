@@ -1,0 +1,1 @@
+"""What the network tests are made of: hosts, programs, proxies, targets and witnesses."""

@@ -1,0 +1,113 @@
+"""Programs that run on a host of the tests: started, watched by their output, always ended."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .namespaces import Namespace
+from .waiting import PATIENCE, wait_until
+
+
+class Program:
+    """A process in a namespace, with every line that it prints kept. Use as a context manager.
+
+    It leads a session of its own, so that its children end with it.
+    """
+
+    #: Every program of the running test, for the report when the test fails.
+    started: ClassVar[list["Program"]] = []
+
+    def __init__(self, host: Namespace, *command: str, name: str = "", **options: Any) -> None:
+        self.name = name or Path(command[0]).name
+        self.host = host
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            host.command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True, **options)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        Program.started.append(self)
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        """The program's own process: nsenter has become it."""
+        return self.process.pid
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def output(self) -> str:
+        """What it printed so far."""
+        return "\n".join(self.lines)
+
+    def wait_for_line(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
+        """Waits for a line in which the pattern is found."""
+        def search() -> re.Match[str] | None:
+            matches = (re.search(pattern, line) for line in self.lines)
+            return next((match for match in matches if match), None)
+
+        return self._wait(search, f"a line with {pattern!r}", timeout)
+
+    def _wait(self, condition: Any, what: str, timeout: float) -> Any:
+        """Waits, awake at each line, until `condition` gives something true, and returns that."""
+        with self._news:
+            found = self._news.wait_for(
+                lambda: condition() or not self._reader.is_alive(), timeout) and condition()
+        if not found:
+            state = "ended" if self.process.poll() is not None else "still runs"
+            raise AssertionError(
+                f"{self.name} did not print {what} in {timeout:g} s ({state}):\n{self.output()}")
+        return found
+
+    def wait_for_port(self, port: int, sockets: int = 1) -> None:
+        """Waits until that many sockets of its host listen on the port."""
+        def ready() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"{self.name} ended at its start:\n{self.output()}")
+            return self.host.listeners(port) >= sockets
+
+        wait_until(ready, f"{self.name} to listen on port {port}")
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Waits for its end, and for the last of its output; returns the exit code."""
+        code = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return code
+
+    def end(self) -> None:
+        """Kills it and its children; does nothing when it has ended."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.wait()
+
+    def descriptors(self) -> list[str]:
+        """What its open descriptors refer to."""
+        targets = []
+        for path in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                targets.append(os.readlink(path))
+            except FileNotFoundError:  # closed since the folder was listed
+                continue
+        return targets

@@ -1,0 +1,112 @@
+"""The program under test, and what it says about itself."""
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from .namespaces import Namespace
+from .programs import Program
+from .topology import Topology
+from .waiting import PATIENCE
+
+#: The listener of `redirect`; that of `tproxy` is the next port.
+PORT = 10880
+
+SCOPES = ("machine", "gateway")
+CAPTURES = ("redirect", "tproxy")
+
+
+def binary() -> str:
+    """The program's path, which scripts/test hands over in the environment."""
+    return os.environ["SLUICE"]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Whose packets are captured, and how."""
+
+    scope: str
+    by: str
+
+    def __str__(self) -> str:
+        return f"{self.scope}-{self.by}"
+
+    def host(self, topology: Topology) -> Namespace:
+        """The host on which Sluice runs."""
+        return topology.client if self.scope == "machine" else topology.gateway
+
+    def flags(self) -> list[str]:
+        scope = ["--machine"] if self.scope == "machine" else ["--gateway", "lan0"]
+        return [*scope, "--tcp", self.by]
+
+
+#: Every way to capture.
+EVERY_CAPTURE = [Capture(scope, by) for scope in SCOPES for by in CAPTURES]
+
+
+class Sluice(Program):
+    """`sluice run`, ready: its rules are in. Use as a context manager: it is asked to end, and has
+    to end well, unless the test has ended it."""
+
+    def __init__(self, host: Namespace, *arguments: str, ready: bool = True) -> None:
+        super().__init__(host, binary(), "run", "--json", *arguments, name="sluice")
+        if ready:
+            try:
+                self.wait_for("ready")
+            except BaseException:
+                self.end()
+                raise
+
+    @classmethod
+    def capturing(
+        cls, topology: Topology, capture: Capture, upstream: str, *options: str, ready: bool = True
+    ) -> "Sluice":
+        return cls(
+            capture.host(topology), upstream, *capture.flags(), *options, ready=ready)
+
+    def __enter__(self) -> "Sluice":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        try:
+            if kind is None and self.process.poll() is None:
+                self.finish()
+        finally:
+            self.end()
+
+    def events(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Its log so far, or the entries of one event."""
+        entries = []
+        for line in list(self.lines):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                raise AssertionError(f"sluice --json printed {line!r}") from None
+            if event is None or entry.get("event") == event:
+                entries.append(entry)
+        return entries
+
+    def wait_for(
+        self, event: str, count: int = 1, timeout: float = PATIENCE
+    ) -> dict[str, Any]:
+        """Waits until it has logged an event that many times and returns the latest."""
+        def latest() -> dict[str, Any] | None:
+            entries = self.events(event)
+            return entries[-1] if len(entries) >= count else None
+
+        return self._wait(latest, f"event {event!r} ({count})", timeout)
+
+    def status(self) -> dict[str, Any]:
+        """Its counters, on request (SIGUSR1)."""
+        count = len(self.events("status"))
+        self.signal(signal.SIGUSR1)
+        return self.wait_for("status", count + 1)
+
+    def finish(self) -> dict[str, Any]:
+        """Asks it to end (SIGTERM), expects success, and returns its summary."""
+        self.signal(signal.SIGTERM)
+        code = self.wait()
+        assert code == 0, f"sluice ended with {code}:\n{self.output()}"
+        return self.wait_for("summary")

@@ -1,0 +1,131 @@
+"""The line of hosts that every test stands on:
+
+    client ──lan── gateway ──wan── proxy ──far── server
+
+The gateway and the proxy forward packets, and every host knows the way back: without Sluice the
+client reaches the server directly. So a packet that escapes it arrives, and the proxy, which it
+has to pass, counts it.
+"""
+
+import ipaddress
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .namespaces import Namespace, join
+
+#: The families by name, as they appear in the names of the tests.
+FAMILIES = ("ipv4", "ipv6")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where everything is, in one family. Public addresses: Sluice bypasses private ones."""
+
+    client: str
+    gateway_lan: str
+    gateway_wan: str
+    proxy: str
+    """Where the proxy listens."""
+    proxy_exit: str
+    """What the server sees of a connection that the proxy makes."""
+    server: str
+    unreachable: str
+    """A destination for which the proxy has no way."""
+
+    @classmethod
+    def of(cls, family: str) -> "Addresses":
+        nets = ("11.1.0.", "11.2.0.", "11.3.0.", "11.4.0.")
+        if family == "ipv6":
+            nets = ("2a0f:1::", "2a0f:2::", "2a0f:3::", "2a0f:4::")
+        lan, wan, far, nowhere = nets
+        return cls(
+            lan + "2", lan + "1", wan + "1", wan + "2", far + "1", far + "2", nowhere + "2")
+
+
+ADDRESSES = {family: Addresses.of(family) for family in FAMILIES}
+
+#: Counts, on the proxy, what passes it instead of ending there: nothing that Sluice captured may.
+WITNESS = """
+table inet witness {
+  counter ipv4 { }
+  counter ipv6 { }
+  chain passing {
+    type filter hook forward priority filter
+    meta l4proto tcp meta nfproto ipv4 counter name ipv4
+    meta l4proto tcp meta nfproto ipv6 counter name ipv6
+  }
+}
+"""
+
+
+class Topology:
+    """Four hosts in a line, joined and routed. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self.hosts: list[Namespace] = []
+
+    def __enter__(self) -> "Topology":
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for host in self.hosts:
+            host.close()
+
+    def _host(self, role: str) -> Namespace:
+        host = Namespace(role)
+        self.hosts.append(host)
+        return host
+
+    def _build(self) -> None:
+        self.client = self._host("client")
+        self.gateway = self._host("gateway")
+        self.proxy = self._host("proxy")
+        self.server = self._host("server")
+        join((self.client, "lan0"), (self.gateway, "lan0"))
+        join((self.gateway, "wan0"), (self.proxy, "wan0"))
+        join((self.proxy, "far0"), (self.server, "far0"))
+        for host in (self.gateway, self.proxy):
+            host.write_sysctl("net/ipv4/ip_forward", "1")
+            host.write_sysctl("net/ipv6/conf/all/forwarding", "1")
+        for family in FAMILIES:
+            self._address(ADDRESSES[family], "64" if family == "ipv6" else "24")
+        for host, interfaces in (
+            (self.client, ["lan0"]), (self.gateway, ["lan0", "wan0"]),
+            (self.proxy, ["wan0", "far0"]), (self.server, ["far0"]),
+        ):
+            host.ip(*(f"link set {interface} up" for interface in interfaces))
+        for family in FAMILIES:
+            self._route(ADDRESSES[family])
+        self.proxy.nft(WITNESS)
+
+    def _address(self, at: Addresses, length: str) -> None:
+        for host, interface, address in (
+            (self.client, "lan0", at.client), (self.gateway, "lan0", at.gateway_lan),
+            (self.gateway, "wan0", at.gateway_wan), (self.proxy, "wan0", at.proxy),
+            (self.proxy, "far0", at.proxy_exit), (self.server, "far0", at.server),
+        ):
+            host.ip(f"addr add {address}/{length} dev {interface}")
+
+    def _route(self, at: Addresses) -> None:
+        self.client.ip(f"route add default via {at.gateway_lan}")
+        self.gateway.ip(f"route add default via {at.proxy}")
+        self.server.ip(f"route add default via {at.proxy_exit}")
+        length = "64" if ":" in at.client else "24"
+        lan = ipaddress.ip_network(f"{at.client}/{length}", strict=False)
+        self.proxy.ip(
+            f"route add {lan} via {at.gateway_wan}", f"route add unreachable {at.unreachable}")
+
+    def leaked(self) -> dict[str, int]:
+        """How many TCP packets went past the proxy so far, by family."""
+        listing = self.proxy.run("nft", "-j", "list", "counters", "table", "inet", "witness")
+        counters = (item.get("counter") for item in json.loads(listing.stdout)["nftables"])
+        return {counter["name"]: counter["packets"] for counter in counters if counter}
