@@ -8,8 +8,9 @@
 //       One connection to the target, which then is the source or the sink of the bytes. One
 //       line of JSON at the end.
 //
-// Bytes are sent by sendfile from one file in memory and received with MSG_TRUNC, which drops them
-// in the kernel: neither end copies.
+// Bytes are received with MSG_TRUNC, which drops them in the kernel, and sent from one small buffer
+// that stays in the cache: the kernel gathers these into large fragments, which costs less than half
+// of what sendfile's single pages cost on the whole way (measured: 4 to 5 against 2 GiB/s).
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -22,13 +23,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { payload_bytes = 4 << 20, silence_seconds = 20 };
+enum { send_bytes = 128 << 10, receive_bytes = 4 << 20, silence_seconds = 20 };
 
 // What the client asks of the target, as the first bytes of the connection.
 struct order {
@@ -41,7 +40,7 @@ struct transfer {
   double seconds;  // from the first byte to the end of the stream
 };
 
-static int payload;
+static const char payload[send_bytes];
 
 static _Noreturn void die(const char *what) {
   perror(what);
@@ -59,8 +58,7 @@ static struct transfer send_for(int fd, uint64_t milliseconds) {
   double start = now(), end = start + milliseconds / 1e3;
   uint64_t bytes = 0;
   while (now() < end) {
-    off_t offset = 0;
-    ssize_t sent = sendfile(fd, payload, &offset, payload_bytes);
+    ssize_t sent = send(fd, payload, sizeof payload, 0);
     if (sent < 0 && errno != EINTR) break;
     if (sent > 0) bytes += sent;
   }
@@ -73,7 +71,7 @@ static struct transfer receive_all(int fd) {
   double start = 0;
   uint64_t bytes = 0;
   for (;;) {
-    ssize_t received = recv(fd, NULL, payload_bytes, MSG_TRUNC);
+    ssize_t received = recv(fd, NULL, receive_bytes, MSG_TRUNC);
     if (received < 0 && errno == EINTR) continue;
     if (received <= 0) break;
     if (bytes == 0) start = now();
@@ -153,11 +151,13 @@ static struct sockaddr_in parse_address(const char *host, const char *port) {
   return address;
 }
 
-// A peer that falls silent ends the connection, so that nothing here can hang.
-static void limit_silence(int fd) {
+// Nothing waits to be gathered, and a peer that falls silent ends the connection: nothing can hang.
+static void set_options(int fd) {
+  int on = 1;
   struct timeval limit = {.tv_sec = silence_seconds};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 struct listener {
@@ -175,7 +175,7 @@ static void *accept_forever(void *argument) {
     struct connection *connection = malloc(sizeof *connection);
     *connection = (struct connection){accept(fd, NULL, NULL), listener->through_socks};
     if (connection->fd < 0) die("accept");
-    limit_silence(connection->fd);
+    set_options(connection->fd);
     pthread_t thread;
     if (pthread_create(&thread, NULL, serve_connection, connection) != 0) die("pthread_create");
     pthread_detach(thread);
@@ -186,9 +186,8 @@ static int load(char **arguments) {
   struct sockaddr_in target = parse_address(arguments[0], arguments[1]);
   struct order order = {.milliseconds = strtoull(arguments[3], NULL, 10)};
   strncpy(order.role, arguments[2], sizeof order.role - 1);
-  int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  limit_silence(fd);
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  set_options(fd);
   if (connect(fd, (struct sockaddr *)&target, sizeof target) < 0) die("connect");
   if (!send_exactly(fd, &order, sizeof order)) die("send");
   bool upload = strcmp(order.role, "sink") == 0;
@@ -200,8 +199,6 @@ static int load(char **arguments) {
 
 int main(int count, char **arguments) {
   signal(SIGPIPE, SIG_IGN);
-  payload = memfd_create("payload", MFD_CLOEXEC);
-  if (payload < 0 || ftruncate(payload, payload_bytes) < 0) die("memfd");
   if (count == 6 && strcmp(arguments[1], "serve") == 0) {
     static struct listener socks, direct;
     socks = (struct listener){parse_address(arguments[2], arguments[3]), true};
