@@ -1,1 +1,94 @@
+package import Addressing
+package import LinuxIO
+internal import SOCKS
+internal import Synchronization
 
+/// The workers, and the one way to them from outside: start, drain, stop, and what they count.
+package final class DataPlane: Sendable {
+  private let configuration: DataPlaneConfiguration
+  private let workers: [Worker]
+  private let resolver = Resolver()
+  private let report: @Sendable (Event) -> Void
+  private let threads = Mutex<[Thread]>([])
+
+  /// A listener could not be opened.
+  package struct ListenError: Error, Sendable {
+    package let address: SocketAddress
+    package let errno: Errno
+  }
+
+  /// Opens every listener; nothing is accepted before `start`.
+  /// - Parameter report: is called on worker threads, and must not block.
+  package init(
+    _ configuration: DataPlaneConfiguration, report: @escaping @Sendable (Event) -> Void
+  ) throws(ListenError) {
+    self.configuration = configuration
+    self.report = report
+    let budget = DescriptorBudget(limit: configuration.maximumDescriptors)
+    var workers: [Worker] = []
+    for _ in 0..<configuration.workers {
+      do {
+        workers.append(
+          try Worker(configuration, budget: budget, resolver: resolver, report: report))
+      } catch {
+        throw ListenError(address: SocketAddress(.v4(.any), 0), errno: error)
+      }
+    }
+    for listener in configuration.listeners {
+      for worker in workers {
+        do {
+          try worker.open(listener)
+        } catch {
+          throw ListenError(address: listener.address, errno: error)
+        }
+      }
+    }
+    self.workers = workers
+  }
+
+  /// Starts one thread per worker, and the resolver's if the embedded server is among them.
+  package func start() throws(Errno) {
+    if configuration.listeners.contains(where: { !$0.ingress.isCapturing }) {
+      try resolver.start()
+    }
+    for (index, worker) in workers.enumerated() {
+      let thread = try Thread(name: "sluice-worker-\(index)") { worker.run() }
+      threads.withLock { $0.append(thread) }
+    }
+  }
+
+  /// Closes the capturing listeners; sessions go on. `Event.drained` tells when a worker has none.
+  package func drain() {
+    for worker in workers { worker.mailbox.post(.drain) }
+  }
+
+  /// Resets what is left, and returns when all workers have ended.
+  package func stop() {
+    for worker in workers { worker.mailbox.post(.stop) }
+    resolver.stop()
+    for thread in threads.withLock({ $0 }) { thread.join() }
+  }
+
+  package func snapshot() -> Snapshot {
+    var snapshot = Snapshot()
+    for worker in workers { worker.counters.read(into: &snapshot) }
+    return snapshot
+  }
+
+  /// Finds out whether the upstream takes a pipelined handshake, on a thread of its own, and reports
+  /// `Event.pipelining`. Flows go stepwise until it is proved.
+  package func provePipelining(timeout: Timeout) throws(Errno) {
+    guard let upstream = configuration.upstream else { return }
+    let (mark, report) = (configuration.mark, report)
+    try Thread(name: "sluice-probe") {
+      let outcome = UpstreamProbe.run(upstream, mode: .pipelined, mark: mark, timeout: timeout)
+      let isProved =
+        switch outcome {
+        case .replied: true
+        case .cannotConnect, .failed: false
+        }
+      upstream.setPipelining(isProved)
+      report(.pipelining(proved: isProved))
+    }.detach()
+  }
+}

@@ -5,7 +5,8 @@ package struct Interest: OptionSet, Sendable {
   package let rawValue: UInt32
   package init(rawValue: UInt32) { self.rawValue = rawValue }
 
-  package static let readable = Interest(rawValue: EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
+  package static let readable = Interest(
+    rawValue: EPOLLIN.rawValue | EPOLLPRI.rawValue | EPOLLRDHUP.rawValue)
   package static let writable = Interest(rawValue: EPOLLOUT.rawValue)
   /// Report changes only; without it a state is reported for as long as it lasts.
   package static let edgeTriggered = Interest(rawValue: EPOLLET.rawValue)
@@ -18,6 +19,8 @@ package struct Readiness: OptionSet, Sendable {
 
   package static let readable = Readiness(rawValue: EPOLLIN.rawValue)
   package static let writable = Readiness(rawValue: EPOLLOUT.rawValue)
+  /// Urgent data is there (`tcp(7)`).
+  package static let urgent = Readiness(rawValue: EPOLLPRI.rawValue)
   /// The peer has shut down its sending side: a read will end with 0.
   package static let readClosed = Readiness(rawValue: EPOLLRDHUP.rawValue)
   package static let error = Readiness(rawValue: EPOLLERR.rawValue)

@@ -41,8 +41,8 @@ extension Errno: CustomStringConvertible {
   /// The C library's text, in lower case at the start: "connection refused".
   package var description: String {
     var buffer = [CChar](repeating: 0, count: 128)
-    // SAFETY: GNU strerror_r returns either `buffer`, terminated, or an immutable static string.
-    let text = String(cString: strerror_r(rawValue, &buffer, buffer.count))
+    strerror_r(rawValue, &buffer, buffer.count)
+    let text = String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     return text.prefix(1).lowercased() + text.dropFirst()
   }
 }

@@ -52,8 +52,10 @@ extension SocketAddress {
       case AF_INET6:
         let kernel = bytes.load(as: sockaddr_in6.self)
         let (high, low) = withUnsafeBytes(of: kernel.sin6_addr) { half in
-          (half.loadUnaligned(as: UInt64.self),
-            half.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+          (
+            half.loadUnaligned(as: UInt64.self),
+            half.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+          )
         }
         return SocketAddress(
           .v6(IPv6Address(high: UInt64(bigEndian: high), low: UInt64(bigEndian: low))),

@@ -43,6 +43,25 @@ package enum StreamSocket {
     return socket
   }
 
+  /// Holds a port of the kernel's choice without listening, until the descriptor goes; listeners that
+  /// share ports can be opened on it meanwhile.
+  package static func reservePort(on address: IPAddress) throws(Errno) -> Descriptor {
+    let wanted = SocketAddress(address, 0)
+    let socket = Descriptor(owning: try checked(clx_stream_socket(wanted.kernelFamily)))
+    try socket.set(SOL_SOCKET, SO_REUSEPORT, 1)
+    _ = try checked(wanted.withKernelAddress { clx_bind(socket.rawValue, $0, $1) })
+    return socket
+  }
+
+  /// Throws what stands in the way of listening on `address`: EADDRINUSE if somebody does, also one
+  /// who would share the port, EADDRNOTAVAIL or EAFNOSUPPORT if this host lacks it.
+  package static func checkFree(_ address: SocketAddress) throws(Errno) {
+    let socket = Descriptor(owning: try checked(clx_stream_socket(address.kernelFamily)))
+    try socket.set(SOL_SOCKET, SO_REUSEADDR, 1)
+    if !address.address.isIPv4 { try socket.set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1) }
+    _ = try checked(address.withKernelAddress { clx_bind(socket.rawValue, $0, $1) })
+  }
+
   /// What became of one attempt to accept.
   package enum Accepted: ~Copyable {
     case connection(Descriptor, peer: SocketAddress)
@@ -89,6 +108,18 @@ package enum StreamSocket {
     if result != -EINPROGRESS { _ = try checked(result) }
     return socket
   }
+
+  /// Ends the sending direction: the peer reads the rest, then the end of the stream.
+  package static func shutdownSending(_ socket: Int32) {
+    // ENOTCONN: the peer has reset the connection, which the next read reports.
+    _ = clx_shutdown(socket, Int32(SHUT_WR))
+  }
+
+  /// Delivers urgent data in its place in the stream (`SO_OOBINLINE`), so that no byte is lost.
+  package static func receiveUrgentInline(_ socket: Int32) {
+    var one: Int32 = 1
+    _ = clx_set_option(socket, SOL_SOCKET, SO_OOBINLINE, &one, 4)
+  }
 }
 
 extension Descriptor {
@@ -110,16 +141,24 @@ extension Descriptor {
     SocketAddress.filled { clx_local_address(rawValue, $0, $1) }.address
   }
 
-  /// Ends the sending direction: the peer reads the rest, then the end of the stream.
-  package borrowing func shutdownSending() {
-    // ENOTCONN: the peer has reset the connection, which the next read reports.
-    _ = clx_shutdown(rawValue, Int32(SHUT_WR))
-  }
-
   /// Makes the coming close send RST and drop what is unsent (`SO_LINGER` of zero).
   package borrowing func resetOnClose() {
     var linger = linger(l_onoff: 1, l_linger: 0)
     _ = clx_set_option(
       rawValue, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<linger>.size))
+  }
+}
+
+extension Descriptor {
+  /// Waits until this socket is in one of the states of `interest`, or failed; false at `deadline`.
+  /// For connections outside the data plane only: it blocks the thread.
+  package borrowing func wait(for interest: Interest, until deadline: Instant) -> Bool {
+    while true {
+      let left = deadline.milliseconds(since: .now())
+      let events = Int16(truncatingIfNeeded: interest.rawValue)
+      let result = clx_poll(rawValue, events, Int32(clamping: left))
+      if result > 0 { return true }
+      if result == 0, left == 0 { return false }
+    }
   }
 }

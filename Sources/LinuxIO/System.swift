@@ -3,7 +3,7 @@ internal import CLinux
 /// What the process may ask of the system it runs on.
 package enum System {
   /// Processors that this process may run on; at least 1.
-  package static var processorCount: Int { Int(clx_cpu_count()) }
+  package static var processorCount: Int { Int(clx_processor_count()) }
 
   /// Whether CAP_NET_ADMIN is in the effective set (`capabilities(7)`).
   package static var hasNetworkAdministration: Bool { clx_has_capability(CAP_NET_ADMIN) != 0 }

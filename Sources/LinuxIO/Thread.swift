@@ -1,7 +1,7 @@
 internal import CLinux
 
-/// A POSIX thread; `join` must be called once.
-package struct Thread: ~Copyable, Sendable {
+/// A POSIX thread; either `join` or `detach` must be called.
+package struct Thread: Sendable {
   private let handle: pthread_t
 
   /// - Parameter name: shown by `ps -L` and `top -H`; cut to 15 bytes.
@@ -13,7 +13,7 @@ package struct Thread: ~Copyable, Sendable {
       &handle, nil,
       { argument in
         let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
-        pthread_setname_np(pthread_self(), start.name)
+        clx_name_thread(start.name)
         start.body()
         return nil
       }, start.toOpaque())
@@ -24,7 +24,11 @@ package struct Thread: ~Copyable, Sendable {
     self.handle = handle
   }
 
-  package consuming func join() { pthread_join(handle, nil) }
+  /// Waits for its end.
+  package func join() { pthread_join(handle, nil) }
+
+  /// Lets it end by itself.
+  package func detach() { pthread_detach(handle) }
 
   private final class Start {
     let name: String

@@ -3,9 +3,6 @@
 // and function-like macros, and because errno is not safe to read from Swift after other code ran.
 #pragma once
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -17,13 +14,14 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -31,6 +29,17 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+// _GNU_SOURCE would make types of this module differ from those of Swift's Glibc module, which is
+// built without it; so what libc declares only under it is declared here.
+extern int accept4(int, struct sockaddr *, socklen_t *, int);
+extern int pipe2(int[2], int);
+extern ssize_t splice(int, off_t *, int, off_t *, size_t, unsigned int);
+enum {
+  CLX_SPLICE_F_MOVE = 1,       // <bits/fcntl-linux.h>
+  CLX_SPLICE_F_NONBLOCK = 2,
+  CLX_F_SETPIPE_SZ = 1031,
+};
 
 #define CLX_RESULT(expr)                                                                           \
   ({                                                                                               \
@@ -52,9 +61,8 @@ static inline int clx_open(const char *path, int flags, mode_t mode) {
 }
 static inline int clx_pipe(int ends[2]) { return (int)CLX_RESULT(pipe2(ends, O_NONBLOCK | O_CLOEXEC)); }
 static inline int clx_set_pipe_bytes(int fd, int bytes) {
-  return (int)CLX_RESULT(fcntl(fd, F_SETPIPE_SZ, bytes));
+  return (int)CLX_RESULT(fcntl(fd, CLX_F_SETPIPE_SZ, bytes));
 }
-static inline int clx_pipe_bytes(int fd) { return (int)CLX_RESULT(fcntl(fd, F_GETPIPE_SZ)); }
 static inline long clx_readlink(const char *path, char *buffer, size_t count) {
   return CLX_RESULT(readlink(path, buffer, count));
 }
@@ -105,7 +113,7 @@ static inline long clx_send(int fd, const void *buffer, size_t count) {
   return CLX_RESULT(send(fd, buffer, count, MSG_NOSIGNAL));
 }
 static inline long clx_splice(int from, int to, size_t count) {
-  return CLX_RESULT(splice(from, NULL, to, NULL, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+  return CLX_RESULT(splice(from, NULL, to, NULL, count, CLX_SPLICE_F_MOVE | CLX_SPLICE_F_NONBLOCK));
 }
 static inline int clx_set_option(int fd, int level, int name, const void *value, socklen_t length) {
   return (int)CLX_RESULT(setsockopt(fd, level, name, value, length));
@@ -136,10 +144,15 @@ static inline int clx_get_descriptor_limit(struct rlimit *limit) {
 static inline int clx_set_descriptor_limit(const struct rlimit *limit) {
   return (int)CLX_RESULT(setrlimit(RLIMIT_NOFILE, limit));
 }
-static inline int clx_cpu_count(void) {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : CPU_COUNT(&set);
+static inline int clx_processor_count(void) {
+  unsigned long mask[1024 / sizeof(unsigned long)];
+  long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+  int count = 0;
+  for (long word = 0; word < bytes / (long)sizeof mask[0]; word++)
+    count += __builtin_popcountl(mask[word]);
+  return count > 0 ? count : 1;
 }
+static inline void clx_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 static inline int clx_has_capability(int capability) {
   struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   struct __user_cap_data_struct data[2];

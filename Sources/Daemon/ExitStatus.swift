@@ -1,0 +1,21 @@
+/// How a command ended, as a shell sees it (`sysexits.h`).
+package enum ExitStatus: Int32, Sendable {
+  case done = 0
+  /// EX_USAGE: arguments or settings that cannot be used.
+  case usage = 64
+  /// EX_UNAVAILABLE: the upstream, or something of the kernel or host, is not to be had.
+  case unavailable = 69
+  /// EX_NOPERM: the privilege is missing.
+  case noPermission = 77
+}
+
+/// Why a command could not do its work: one line that also says what to do next.
+package struct CommandFailure: Error, Sendable {
+  package let message: String
+  package let status: ExitStatus
+
+  init(_ message: String, _ status: ExitStatus) {
+    self.message = message
+    self.status = status
+  }
+}

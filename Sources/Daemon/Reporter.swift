@@ -1,0 +1,168 @@
+internal import Addressing
+internal import DataPlane
+internal import Logging
+
+/// Turns what happens into log lines: one per problem, with what to do about it.
+struct Reporter {
+  private let log: Logger
+  /// As people call it: the URL without the password.
+  private let upstream: String
+  private var toldLoops: Set<LoopCause> = []
+  private var isToldPaused = false
+
+  init(log: Logger, upstream: String) {
+    self.log = log
+    self.upstream = upstream
+  }
+
+  mutating func report(_ event: Event) {
+    switch event {
+    case .failures(let failure, let count, let destination):
+      report(failure, count: count, destination: destination)
+    case .loop(let cause, let destination):
+      report(cause, destination)
+    case .pipelining(let proved):
+      log.debug(
+        proved
+          ? "\(upstream) takes the handshake in one write, one round trip saved per connection"
+          : "\(upstream) is not known to take the handshake in one write, going step by step",
+        metadata: ["event": "pipelining", "proved": .stringConvertible(proved)])
+    case .acceptPaused(let error):
+      guard !isToldPaused else { return }
+      isToldPaused = true
+      let reason = error.map { "the kernel gives no more (\($0))" } ?? "the budget is used up"
+      log.warning(
+        "descriptors: \(reason), new connections wait; raise the limit (ulimit -n, LimitNOFILE=)",
+        metadata: ["event": "accept_paused"])
+    case .drained: break
+    }
+  }
+
+  private func report(_ failure: Failure, count: UInt64, destination: Endpoint?) {
+    let what = failure.explanation(upstream: upstream)
+    let which = destination.map { count == 1 ? ": \($0)" : ": \($0) and \(count - 1) more" } ?? ""
+    log.log(
+      level: failure.concernsUpstream ? .warning : .debug, "\(what)\(which)",
+      metadata: [
+        "event": "failure", "failure": .string(failure.name), "count": .stringConvertible(count),
+      ])
+  }
+
+  private mutating func report(_ cause: LoopCause, _ destination: SocketAddress) {
+    guard toldLoops.insert(cause).inserted else { return }
+    let what: String
+    let culprit: String
+    switch cause {
+    case .connectionToListener:
+      what = "somebody connects to the listener \(destination) itself; such connections are reset"
+      culprit = "direct connection"
+    case .connectionToUpstream:
+      what =
+        "connections to the upstream \(destination) are redirected to Sluice by rules that are not "
+        + "its own; look for them with: nft list ruleset"
+      culprit = "foreign rules"
+    case .upstreamProgram(let name, let processID):
+      what =
+        "\(name) (pid \(processID)) is the upstream and runs on this host, so that its own "
+        + "connections (to \(destination)) are captured and sent back to it; exempt where it "
+        + "connects to with --bypass, or run it on another host"
+      culprit = name
+    case .ourselves:
+      what =
+        "Sluice's own connections (to \(destination)) are redirected to it by rules that are not "
+        + "its own; look for them with: nft list ruleset"
+      culprit = "foreign rules"
+    }
+    log.warning(
+      "loop: \(what)",
+      metadata: [
+        "event": "loop", "culprit": .string(culprit), "destination": .string("\(destination)"),
+      ])
+  }
+
+  // MARK: Numbers
+
+  func status(_ snapshot: Snapshot) {
+    log.notice(
+      "\(snapshot.liveSessions) flows open, \(totals(snapshot))",
+      metadata: fields(snapshot, event: "status"))
+  }
+
+  func summary(_ snapshot: Snapshot) {
+    log.notice("done: \(totals(snapshot))", metadata: fields(snapshot, event: "summary"))
+  }
+
+  private func totals(_ snapshot: Snapshot) -> String {
+    let failed = Failure.allCases.filter { snapshot[$0] > 0 }
+      .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
+    return
+      "\(snapshot[.sessionsOpened]) flows, \(bytes(snapshot[.bytesUpstream])) sent, "
+      + "\(bytes(snapshot[.bytesDownstream])) received, \(snapshot[.sessionsFailed]) failed"
+      + (failed.isEmpty ? "" : " (\(failed))")
+  }
+
+  private func fields(_ snapshot: Snapshot, event: String) -> Logger.Metadata {
+    var failures: Logger.Metadata = [:]
+    for failure in Failure.allCases where snapshot[failure] > 0 {
+      failures[failure.name] = .stringConvertible(snapshot[failure])
+    }
+    return [
+      "event": .string(event),
+      "live_sessions": .stringConvertible(snapshot.liveSessions),
+      "sessions_opened": .stringConvertible(snapshot[.sessionsOpened]),
+      "sessions_failed": .stringConvertible(snapshot[.sessionsFailed]),
+      "bytes_upstream": .stringConvertible(snapshot[.bytesUpstream]),
+      "bytes_downstream": .stringConvertible(snapshot[.bytesDownstream]),
+      "accept_pauses": .stringConvertible(snapshot[.acceptPauses]),
+      "failures": .dictionary(failures),
+    ]
+  }
+
+  /// With a binary unit and one digit: "12.3 MiB".
+  private func bytes(_ count: UInt64) -> String {
+    var value = Double(count)
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+      if value < 1024 {
+        return unit == "B" ? "\(count) B" : "\((value * 10).rounded() / 10) \(unit)"
+      }
+      value /= 1024
+    }
+    return "\((value * 10).rounded() / 10) TiB"
+  }
+}
+
+extension Failure {
+  /// For people: what happened, and where it helps what to do.
+  fileprivate func explanation(upstream: String) -> String {
+    switch self {
+    case .connectRefused: "\(upstream) refuses connections"
+    case .connectUnreachable: "\(upstream) cannot be reached"
+    case .connectTimeout: "\(upstream) does not answer connections"
+    case .connectFailed: "a connection to \(upstream) failed"
+    case .handshakeTimeout: "\(upstream) did not answer a request in time"
+    case .noAcceptableMethod: "\(upstream) accepts none of our authentication methods"
+    case .authenticationRejected: "\(upstream) rejects the user name or password"
+    case .protocolViolation: "\(upstream) does not speak SOCKS5 as RFC 1928 has it"
+    case .upstreamClosedInHandshake: "\(upstream) closed without a reply"
+    case .replyGeneralFailure: "the upstream reports a general failure"
+    case .replyNotAllowed: "the upstream's rules forbid the target"
+    case .replyNetworkUnreachable: "the upstream reports the network unreachable"
+    case .replyHostUnreachable: "the upstream reports the host unreachable"
+    case .replyConnectionRefused: "the upstream reports the connection refused"
+    case .replyTTLExpired: "the upstream reports a time-out"
+    case .replyCommandNotSupported: "\(upstream) does not support CONNECT"
+    case .replyAddressTypeNotSupported: "\(upstream) does not support this kind of address"
+    case .replyOther: "the upstream replied with an unknown code"
+    case .clientRejected: "a client of the embedded server was rejected"
+    case .nameNotResolved: "a name could not be resolved"
+    case .resetByDownstream: "the application reset the connection"
+    case .resetByUpstream: "the upstream reset the connection"
+    case .idleTimeout: "a flow was idle for too long"
+    case .halfCloseTimeout: "a half-closed flow was idle for too long"
+    case .endedByShutdown: "a flow was cut at the end"
+    case .noOriginalDestination: "a connection has no original destination"
+    case .loop: "a flow was going round"
+    case .resourcesExhausted: "descriptors or memory ran out for a flow"
+    }
+  }
+}

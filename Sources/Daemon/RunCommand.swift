@@ -1,0 +1,208 @@
+internal import Addressing
+package import Configuration
+internal import DataPlane
+internal import LinuxIO
+package import Logging
+internal import Netfilter
+internal import RedirectPolicy
+
+/// `sluice run`: listeners, upstream, rules, until a signal; then all of it away again, in the order
+/// in which no flow is lost and nothing is left behind.
+package struct RunCommand {
+  /// How long the upstream may take to answer at start, and to take or hang on a pipelined handshake.
+  private static let probeTimeout = Timeout.seconds(10)
+
+  private let configuration: Configuration
+  private let log: Logger
+
+  package init(_ configuration: Configuration, log: Logger) {
+    self.configuration = configuration
+    self.log = log
+  }
+
+  /// Blocks until the run has ended.
+  package func run() throws(CommandFailure) {
+    guard System.hasNetworkAdministration else {
+      throw CommandFailure(
+        "redirecting traffic needs CAP_NET_ADMIN: run it with sudo", .noPermission)
+    }
+    let descriptors = DescriptorLimit.raise()
+    let addresses = try UpstreamSetup.addresses(configuration.upstream)
+    let scope = Scope(configuration, upstreams: addresses.map(\.address))
+    let supervisor = try startedUp { () throws(Errno) in
+      try Supervisor(reporter: Reporter(log: log, upstream: "\(configuration.upstream)"))
+    }
+    let dataPlane = try makeDataPlane(
+      scope, addresses, descriptors: descriptors, report: supervisor.post)
+    try startedUp { () throws(Errno) in try dataPlane.start() }
+    defer { dataPlane.stop() }
+
+    var forwarding = Forwarding()
+    defer { forwarding.restore() }
+    if policyNeedsForwarding(scope) {
+      try startedUp { () throws(Errno) in
+        for change in try forwarding.enable() {
+          log.notice("\(change)", metadata: ["event": "sysctl"])
+        }
+      }
+    }
+
+    do throws(NetfilterError) {
+      let rules = try RuleInstaller(ownership: .process)
+      try rules.install(scope.policy)
+      announce(scope, dataPlane)
+      supervisor.waitForEnd(of: dataPlane)
+      try drain(dataPlane, supervisor, rules, scope.policy)
+      dataPlane.stop()
+      try rules.remove()
+    } catch {
+      throw CommandFailure(rules: error)
+    }
+    supervisor.summarise(dataPlane)
+  }
+
+  private func announce(_ scope: Scope, _ dataPlane: DataPlane) {
+    log.notice(
+      "capturing \(scope.description), sending it through \(configuration.upstream)",
+      metadata: [
+        "event": "ready", "scope": .string(scope.description),
+        "upstream": .string("\(configuration.upstream)"),
+      ])
+    do {
+      try dataPlane.provePipelining(timeout: Self.probeTimeout)
+    } catch {
+      log.warning("cannot probe the upstream (\(error)), ignoring")
+    }
+  }
+
+  /// New connections go their own way, those that are open get time to end.
+  private func drain(
+    _ dataPlane: DataPlane, _ supervisor: Supervisor, _ rules: RuleInstaller,
+    _ policy: RedirectPolicy
+  ) throws(NetfilterError) {
+    let open = dataPlane.snapshot().liveSessions
+    guard open > 0, configuration.timeouts.drain > 0 else { return }
+    var draining = policy
+    draining.phase = .draining
+    try rules.install(draining)
+    log.notice(
+      "capturing nothing new, waiting up to \(configuration.timeouts.drain) s for \(open) flows "
+        + "(once more to end at once)",
+      metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
+    dataPlane.drain()
+    supervisor.waitForDrain(of: dataPlane, timeout: .seconds(configuration.timeouts.drain))
+  }
+
+  // MARK: Pieces
+
+  private func makeDataPlane(
+    _ scope: Scope, _ addresses: [SocketAddress], descriptors: Int,
+    report: @escaping @Sendable (Event) -> Void
+  ) throws(CommandFailure) -> DataPlane {
+    var listeners = try scope.listeners.filter { (listener) throws(CommandFailure) in
+      try isAvailable(listener.address)
+    }
+    var plane = DataPlaneConfiguration(
+      workers: configuration.workers ?? System.processorCount, listeners: [],
+      maximumDescriptors: max(descriptors - Self.reservedDescriptors, 64))
+    plane.mark = RedirectPolicy.Mark.own
+    plane.timeouts = Timeouts(configuration.timeouts)
+    switch configuration.upstream {
+    case .socks5:
+      plane.upstream = try UpstreamSetup.reach(
+        addresses, configuration.upstream, mark: plane.mark, timeout: plane.timeouts.connect)
+      plane.listeners = listeners
+      return try opened(plane, report)
+    case .embedded:
+      // The port stays ours until the listeners are on it.
+      let reservation = try startedUp { () throws(Errno) in
+        try StreamSocket.reservePort(on: .v4(.loopback))
+      }
+      defer { _ = consume reservation }
+      guard let address = reservation.localAddress else {
+        preconditionFailure("a bound socket has an address")
+      }
+      let credentials = UpstreamSetup.randomCredentials()
+      plane.upstream = Upstream(address: address, credentials: credentials)
+      plane.serverCredentials = credentials
+      plane.servesItself = true
+      listeners.append(ListenerConfiguration(.socks, on: address))
+      plane.listeners = listeners
+      return try opened(plane, report)
+    }
+  }
+
+  /// Descriptors beside those of sessions and pipes: listeners, epolls, netlink, logs.
+  private static let reservedDescriptors = 128
+
+  private func policyNeedsForwarding(_ scope: Scope) -> Bool { scope.policy.gateway != nil }
+
+  /// Whether this host has the address at all: one without IPv6 has no `::1`.
+  private func isAvailable(_ address: SocketAddress) throws(CommandFailure) -> Bool {
+    do {
+      try StreamSocket.checkFree(address)
+      return true
+    } catch .addressNotAvailable where !address.address.isIPv4 {
+      return false
+    } catch .familyNotSupported where !address.address.isIPv4 {
+      return false
+    } catch {
+      throw CommandFailure(listen: address, error)
+    }
+  }
+
+  private func opened(
+    _ plane: DataPlaneConfiguration, _ report: @escaping @Sendable (Event) -> Void
+  ) throws(CommandFailure) -> DataPlane {
+    do {
+      return try DataPlane(plane, report: report)
+    } catch {
+      throw CommandFailure(listen: error.address, error.errno)
+    }
+  }
+}
+
+/// Runs a step of the start whose failure has no better explanation than its errno.
+func startedUp<Result: ~Copyable>(
+  _ step: () throws(Errno) -> Result
+) throws(CommandFailure) -> Result {
+  do {
+    return try step()
+  } catch {
+    throw CommandFailure("cannot start: \(error)", .unavailable)
+  }
+}
+
+extension CommandFailure {
+  /// A listener that could not be opened; names who holds its port, where that can be seen.
+  init(listen address: SocketAddress, _ error: Errno) {
+    guard error == .addressInUse else {
+      self.init("cannot listen on \(address): \(error)", .unavailable)
+      return
+    }
+    let owner = SocketOwner.listening(on: address)
+    let holder = owner.map { "\($0.name) (pid \($0.processID))" } ?? "another program"
+    self.init(
+      owner?.name == "sluice"
+        ? "another sluice (pid \(owner?.processID ?? 0)) is running here: stop it first"
+        : "port \(address.port) is in use by \(holder): choose another with --port or --listen",
+      .unavailable)
+  }
+
+  init(rules error: NetfilterError) {
+    switch error {
+    case .notPermitted: self.init("\(error)", .noPermission)
+    case .heldByAnother, .unsupported, .failed: self.init("\(error)", .unavailable)
+    }
+  }
+}
+
+extension DataPlane.Timeouts {
+  init(_ configured: Configuration.Timeouts) {
+    self.init()
+    if let seconds = configured.connect { connect = .seconds(seconds) }
+    if let seconds = configured.handshake { handshake = .seconds(seconds) }
+    if let seconds = configured.idle { idle = .seconds(seconds) }
+    if let seconds = configured.halfClose { halfClose = .seconds(seconds) }
+  }
+}

@@ -1,0 +1,64 @@
+package import Addressing
+internal import DataPlane
+internal import LinuxIO
+package import Logging
+internal import SOCKS
+
+/// `sluice serve`: the embedded SOCKS5 server alone. Needs no privilege.
+package struct ServeCommand {
+  private let address: SocketAddress
+  private let credentials: Credentials?
+  private let log: Logger
+
+  /// - Parameter login: user name and password that clients must give, nil for none.
+  package init(
+    address: SocketAddress, login: (user: String, password: String)?, log: Logger
+  ) throws(CommandFailure) {
+    self.address = address
+    self.log = log
+    guard let login else {
+      credentials = nil
+      return
+    }
+    do {
+      credentials = try Credentials(username: login.user, password: login.password)
+    } catch {
+      throw CommandFailure("user name and password: \(error)", .usage)
+    }
+  }
+
+  /// Blocks until SIGINT or SIGTERM.
+  package func run() throws(CommandFailure) {
+    let descriptors = DescriptorLimit.raise()
+    do {
+      try StreamSocket.checkFree(address)
+    } catch {
+      throw CommandFailure(listen: address, error)
+    }
+    var configuration = DataPlaneConfiguration(
+      workers: System.processorCount, listeners: [ListenerConfiguration(.socks, on: address)],
+      maximumDescriptors: max(descriptors - 128, 64))
+    configuration.serverCredentials = credentials
+    let supervisor = try startedUp { () throws(Errno) in
+      try Supervisor(reporter: Reporter(log: log, upstream: "the target"))
+    }
+    let dataPlane: DataPlane
+    do {
+      dataPlane = try DataPlane(configuration, report: supervisor.post)
+    } catch {
+      throw CommandFailure(listen: error.address, error.errno)
+    }
+    try startedUp { () throws(Errno) in try dataPlane.start() }
+    if credentials == nil, !address.address.isLoopback {
+      log.warning(
+        "anybody who reaches \(address) can use this server: give --user and --password-file",
+        metadata: ["event": "open_server"])
+    }
+    log.notice(
+      "serving SOCKS5 on \(address)",
+      metadata: ["event": "ready", "listen": .string("\(address)")])
+    supervisor.waitForEnd(of: dataPlane)
+    dataPlane.stop()
+    supervisor.summarise(dataPlane)
+  }
+}

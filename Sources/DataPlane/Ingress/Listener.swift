@@ -1,0 +1,68 @@
+package import Addressing
+internal import LinuxIO
+
+/// How connections come to a listener, and so how their destination is recovered.
+package enum Ingress: Sendable {
+  /// By the `redirect` statement: `SO_ORIGINAL_DST`.
+  case redirect
+  /// By the `tproxy` statement: the local address of the accepted socket.
+  case tproxy
+  /// By clients of the embedded SOCKS5 server, who say it themselves.
+  case socks
+
+  var isCapturing: Bool {
+    switch self {
+    case .redirect, .tproxy: true
+    case .socks: false
+    }
+  }
+}
+
+/// Where to listen; every worker opens a socket of its own there.
+package struct ListenerConfiguration: Sendable {
+  package let ingress: Ingress
+  package let address: SocketAddress
+
+  package init(_ ingress: Ingress, on address: SocketAddress) {
+    self.ingress = ingress
+    self.address = address
+  }
+}
+
+/// A worker's share of a listener.
+final class Listener {
+  let ingress: Ingress
+  let socket: Descriptor
+  /// With the port that the kernel chose, where the configuration left it open.
+  let address: SocketAddress
+
+  init(_ configuration: ListenerConfiguration, mark: UInt32?) throws(Errno) {
+    ingress = configuration.ingress
+    let isTransparent =
+      switch configuration.ingress {
+      case .tproxy: true
+      case .redirect, .socks: false
+      }
+    let socket = try StreamSocket.listen(
+      on: configuration.address, .init(transparent: isTransparent, mark: mark))
+    guard let address = socket.localAddress else { throw .familyNotSupported }
+    self.socket = socket
+    self.address = address
+  }
+
+  /// Where a connection that came to this listener wanted to go.
+  func destination(of connection: borrowing Descriptor) throws(Errno) -> OriginalDestination {
+    switch ingress {
+    case .redirect: try connection.redirectedDestination(isIPv4: address.address.isIPv4)
+    case .tproxy: try connection.transparentDestination()
+    case .socks: preconditionFailure("clients of the embedded server name their destination")
+    }
+  }
+
+  /// Whether the connection was made to the listener itself: nothing redirected it. `redirect` then
+  /// gives the listener's own address, whichever of the host's addresses that was.
+  func isDirect(_ destination: OriginalDestination, of connection: borrowing Descriptor) -> Bool {
+    destination.address.port == address.port
+      && (destination.address == address || destination.address == connection.localAddress)
+  }
+}

@@ -1,0 +1,148 @@
+internal import Addressing
+internal import LinuxIO
+internal import SOCKS
+
+/// From a listener's queue to a session.
+extension Worker {
+  /// Connections taken from one listener per turn at most.
+  private static let acceptsPerTurn = 64
+  /// A session's two sockets.
+  static let descriptorsPerSession = 2
+
+  /// Opens this worker's socket of a listener.
+  func open(_ configuration: ListenerConfiguration) throws(Errno) {
+    let listener = try Listener(configuration, mark: self.configuration.mark)
+    try epoll.add(
+      listener.socket.rawValue, .readable,
+      token: Token(.listener, index: listeners.count).rawValue)
+    listeners.append(listener)
+  }
+
+  func accept(from index: Int) {
+    guard let listener = listeners[index] else { return }
+    let isBounded = configuration.servesItself && listener.ingress.isCapturing
+    for _ in 0..<Self.acceptsPerTurn {
+      guard budget.take(Self.descriptorsPerSession, share: isBounded ? .half : .all) else {
+        pauseAccepting(nil)
+        return
+      }
+      switch StreamSocket.accept(from: listener.socket) {
+      case .connection(let socket, let peer):
+        begin(socket, from: peer, by: listener)
+      case .none:
+        budget.giveBack(Self.descriptorsPerSession)
+        return
+      case .aborted:
+        budget.giveBack(Self.descriptorsPerSession)
+      case .failed(let error):
+        budget.giveBack(Self.descriptorsPerSession)
+        pauseAccepting(error)
+        return
+      }
+    }
+  }
+
+  /// A new connection; two descriptors have been taken from the budget for it.
+  private func begin(
+    _ socket: consuming Descriptor, from peer: SocketAddress, by listener: Listener
+  ) {
+    guard listener.ingress.isCapturing else {
+      beginServing(socket)
+      return
+    }
+    guard let upstream = configuration.upstream else {
+      preconditionFailure("a capturing listener without an upstream")
+    }
+    let destination: OriginalDestination
+    do {
+      destination = try listener.destination(of: socket)
+    } catch {
+      refuse(socket, .noOriginalDestination, destination: nil)
+      return
+    }
+    if let cause = listener.isDirect(destination, of: socket)
+      ? .connectionToListener : loops?.check(destination, now: now)
+    {
+      refuse(socket, .loop, destination: destination)
+      reportLoop(cause, destination)
+      return
+    }
+    beginCaptured(socket, to: destination, through: upstream)
+    if LoopDetector.isSuspicious(handshakes: unfinishedHandshakes) {
+      investigateLoop(destination, peer: peer)
+    }
+  }
+
+  /// Resets a connection that never became a session.
+  private func refuse(
+    _ socket: consuming Descriptor, _ failure: Failure, destination: OriginalDestination?
+  ) {
+    socket.resetOnClose()
+    budget.giveBack(Self.descriptorsPerSession)
+    note(failure, destination: destination.map { .address($0.address) })
+  }
+
+  /// Counts a failure, and tells of it if that has not just been done.
+  func note(_ failure: Failure, destination: Endpoint?) {
+    counters.add(failure)
+    counters.add(to: .sessionsFailed)
+    if let count = problems.note(failure, now: now) {
+      report(.failures(failure, count: count, destination: destination))
+    }
+  }
+
+  // MARK: Loops
+
+  private func reportLoop(_ cause: LoopCause, _ destination: OriginalDestination) {
+    report(.loop(cause, destination: destination.address))
+  }
+
+  /// With many handshakes unfinished, most of them to this destination, finds out whether they are
+  /// one flow going round, and if so ends them all.
+  private func investigateLoop(_ destination: OriginalDestination, peer: SocketAddress) {
+    let endpoint = Endpoint.address(destination.address)
+    let circling = sessions.indices.filter { index in
+      let session = sessions[index]
+      guard session.pointee.origin == .captured, session.pointee.negotiation >= 0 else {
+        return false
+      }
+      return negotiations[Int(session.pointee.negotiation)].destination == endpoint
+    }
+    guard circling.count * 2 > unfinishedHandshakes,
+      let cause = loops?.investigate(destination, peer: peer, now: now)
+    else { return }
+    for index in circling { fail(index, .loop) }
+    reportLoop(cause, destination)
+  }
+
+  // MARK: Pausing
+
+  /// Stops accepting until there is room: an epoll that reports what cannot be accepted would spin.
+  private func pauseAccepting(_ error: Errno?) {
+    if pausedUntil == nil {
+      counters.add(to: .acceptPauses)
+      report(.acceptPaused(error))
+      setListeners([])
+    }
+    pausedUntil = now + Self.pauseInterval
+  }
+
+  /// Accepts again after a pause; if there is still no room, the first accept pauses anew.
+  func resumeAccepting() {
+    guard let until = pausedUntil, until <= now else { return }
+    pausedUntil = nil
+    setListeners(.readable)
+  }
+
+  private func setListeners(_ interest: Interest) {
+    for (index, listener) in listeners.enumerated() {
+      guard let listener else { continue }
+      do {
+        try epoll.modify(
+          listener.socket.rawValue, interest, token: Token(.listener, index: index).rawValue)
+      } catch {
+        preconditionFailure("epoll_ctl: \(error)")
+      }
+    }
+  }
+}

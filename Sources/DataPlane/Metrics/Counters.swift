@@ -1,0 +1,64 @@
+internal import Synchronization
+
+/// What a worker counts.
+package enum Counter: Int, CaseIterable, Sendable {
+  case sessionsOpened, sessionsClosed, sessionsFailed
+  case bytesUpstream, bytesDownstream
+  case acceptPauses
+}
+
+/// One worker's counters. The worker alone writes, anyone may read: relaxed loads and stores, which
+/// are plain moves, and no cache line is shared between writers.
+final class Counters: Sendable {
+  private static let count = Counter.allCases.count + Failure.allCases.count
+
+  // SAFETY: initialised once below, never reallocated, and accessed only through atomics.
+  private nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
+
+  init() {
+    cells = .allocate(capacity: Self.count)
+    for index in 0..<Self.count { (cells + index).initialize(to: Atomic(0)) }
+  }
+
+  deinit {
+    cells.deinitialize(count: Self.count)
+    cells.deallocate()
+  }
+
+  func add(_ amount: Int = 1, to counter: Counter) {
+    add(UInt64(truncatingIfNeeded: amount), at: counter.rawValue)
+  }
+
+  func add(_ failure: Failure) { add(1, at: Counter.allCases.count + failure.rawValue) }
+
+  private func add(_ amount: UInt64, at index: Int) {
+    let value = cells[index].load(ordering: .relaxed)
+    cells[index].store(value &+ amount, ordering: .relaxed)
+  }
+
+  func read(into snapshot: inout Snapshot) {
+    for counter in Counter.allCases {
+      snapshot.counters[counter.rawValue] &+= cells[counter.rawValue].load(ordering: .relaxed)
+    }
+    for failure in Failure.allCases {
+      snapshot.failures[failure.rawValue] &+=
+        cells[Counter.allCases.count + failure.rawValue].load(ordering: .relaxed)
+    }
+  }
+}
+
+/// The sum of all workers' counters at about one moment.
+package struct Snapshot: Sendable {
+  fileprivate(set) var counters = [UInt64](repeating: 0, count: Counter.allCases.count)
+  fileprivate(set) var failures = [UInt64](repeating: 0, count: Failure.allCases.count)
+
+  package subscript(_ counter: Counter) -> UInt64 { counters[counter.rawValue] }
+  package subscript(_ failure: Failure) -> UInt64 { failures[failure.rawValue] }
+
+  /// Sessions that are open now.
+  package var liveSessions: UInt64 {
+    // The two are read one after the other: a session closed in between must not make it negative.
+    let (opened, closed) = (self[.sessionsOpened], self[.sessionsClosed])
+    return opened > closed ? opened - closed : 0
+  }
+}

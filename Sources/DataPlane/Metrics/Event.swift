@@ -1,0 +1,28 @@
+package import Addressing
+package import LinuxIO
+
+/// What the data plane tells whoever runs it. Every kind is limited in rate at its source.
+package enum Event: Sendable {
+  /// Sessions failed in this way; `count` since it was last told, `destination` of the last one.
+  case failures(Failure, count: UInt64, destination: Endpoint?)
+  /// Captured traffic comes back to us; `culprit` sends it, as far as it is known.
+  case loop(LoopCause, destination: SocketAddress)
+  /// Whether this upstream takes a handshake in one write.
+  case pipelining(proved: Bool)
+  /// Accepting stopped because the descriptor budget is used up, or the kernel refused another.
+  case acceptPaused(Errno?)
+  /// A worker has no session left, after `drain`.
+  case drained
+}
+
+/// How captured traffic came back to us.
+package enum LoopCause: Hashable, Sendable {
+  /// Somebody connects to our listener itself instead of being redirected to it.
+  case connectionToListener
+  /// A connection to the upstream was captured: other rules than ours redirect it.
+  case connectionToUpstream
+  /// The program that serves as the upstream runs on this host and is captured itself.
+  case upstreamProgram(name: String, processID: Int32)
+  /// Our own outgoing connections are captured: other rules than ours redirect them.
+  case ourselves
+}

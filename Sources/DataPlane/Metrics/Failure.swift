@@ -1,0 +1,92 @@
+internal import SOCKS
+
+/// Why a session ended before its bytes were all delivered; counted by `name`.
+package enum Failure: Int, CaseIterable, Sendable {
+  // The way to the upstream, or from the embedded server to the target.
+  case connectRefused, connectUnreachable, connectTimeout, connectFailed
+  // The SOCKS handshake with the upstream.
+  case handshakeTimeout, noAcceptableMethod, authenticationRejected, protocolViolation
+  case upstreamClosedInHandshake
+  case replyGeneralFailure, replyNotAllowed, replyNetworkUnreachable, replyHostUnreachable
+  case replyConnectionRefused, replyTTLExpired, replyCommandNotSupported
+  case replyAddressTypeNotSupported, replyOther
+  // The embedded server's side of it.
+  case clientRejected, nameNotResolved
+  // The relay.
+  case resetByDownstream, resetByUpstream, idleTimeout, halfCloseTimeout, endedByShutdown
+  // Ourselves.
+  case noOriginalDestination, loop, resourcesExhausted
+
+  /// As metrics and the status show it.
+  package var name: String {
+    switch self {
+    case .connectRefused: "connect_refused"
+    case .connectUnreachable: "connect_unreachable"
+    case .connectTimeout: "connect_timeout"
+    case .connectFailed: "connect_failed"
+    case .handshakeTimeout: "handshake_timeout"
+    case .noAcceptableMethod: "no_acceptable_method"
+    case .authenticationRejected: "authentication_rejected"
+    case .protocolViolation: "protocol_violation"
+    case .upstreamClosedInHandshake: "upstream_closed_in_handshake"
+    case .replyGeneralFailure: "reply_general_failure"
+    case .replyNotAllowed: "reply_not_allowed"
+    case .replyNetworkUnreachable: "reply_network_unreachable"
+    case .replyHostUnreachable: "reply_host_unreachable"
+    case .replyConnectionRefused: "reply_connection_refused"
+    case .replyTTLExpired: "reply_ttl_expired"
+    case .replyCommandNotSupported: "reply_command_not_supported"
+    case .replyAddressTypeNotSupported: "reply_address_type_not_supported"
+    case .replyOther: "reply_other"
+    case .clientRejected: "client_rejected"
+    case .nameNotResolved: "name_not_resolved"
+    case .resetByDownstream: "reset_by_downstream"
+    case .resetByUpstream: "reset_by_upstream"
+    case .idleTimeout: "idle_timeout"
+    case .halfCloseTimeout: "half_close_timeout"
+    case .endedByShutdown: "ended_by_shutdown"
+    case .noOriginalDestination: "no_original_destination"
+    case .loop: "loop"
+    case .resourcesExhausted: "resources_exhausted"
+    }
+  }
+
+  /// Whether it speaks of the upstream itself, so that a person should hear of it.
+  package var concernsUpstream: Bool {
+    switch self {
+    case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed, .handshakeTimeout,
+      .noAcceptableMethod, .authenticationRejected, .protocolViolation, .upstreamClosedInHandshake,
+      .replyCommandNotSupported, .replyAddressTypeNotSupported:
+      true
+    case .replyGeneralFailure, .replyNotAllowed, .replyNetworkUnreachable, .replyHostUnreachable,
+      .replyConnectionRefused, .replyTTLExpired, .replyOther, .clientRejected, .nameNotResolved,
+      .resetByDownstream, .resetByUpstream, .idleTimeout, .halfCloseTimeout, .endedByShutdown,
+      .noOriginalDestination, .loop, .resourcesExhausted:
+      false
+    }
+  }
+
+  init(_ failure: HandshakeFailure) {
+    switch failure {
+    case .refused(let code): self.init(code)
+    case .authenticationRejected: self = .authenticationRejected
+    case .noAcceptableMethod: self = .noAcceptableMethod
+    case .protocolViolation: self = .protocolViolation
+    case .closed: self = .upstreamClosedInHandshake
+    }
+  }
+
+  private init(_ code: ReplyCode) {
+    switch code {
+    case .succeeded, .other: self = .replyOther
+    case .generalFailure: self = .replyGeneralFailure
+    case .notAllowed: self = .replyNotAllowed
+    case .networkUnreachable: self = .replyNetworkUnreachable
+    case .hostUnreachable: self = .replyHostUnreachable
+    case .connectionRefused: self = .replyConnectionRefused
+    case .ttlExpired: self = .replyTTLExpired
+    case .commandNotSupported: self = .replyCommandNotSupported
+    case .addressTypeNotSupported: self = .replyAddressTypeNotSupported
+    }
+  }
+}

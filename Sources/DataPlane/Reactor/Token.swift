@@ -1,0 +1,24 @@
+/// What an epoll event belongs to: 2 bits of kind, 30 of index, 32 of generation.
+///
+/// A slot's generation grows whenever its session closes, so an event that was already on its way
+/// when the session went finds nobody, not the slot's next tenant.
+struct Token: Hashable {
+  enum Kind: UInt64 {
+    case downstream = 0
+    case upstream = 1
+    case listener = 2
+    case waker = 3
+  }
+
+  let rawValue: UInt64
+
+  init(rawValue: UInt64) { self.rawValue = rawValue }
+
+  init(_ kind: Kind, index: Int, generation: UInt32 = 0) {
+    rawValue = UInt64(generation) << 32 | UInt64(truncatingIfNeeded: index) << 2 | kind.rawValue
+  }
+
+  var kind: Kind { Kind(rawValue: rawValue & 3)! }
+  var index: Int { Int(rawValue >> 2 & 0x3FFF_FFFF) }
+  var generation: UInt32 { UInt32(rawValue >> 32) }
+}

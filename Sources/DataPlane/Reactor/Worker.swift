@@ -1,0 +1,152 @@
+internal import Addressing
+internal import LinuxIO
+internal import SOCKS
+
+/// A thread and its loop: it owns its listeners and every session that it accepts, and shares
+/// nothing on a flow's way but the read-only configuration, the descriptor budget and its counters.
+///
+/// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Serve` (the
+/// embedded server), `Worker+Relay` (bytes, and the end of a session).
+///
+/// SAFETY: unchecked, since it is made on one thread and then used on its own thread only.
+final class Worker: @unchecked Sendable {
+  /// Events taken from the kernel at once.
+  private static let eventsPerTurn = 256
+  /// How often a paused worker looks whether there is room again.
+  static let pauseInterval = Timeout(milliseconds: 50)
+
+  let configuration: DataPlaneConfiguration
+  let budget: DescriptorBudget
+  let resolver: Resolver
+  let report: @Sendable (Event) -> Void
+  let mailbox: Mailbox
+  let counters = Counters()
+
+  var epoll: Epoll
+  /// Nil where one was closed: tokens carry the index.
+  var listeners: [Listener?] = []
+  var sessions = SessionTable()
+  var timers: TimerWheel
+  var resources: RelayResources
+  var runQueue: [Token] = []
+  var negotiations: [Negotiation] = []
+  var vacantNegotiations: [Int32] = []
+  var loops: LoopDetector?
+  var problems = ProblemLimiter()
+
+  /// The time of this turn.
+  var now: Instant
+  /// Captured sessions whose relay has not begun.
+  var unfinishedHandshakes = 0
+  var pausedUntil: Instant?
+  private var isDraining = false
+  private var isStopped = false
+
+  init(
+    _ configuration: DataPlaneConfiguration, budget: DescriptorBudget, resolver: Resolver,
+    report: @escaping @Sendable (Event) -> Void
+  ) throws(Errno) {
+    self.configuration = configuration
+    self.budget = budget
+    self.resolver = resolver
+    self.report = report
+    mailbox = try Mailbox()
+    epoll = try Epoll(capacity: Self.eventsPerTurn)
+    resources = RelayResources(budget: budget)
+    now = .now()
+    timers = TimerWheel(now: now)
+    loops = configuration.upstream.map { LoopDetector(upstream: $0.address) }
+    try epoll.add(
+      mailbox.wakeDescriptor, [.readable, .edgeTriggered], token: Token(.waker, index: 0).rawValue)
+  }
+
+  func run() {
+    while !isStopped {
+      let count = epoll.wait(milliseconds: waitMilliseconds)
+      now = .now()
+      for index in 0..<count {
+        let (token, readiness) = epoll.event(at: index)
+        handle(Token(rawValue: token), readiness)
+      }
+      runQueued()
+      while let index = timers.next(now: now) { handleTimeout(index) }
+      resumeAccepting()
+    }
+    endAll()
+  }
+
+  private var waitMilliseconds: Int32 {
+    if !runQueue.isEmpty { return 0 }
+    var next = timers.nextExpiry
+    if let pausedUntil { next = min(next ?? pausedUntil, pausedUntil) }
+    guard let next else { return -1 }
+    return Int32(clamping: next.milliseconds(since: .now()))
+  }
+
+  private func handle(_ token: Token, _ readiness: Readiness) {
+    switch token.kind {
+    case .listener:
+      accept(from: token.index)
+    case .waker:
+      for command in mailbox.takeAll() { handle(command) }
+    case .downstream:
+      guard let session = sessions.find(token) else { return }
+      session.pointee.downstreamReadiness.formUnion(readiness)
+      if readiness.contains(.urgent), let socket = session.pointee.downstream?.rawValue {
+        StreamSocket.receiveUrgentInline(socket)
+      }
+      drive(token.index)
+    case .upstream:
+      guard let session = sessions.find(token) else { return }
+      session.pointee.upstreamReadiness.formUnion(readiness)
+      if readiness.contains(.urgent), let socket = session.pointee.upstream?.rawValue {
+        StreamSocket.receiveUrgentInline(socket)
+      }
+      drive(token.index)
+    }
+  }
+
+  private func handle(_ command: Command) {
+    switch command {
+    case .resolved(let token, let addresses):
+      handleResolved(Token(rawValue: token), addresses)
+    case .drain:
+      isDraining = true
+      for (index, listener) in listeners.enumerated() where listener?.ingress.isCapturing == true {
+        listeners[index] = nil
+      }
+      reportIfDrained()
+    case .stop:
+      isStopped = true
+    }
+  }
+
+  /// Goes on with the session at `index` as far as it gets.
+  func drive(_ index: Int) {
+    switch sessions[index].pointee.state {
+    case .vacant: return
+    case .connecting: driveConnecting(index)
+    case .handshaking: driveHandshaking(index)
+    case .negotiating: driveNegotiating(index)
+    case .resolving: driveResolving(index)
+    case .relaying: driveRelaying(index)
+    case .rejecting: driveRejecting(index)
+    }
+  }
+
+  /// One round over the sessions that yielded; what yields again waits for the next turn.
+  private func runQueued() {
+    guard !runQueue.isEmpty else { return }
+    let round = runQueue
+    runQueue.removeAll(keepingCapacity: true)
+    for token in round {
+      guard let session = sessions.find(token) else { continue }
+      session.pointee.isQueued = false
+      drive(token.index)
+    }
+  }
+
+  func reportIfDrained() {
+    if isDraining, sessions.count == 0 { report(.drained) }
+  }
+}

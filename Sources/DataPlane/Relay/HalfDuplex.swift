@@ -1,0 +1,220 @@
+internal import LinuxIO
+
+/// One direction of a session: bytes from a source socket to a sink socket.
+///
+///              source ends             all delivered, sink shut down
+///     open ───────────────▶ ending ───────────────────────────────▶ ended
+///
+/// Small and interactive traffic is copied through the worker's scratch buffer. A direction that
+/// keeps filling that buffer borrows a pipe and splices, and gives the pipe back when it slows down.
+/// What the sink does not take stays in a private buffer, or in the pipe, and nothing more is read
+/// until it is gone: this is the back-pressure.
+struct HalfDuplex {
+  private enum Phase: UInt8 { case open, ending, ended }
+
+  /// What came of one turn.
+  enum Progress {
+    /// Nothing more can be done until an event comes.
+    case blocked
+    /// The turn's share is used up; there may be more to do at once.
+    case yielded
+    case ended
+    case sourceFailed(Errno)
+    case sinkFailed(Errno)
+  }
+
+  /// Bytes moved per turn at most, so that one busy session does not starve its worker.
+  private static let turnBytes = 512 * 1024
+  /// Full buffers in a row after which a direction splices.
+  private static let fullReadsBeforeSplice: UInt8 = 2
+  /// A splice below this many bytes counts as small …
+  private static let smallSpliceBytes = 8 * 1024
+  /// … and after so many of them in a row the direction copies again.
+  private static let smallSplicesBeforeCopy: UInt8 = 16
+
+  private var phase = Phase.open
+  /// Full reads in a row when copying, small splices in a row when splicing.
+  private var streak: UInt8 = 0
+  private var pipe: Int16 = -1
+  /// Bytes that the sink has not taken: in `held` if there is one, else in the pipe.
+  private var waiting: UInt32 = 0
+  private var heldOffset: UInt32 = 0
+  private var held: UnsafeMutableRawPointer?
+
+  var hasEnded: Bool { phase == .ended }
+
+  /// Moves bytes until a socket blocks, the source ends or the turn's share is used up.
+  ///
+  /// Readiness is edge-triggered: a flag is removed only when the kernel has said that the socket
+  /// would block, or has shown it by giving less than was asked for (epoll(7)), so that the next
+  /// change comes as an event.
+  mutating func pump(
+    from source: Int32, _ sourceReadiness: inout Readiness,
+    to sink: Int32, _ sinkReadiness: inout Readiness,
+    with resources: inout RelayResources, moved: inout Int
+  ) -> Progress {
+    var share = Self.turnBytes
+    while phase != .ended {
+      if waiting > 0 {
+        guard sinkReadiness.contains(.writable) else { return .blocked }
+        switch held != nil ? sendHeld(to: sink, &resources) : drainPipe(to: sink, &resources) {
+        case .bytes(let count): moved += count
+        case .wouldBlock: sinkReadiness.remove(.writable)
+        case .failed(let error): return .sinkFailed(error)
+        }
+        continue
+      }
+      if phase == .ending {
+        StreamSocket.shutdownSending(sink)
+        phase = .ended
+        release(&resources)
+        return .ended
+      }
+      guard sourceReadiness.contains(.readable), sinkReadiness.contains(.writable) else {
+        return .blocked
+      }
+      guard share > 0 else { return .yielded }
+      let result =
+        pipe < 0
+        ? copy(from: source, &sourceReadiness, to: sink, &sinkReadiness, &resources, &moved)
+        : fillPipe(from: source, &resources)
+      switch result {
+      case .received(0): phase = .ending
+      case .received(let count): share -= count
+      case .wouldBlock:
+        sourceReadiness.remove(.readable)
+        if streak >= Self.smallSplicesBeforeCopy { release(&resources) }
+      case .sourceFailed(let error): return .sourceFailed(error)
+      case .sinkFailed(let error): return .sinkFailed(error)
+      }
+    }
+    return .ended
+  }
+
+  /// Puts bytes in front that were read before the relay began: they are sent first.
+  mutating func hold(_ bytes: UnsafeRawBufferPointer, _ resources: inout RelayResources) {
+    precondition(waiting == 0 && bytes.count <= BufferPool.bufferBytes)
+    guard bytes.count > 0, let start = bytes.baseAddress else { return }
+    let buffer = resources.buffers.lend()
+    buffer.copyMemory(from: start, byteCount: bytes.count)
+    held = buffer
+    heldOffset = 0
+    waiting = UInt32(bytes.count)
+  }
+
+  /// Gives back what this direction has borrowed; bytes that are still waiting are lost.
+  mutating func release(_ resources: inout RelayResources) {
+    if pipe >= 0 { resources.pipes.giveBack(pipe, isEmpty: waiting == 0 || held != nil) }
+    if let buffer = held { resources.buffers.giveBack(buffer) }
+    held = nil
+    pipe = -1
+    waiting = 0
+    streak = 0
+  }
+
+  // MARK: Copying
+
+  private enum Taken {
+    case received(Int)
+    case wouldBlock
+    case sourceFailed(Errno)
+    case sinkFailed(Errno)
+  }
+
+  private mutating func copy(
+    from source: Int32, _ sourceReadiness: inout Readiness,
+    to sink: Int32, _ sinkReadiness: inout Readiness,
+    _ resources: inout RelayResources, _ moved: inout Int
+  ) -> Taken {
+    let scratch = resources.scratch
+    let received: Int
+    switch receive(source, into: scratch) {
+    case .bytes(0): return .received(0)
+    case .bytes(let count): received = count
+    case .wouldBlock: return .wouldBlock
+    case .failed(let error): return .sourceFailed(error)
+    }
+    if received < scratch.count {
+      streak = 0
+      // Less than asked for: the queue is empty, unless the end or an urgent mark is behind it.
+      if sourceReadiness.isDisjoint(with: .moreToRead) { sourceReadiness.remove(.readable) }
+    } else {
+      streak += 1
+      if streak >= Self.fullReadsBeforeSplice { beginSplicing(&resources) }
+    }
+    var sent = 0
+    switch send(sink, UnsafeRawBufferPointer(rebasing: scratch[..<received])) {
+    case .bytes(let count): sent = count
+    case .wouldBlock: sinkReadiness.remove(.writable)
+    case .failed(let error): return .sinkFailed(error)
+    }
+    moved += sent
+    if sent < received {
+      sinkReadiness.remove(.writable)
+      hold(UnsafeRawBufferPointer(rebasing: scratch[sent..<received]), &resources)
+    }
+    return .received(received)
+  }
+
+  private mutating func sendHeld(to sink: Int32, _ resources: inout RelayResources) -> Transfer {
+    guard let buffer = held else { preconditionFailure("bytes wait but are held nowhere") }
+    let bytes = UnsafeRawBufferPointer(
+      start: buffer + Int(heldOffset), count: Int(waiting))
+    let result = send(sink, bytes)
+    if case .bytes(let count) = result {
+      heldOffset += UInt32(count)
+      waiting -= UInt32(count)
+      if waiting == 0 {
+        resources.buffers.giveBack(buffer)
+        held = nil
+      }
+    }
+    return result
+  }
+
+  // MARK: Splicing
+
+  private mutating func beginSplicing(_ resources: inout RelayResources) {
+    streak = 0
+    if let lent = resources.pipes.lend() { pipe = lent }
+  }
+
+  /// The pipe is empty here, so a splice that would block means that the socket has nothing.
+  private mutating func fillPipe(from source: Int32, _ resources: inout RelayResources) -> Taken {
+    let ends = resources.pipes.ends(pipe)
+    switch splice(from: source, to: ends.write, atMost: PipePool.pipeBytes) {
+    case .bytes(let count):
+      waiting = UInt32(count)
+      streak = count < Self.smallSpliceBytes ? min(streak + 1, .max - 1) : 0
+      return .received(count)
+    case .wouldBlock: return .wouldBlock
+    case .failed(let error): return .sourceFailed(error)
+    }
+  }
+
+  private mutating func drainPipe(to sink: Int32, _ resources: inout RelayResources) -> Transfer {
+    let result = splice(from: resources.pipes.ends(pipe).read, to: sink, atMost: Int(waiting))
+    if case .bytes(let count) = result { waiting -= UInt32(count) }
+    return result
+  }
+}
+
+extension Readiness {
+  /// States in which a short read does not mean that there is nothing more to read.
+  static let moreToRead: Readiness = [.readClosed, .hangUp, .error, .urgent]
+}
+
+/// What the directions of one worker share.
+struct RelayResources: ~Copyable {
+  /// Where every copy passes through; its contents do not outlive a call.
+  let scratch: UnsafeMutableRawBufferPointer
+  var buffers = BufferPool()
+  var pipes: PipePool
+
+  init(budget: DescriptorBudget) {
+    scratch = .allocate(byteCount: BufferPool.bufferBytes, alignment: 4096)
+    pipes = PipePool(budget: budget)
+  }
+
+  deinit { scratch.deallocate() }
+}

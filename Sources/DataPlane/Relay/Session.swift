@@ -1,0 +1,42 @@
+internal import LinuxIO
+
+/// One TCP flow, from accept to close. The downstream speaks first in `.negotiating` when it came to
+/// the embedded server; captured flows begin by connecting to the upstream.
+///
+///     captured:                        connecting ──▶ handshaking ──┐
+///                                          ▲                        ├──▶ relaying ──▶ vacant
+///     served:   negotiating ─(name)─▶ resolving                     │
+///                    │   └───(address)─────▶ connecting ────────────┘
+///                    └─(refused)──▶ rejecting ──▶ vacant
+///
+/// Any state goes to vacant on failure, and the application then sees RST. A slot lives as long as
+/// its worker; only its contents come and go, and its generation counts the tenants.
+struct Session: ~Copyable {
+  enum State: UInt8 {
+    case vacant, connecting, handshaking, negotiating, resolving, relaying, rejecting
+  }
+
+  enum Origin: UInt8 {
+    /// Captured by the rules; goes on through the upstream.
+    case captured
+    /// A client of the embedded server; goes on to its target.
+    case served
+  }
+
+  var state = State.vacant
+  var origin = Origin.captured
+  /// In the worker's run queue: it yielded with work left.
+  var isQueued = false
+  var generation: UInt32 = 0
+  /// Index of the worker's `Negotiation` while there is one.
+  var negotiation: Int32 = -1
+  var downstreamReadiness: Readiness = []
+  var upstreamReadiness: Readiness = []
+  var downstream: Descriptor?
+  var upstream: Descriptor?
+  /// From the downstream to the upstream, and back.
+  var upstreamward = HalfDuplex()
+  var downstreamward = HalfDuplex()
+  /// When bytes last moved.
+  var lastActivity = Instant(milliseconds: 0)
+}

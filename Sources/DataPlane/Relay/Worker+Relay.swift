@@ -1,0 +1,191 @@
+internal import LinuxIO
+internal import SOCKS
+
+/// The relay itself, and how every session ends.
+extension Worker {
+  /// Makes a session of an accepted socket; nil if the kernel does not let it be watched.
+  func openSession(_ socket: consuming Descriptor, origin: Session.Origin) -> Int? {
+    let index = sessions.take()
+    let session = sessions[index]
+    session.pointee.origin = origin
+    session.pointee.negotiation = takeNegotiation()
+    switch origin {
+    case .captured: unfinishedHandshakes += 1
+    case .served: break
+    }
+    counters.add(to: .sessionsOpened)
+    do {
+      try epoll.add(
+        socket.rawValue, [.readable, .writable, .edgeTriggered],
+        token: Token(.downstream, index: index, generation: session.pointee.generation).rawValue)
+      session.pointee.downstream = consume socket
+    } catch {
+      session.pointee.downstream = consume socket
+      fail(index, .resourcesExhausted)
+      return nil
+    }
+    return index
+  }
+
+  func negotiation(of index: Int) -> Negotiation {
+    negotiations[Int(sessions[index].pointee.negotiation)]
+  }
+
+  private func takeNegotiation() -> Int32 {
+    if let vacant = vacantNegotiations.popLast() { return vacant }
+    negotiations.append(Negotiation())
+    return Int32(negotiations.count - 1)
+  }
+
+  private func releaseNegotiation(of session: UnsafeMutablePointer<Session>) {
+    let index = session.pointee.negotiation
+    guard index >= 0 else { return }
+    negotiations[Int(index)].reset()
+    vacantNegotiations.append(index)
+    session.pointee.negotiation = -1
+  }
+
+  // MARK: Relaying
+
+  func beginRelay(_ index: Int) {
+    let session = sessions[index]
+    releaseNegotiation(of: session)
+    session.pointee.state = .relaying
+    session.pointee.lastActivity = now
+    timers.schedule(index, at: now + configuration.timeouts.idle)
+    driveRelaying(index)
+  }
+
+  func driveRelaying(_ index: Int) {
+    let session = sessions[index]
+    guard let downstream = session.pointee.downstream?.rawValue,
+      let upstream = session.pointee.upstream?.rawValue
+    else { preconditionFailure("a relay with one end") }
+    let wasHalfClosed = session.pointee.isHalfClosed
+
+    var sent = 0
+    let upward = session.pointee.upstreamward.pump(
+      from: downstream, &session.pointee.downstreamReadiness,
+      to: upstream, &session.pointee.upstreamReadiness, with: &resources, moved: &sent)
+    var received = 0
+    let downward = session.pointee.downstreamward.pump(
+      from: upstream, &session.pointee.upstreamReadiness,
+      to: downstream, &session.pointee.downstreamReadiness, with: &resources, moved: &received)
+    if sent + received > 0 {
+      session.pointee.lastActivity = now
+      counters.add(sent, to: .bytesUpstream)
+      counters.add(received, to: .bytesDownstream)
+    }
+
+    if let failure = failure(upward, downward, session) {
+      fail(index, failure)
+    } else if session.pointee.upstreamward.hasEnded, session.pointee.downstreamward.hasEnded {
+      close(index)
+    } else {
+      if session.pointee.isHalfClosed, !wasHalfClosed {
+        timers.schedule(index, at: now + configuration.timeouts.halfClose)
+      }
+      if upward.hasYielded || downward.hasYielded { enqueue(index) }
+    }
+  }
+
+  /// Whether the session has met its end. A reset that the relay does not run into, since the other
+  /// side blocks, shows as an error event only: the downstream's ends the session at once, while the
+  /// upstream's waits until the downstream has taken what came before it.
+  private func failure(
+    _ upward: HalfDuplex.Progress, _ downward: HalfDuplex.Progress,
+    _ session: UnsafeMutablePointer<Session>
+  ) -> Failure? {
+    switch (upward, downward) {
+    case (.sourceFailed, _), (_, .sinkFailed): return .resetByDownstream
+    case (_, .sourceFailed), (.sinkFailed, _): return .resetByUpstream
+    case (.blocked, _), (.yielded, _), (.ended, _):
+      if session.pointee.downstreamReadiness.contains(.error) { return .resetByDownstream }
+      let isDelivered =
+        !downward.hasYielded && session.pointee.downstreamReadiness.contains(.writable)
+      return session.pointee.upstreamReadiness.contains(.error) && isDelivered
+        ? .resetByUpstream : nil
+    }
+  }
+
+  private func enqueue(_ index: Int) {
+    let session = sessions[index]
+    guard !session.pointee.isQueued else { return }
+    session.pointee.isQueued = true
+    runQueue.append(Token(.downstream, index: index, generation: session.pointee.generation))
+  }
+
+  // MARK: The end
+
+  func handleTimeout(_ index: Int) {
+    let session = sessions[index]
+    switch session.pointee.state {
+    case .vacant: return
+    case .connecting: handleConnectFailure(index, .timedOut)
+    case .handshaking: failHandshake(index, .handshakeTimeout)
+    case .negotiating, .resolving: fail(index, .handshakeTimeout)
+    case .rejecting: close(index)
+    case .relaying:
+      let isHalfClosed = session.pointee.isHalfClosed
+      let timeout = isHalfClosed ? configuration.timeouts.halfClose : configuration.timeouts.idle
+      // Bytes that moved since the deadline was set only put it off.
+      let deadline = session.pointee.lastActivity + timeout
+      if deadline > now {
+        timers.schedule(index, at: deadline)
+      } else {
+        fail(index, isHalfClosed ? .halfCloseTimeout : .idleTimeout)
+      }
+    }
+  }
+
+  /// Ends a session by RST on both sides: the application must not take a failure for the end.
+  func fail(_ index: Int, _ failure: Failure) {
+    let session = sessions[index]
+    let destination =
+      session.pointee.negotiation >= 0 ? negotiation(of: index).destination : nil
+    note(failure, destination: destination)
+    session.pointee.downstream?.resetOnClose()
+    session.pointee.upstream?.resetOnClose()
+    close(index)
+  }
+
+  /// Closes both sockets and gives everything back.
+  func close(_ index: Int) {
+    let session = sessions[index]
+    if session.pointee.origin == .captured, session.pointee.negotiation >= 0 {
+      unfinishedHandshakes -= 1
+    }
+    timers.cancel(index)
+    session.pointee.upstreamward.release(&resources)
+    session.pointee.downstreamward.release(&resources)
+    releaseNegotiation(of: session)
+    let generation = session.pointee.generation &+ 1
+    session.pointee = Session()
+    session.pointee.generation = generation
+    sessions.giveBack(index)
+    budget.giveBack(Self.descriptorsPerSession)
+    counters.add(to: .sessionsClosed)
+    reportIfDrained()
+  }
+
+  /// Resets every session that is left.
+  func endAll() {
+    for index in sessions.indices where sessions[index].pointee.state != .vacant {
+      fail(index, .endedByShutdown)
+    }
+  }
+}
+
+extension Session {
+  /// One direction has ended, the other has not.
+  var isHalfClosed: Bool { upstreamward.hasEnded != downstreamward.hasEnded }
+}
+
+extension HalfDuplex.Progress {
+  var hasYielded: Bool {
+    switch self {
+    case .yielded: true
+    case .blocked, .ended, .sourceFailed, .sinkFailed: false
+    }
+  }
+}

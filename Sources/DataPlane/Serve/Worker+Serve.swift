@@ -1,0 +1,181 @@
+internal import Addressing
+internal import LinuxIO
+internal import SOCKS
+
+/// The embedded SOCKS5 server: from a client's greeting to the connection with its target.
+extension Worker {
+  /// How long a refused client may take to read the refusal.
+  private static let rejectTimeout = Timeout.seconds(5)
+
+  func beginServing(_ socket: consuming Descriptor) {
+    guard let index = openSession(socket, origin: .served) else { return }
+    sessions[index].pointee.state = .negotiating
+    negotiation(of: index).machine = .server(
+      ServerHandshake(credentials: configuration.serverCredentials))
+    timers.schedule(index, at: now + configuration.timeouts.handshake)
+  }
+
+  func driveNegotiating(_ index: Int) {
+    let session = sessions[index]
+    guard let socket = session.pointee.downstream?.rawValue else {
+      preconditionFailure("a session without a client")
+    }
+    let negotiation = negotiation(of: index)
+    while true {
+      guard flushToClient(index) else { return }
+      guard session.pointee.downstreamReadiness.contains(.readable) else { return }
+      switch receive(socket, into: resources.scratch) {
+      case .bytes(0):
+        fail(index, .clientRejected)
+        return
+      case .bytes(let count):
+        if count < resources.scratch.count,
+          session.pointee.downstreamReadiness.isDisjoint(with: .moreToRead)
+        {
+          session.pointee.downstreamReadiness.remove(.readable)
+        }
+        let input = UnsafeRawBufferPointer(rebasing: resources.scratch[..<count])
+        let (consumed, action) = negotiation.receiveAsServer(input)
+        switch action {
+        case .receive: continue
+        case .connect(let endpoint):
+          // What follows the request is for the target; a client need not wait for the reply.
+          session.pointee.upstreamward.hold(
+            UnsafeRawBufferPointer(rebasing: input[consumed...]), &resources)
+          negotiation.destination = endpoint
+          open(endpoint, for: index)
+          return
+        case .reject:
+          note(.clientRejected, destination: nil)
+          beginRejecting(index)
+          return
+        }
+      case .wouldBlock:
+        session.pointee.downstreamReadiness.remove(.readable)
+      case .failed:
+        fail(index, .resetByDownstream)
+        return
+      }
+    }
+  }
+
+  /// Sends what the server machine wrote; false if the session is gone.
+  private func flushToClient(_ index: Int) -> Bool {
+    let session = sessions[index]
+    guard session.pointee.downstreamReadiness.contains(.writable),
+      let socket = session.pointee.downstream?.rawValue
+    else { return true }
+    switch negotiation(of: index).flush(to: socket) {
+    case .bytes: break
+    case .wouldBlock: session.pointee.downstreamReadiness.remove(.writable)
+    case .failed:
+      fail(index, .resetByDownstream)
+      return false
+    }
+    return true
+  }
+
+  // MARK: The target
+
+  private func open(_ endpoint: Endpoint, for index: Int) {
+    let negotiation = negotiation(of: index)
+    switch endpoint {
+    case .address(let address):
+      negotiation.candidates = [address]
+      connectNext(index, after: .hostUnreachable)
+    case .name(let name, _):
+      let session = sessions[index]
+      session.pointee.state = .resolving
+      let token = Token(.downstream, index: index, generation: session.pointee.generation)
+      if !resolver.resolve(name, for: token.rawValue, answerTo: mailbox) {
+        refuse(index, .resourcesExhausted, .generalFailure)
+      }
+    }
+  }
+
+  func driveResolving(_ index: Int) {
+    if sessions[index].pointee.downstreamReadiness.contains(.error) {
+      fail(index, .resetByDownstream)
+    }
+  }
+
+  func handleResolved(_ token: Token, _ addresses: [IPAddress]) {
+    guard let session = sessions.find(token), session.pointee.state == .resolving else { return }
+    let negotiation = negotiation(of: token.index)
+    guard !addresses.isEmpty else {
+      refuse(token.index, .nameNotResolved, .hostUnreachable)
+      return
+    }
+    let port = negotiation.destination?.port ?? 0
+    negotiation.candidates = addresses.reversed().map { SocketAddress($0, port) }
+    connectNext(token.index, after: .hostUnreachable)
+  }
+
+  /// Tries the next address of the target; when there is none left, the client is told `error`.
+  func connectNext(_ index: Int, after error: Errno) {
+    var error = error
+    sessions[index].pointee.upstream = nil
+    while let address = negotiation(of: index).candidates.popLast() {
+      guard let failed = connect(index, to: address) else { return }
+      error = failed
+    }
+    refuse(index, Failure(connecting: error), ReplyCode(connecting: error))
+  }
+
+  /// The connection stands: the reply is the first thing that the relay sends to the client.
+  func completeServing(_ index: Int) {
+    let session = sessions[index]
+    let bound = session.pointee.upstream?.localAddress ?? SocketAddress(.v4(.any), 0)
+    let negotiation = negotiation(of: index)
+    negotiation.replyAsServer(.succeeded, bound: bound.unmapped)
+    session.pointee.downstreamward.hold(negotiation.unsent, &resources)
+    beginRelay(index)
+  }
+
+  // MARK: Refusal
+
+  private func refuse(_ index: Int, _ failure: Failure, _ code: ReplyCode) {
+    let negotiation = negotiation(of: index)
+    note(failure, destination: negotiation.destination)
+    negotiation.replyAsServer(code, bound: SocketAddress(.v4(.any), 0))
+    beginRejecting(index)
+  }
+
+  /// Sends the refusal, then the end of the stream, and waits for the client's: closing with its
+  /// bytes unread would send RST, and the client might never see why.
+  private func beginRejecting(_ index: Int) {
+    sessions[index].pointee.state = .rejecting
+    timers.schedule(index, at: now + Self.rejectTimeout)
+    driveRejecting(index)
+  }
+
+  func driveRejecting(_ index: Int) {
+    let session = sessions[index]
+    guard flushToClient(index), let socket = session.pointee.downstream?.rawValue else { return }
+    guard negotiation(of: index).unsent.isEmpty else { return }
+    StreamSocket.shutdownSending(socket)
+    while session.pointee.downstreamReadiness.contains(.readable) {
+      switch receive(socket, into: resources.scratch) {
+      case .bytes(0), .failed:
+        close(index)
+        return
+      case .bytes: continue
+      case .wouldBlock: session.pointee.downstreamReadiness.remove(.readable)
+      }
+    }
+  }
+}
+
+extension ReplyCode {
+  /// What a client is told of an error of `connect` (RFC 1928, section 6).
+  init(connecting error: Errno) {
+    switch error {
+    case .connectionRefused, .connectionReset: self = .connectionRefused
+    case .hostUnreachable: self = .hostUnreachable
+    case .networkUnreachable: self = .networkUnreachable
+    case .timedOut: self = .ttlExpired
+    case .familyNotSupported, .addressNotAvailable: self = .addressTypeNotSupported
+    default: self = .generalFailure
+    }
+  }
+}

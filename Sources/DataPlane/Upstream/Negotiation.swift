@@ -1,0 +1,109 @@
+internal import Addressing
+internal import LinuxIO
+internal import SOCKS
+
+/// What a session needs only until its relay begins: the protocol machine, the bytes that it wants
+/// sent, and where the flow is going. Pooled per worker, so that a relaying session carries none of it.
+final class Negotiation {
+  private static let outputCapacity = max(
+    ClientHandshake.maximumOutputBytes, ServerHandshake.maximumOutputBytes)
+
+  /// The side that we play; nil while a captured flow is still connecting.
+  enum Machine {
+    case none
+    case client(ClientHandshake)
+    case server(ServerHandshake)
+  }
+
+  var machine = Machine.none
+  /// Whether the client machine was started in pipelined mode.
+  var isPipelined = false
+  var destination: Endpoint?
+  /// Where the embedded server may still try to connect, the next one last.
+  var candidates: [SocketAddress] = []
+
+  /// A machine's whole output fits, so bytes are only ever appended.
+  private let output = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: outputCapacity)
+  private var outputCount = 0
+  private var sentCount = 0
+
+  deinit { output.deallocate() }
+
+  /// Makes it ready for the next session.
+  func reset() {
+    machine = .none
+    isPipelined = false
+    destination = nil
+    candidates = []
+    outputCount = 0
+    sentCount = 0
+  }
+
+  /// What the machine wrote and the socket has not taken yet.
+  var unsent: UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(output)[sentCount..<outputCount])
+  }
+
+  /// Runs a step of the machine that may append to the output.
+  private func append<Result>(_ step: (inout OutputSpan<UInt8>) -> Result) -> Result {
+    // SAFETY: the first `outputCount` bytes are initialised; the span does not outlive the call.
+    var span = OutputSpan(buffer: output, initializedCount: outputCount)
+    let result = step(&span)
+    outputCount = span.finalize(for: output)
+    return result
+  }
+
+  /// Sends what is unsent; `.bytes` when nothing is left.
+  func flush(to socket: Int32) -> Transfer {
+    while sentCount < outputCount {
+      switch send(socket, unsent) {
+      case .bytes(let count): sentCount += count
+      case .wouldBlock: return .wouldBlock
+      case .failed(let error): return .failed(error)
+      }
+    }
+    return .bytes(outputCount)
+  }
+
+  // MARK: Client
+
+  func startClient(_ handshake: consuming ClientHandshake) {
+    var handshake = handshake
+    append { handshake.start(into: &$0) }
+    machine = .client(handshake)
+  }
+
+  /// Feeds the upstream's bytes to the client machine.
+  func receiveAsClient(
+    _ input: UnsafeRawBufferPointer
+  ) -> (consumed: Int, action: ClientHandshake.Action) {
+    guard case .client(var handshake) = machine else { preconditionFailure("no client machine") }
+    machine = .none
+    defer { machine = .client(handshake) }
+    return append { handshake.receive(input.bindMemory(to: UInt8.self).span, into: &$0) }
+  }
+
+  /// The upstream ended the stream in place of a reply.
+  func endAsClient() -> HandshakeFailure {
+    guard case .client(var handshake) = machine else { preconditionFailure("no client machine") }
+    return handshake.receiveEnd()
+  }
+
+  // MARK: Server
+
+  /// Feeds the client's bytes to the server machine.
+  func receiveAsServer(
+    _ input: UnsafeRawBufferPointer
+  ) -> (consumed: Int, action: ServerHandshake.Action) {
+    guard case .server(var handshake) = machine else { preconditionFailure("no server machine") }
+    machine = .none
+    defer { machine = .server(handshake) }
+    return append { handshake.receive(input.bindMemory(to: UInt8.self).span, into: &$0) }
+  }
+
+  func replyAsServer(_ code: ReplyCode, bound: SocketAddress) {
+    guard case .server(var handshake) = machine else { preconditionFailure("no server machine") }
+    append { handshake.reply(code, bound: bound, into: &$0) }
+    machine = .server(handshake)
+  }
+}

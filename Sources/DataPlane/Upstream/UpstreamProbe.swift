@@ -1,0 +1,70 @@
+internal import Addressing
+package import LinuxIO
+package import SOCKS
+
+/// One handshake on a connection of our own, off every flow's path: is the upstream there, does it
+/// take our credentials, and does it take the whole handshake in one write?
+package enum UpstreamProbe {
+  /// What the upstream is asked for: the discard port of its own host, which it can refuse at once.
+  /// Any reply proves what is asked here.
+  private static let target = Endpoint.address(SocketAddress(.v4(.loopback), 9))
+
+  package enum Outcome: Sendable {
+    /// The whole handshake went through; whether the target was reached does not matter.
+    case replied
+    case cannotConnect(Errno)
+    /// It ended like this before a reply. After a time-out it is `.closed` with the phase that was
+    /// waited in.
+    case failed(HandshakeFailure, isTimeout: Bool)
+  }
+
+  /// Blocks until the upstream has answered, at most `timeout` for the connection and as much again
+  /// for the handshake.
+  package static func run(
+    _ upstream: Upstream, mode: ClientHandshake.Mode, mark: UInt32?, timeout: Timeout
+  ) -> Outcome {
+    let socket: Descriptor
+    do {
+      socket = try StreamSocket.connect(to: upstream.address, mark: mark)
+    } catch {
+      return .cannotConnect(error)
+    }
+    guard socket.wait(for: .writable, until: .now() + timeout) else {
+      return .cannotConnect(.timedOut)
+    }
+    if let error = socket.pendingError { return .cannotConnect(error) }
+    return negotiate(
+      on: socket, credentials: upstream.credentials, mode: mode, deadline: .now() + timeout)
+  }
+
+  private static func negotiate(
+    on socket: borrowing Descriptor, credentials: Credentials?, mode: ClientHandshake.Mode,
+    deadline: Instant
+  ) -> Outcome {
+    let negotiation = Negotiation()
+    negotiation.startClient(
+      ClientHandshake(destination: target, credentials: credentials, mode: mode))
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 1)
+    defer { buffer.deallocate() }
+    while true {
+      // The few bytes of a handshake always fit into a fresh socket's buffer.
+      if case .failed = negotiation.flush(to: socket.rawValue) {
+        return .failed(negotiation.endAsClient(), isTimeout: false)
+      }
+      guard socket.wait(for: .readable, until: deadline) else {
+        return .failed(negotiation.endAsClient(), isTimeout: true)
+      }
+      switch receive(socket.rawValue, into: buffer) {
+      case .wouldBlock: continue
+      case .bytes(0), .failed: return .failed(negotiation.endAsClient(), isTimeout: false)
+      case .bytes(let count):
+        let input = UnsafeRawBufferPointer(rebasing: buffer[..<count])
+        switch negotiation.receiveAsClient(input).action {
+        case .receive: continue
+        case .established, .failed(.refused): return .replied
+        case .failed(let failure): return .failed(failure, isTimeout: false)
+        }
+      }
+    }
+  }
+}

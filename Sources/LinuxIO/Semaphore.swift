@@ -1,0 +1,21 @@
+internal import CLinux
+
+/// A counting semaphore between threads (`sem_overview(7)`).
+package final class Semaphore: Sendable {
+  // SAFETY: initialised once, never moved, and only touched by the sem_* functions.
+  private nonisolated(unsafe) let handle: UnsafeMutablePointer<sem_t>
+
+  package init() {
+    handle = .allocate(capacity: 1)
+    sem_init(handle, 0, 0)
+  }
+
+  deinit {
+    sem_destroy(handle)
+    handle.deallocate()
+  }
+
+  package func signal() { sem_post(handle) }
+
+  package func wait() { while sem_wait(handle) != 0 {} }
+}

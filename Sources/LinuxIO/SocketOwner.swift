@@ -1,0 +1,118 @@
+package import Addressing
+internal import CLinux
+
+/// The process behind a TCP socket of this network namespace, by `/proc/net/tcp` and
+/// `/proc/PID/fd` (`proc(5)`). Slow: it walks over all processes.
+package struct SocketOwner: Hashable, Sendable {
+  package let processID: Int32
+  /// Target of `/proc/PID/exe`.
+  package let executable: String
+
+  /// Last component of the executable's path.
+  package var name: String {
+    executable.lastIndex(of: "/").map { String(executable[executable.index(after: $0)...]) }
+      ?? executable
+  }
+
+  package var isOurselves: Bool { processID == getpid() }
+
+  /// Who has the socket between `local` and `remote`; nil if it is not of this host, or its process
+  /// may not be looked at.
+  package static func connected(from local: SocketAddress, to remote: SocketAddress) -> SocketOwner?
+  {
+    find { $0 == local && $1 == remote }
+  }
+
+  /// Who listens on `address`, or on all addresses with its port.
+  package static func listening(on address: SocketAddress) -> SocketOwner? {
+    find { local, remote in
+      remote.port == 0 && local.port == address.port
+        && (local.address == address.address || local.address.isUnspecified)
+    }
+  }
+
+  private static func find(_ matches: (SocketAddress, SocketAddress) -> Bool) -> SocketOwner? {
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+      for line in (readFile(table) ?? "").split(separator: "\n").dropFirst() {
+        // sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …
+        let fields = line.split(separator: " ", maxSplits: 10)
+        guard fields.count > 9, let local = parse(fields[1]), let remote = parse(fields[2]),
+          matches(local, remote), let owner = holder(of: "socket:[\(fields[9])]")
+        else { continue }
+        return owner
+      }
+    }
+    return nil
+  }
+
+  /// An address as the kernel prints it: 32-bit words in host order, in hexadecimal, then the port.
+  private static func parse(_ text: Substring) -> SocketAddress? {
+    let parts = text.split(separator: ":")
+    guard parts.count == 2, let port = UInt16(parts[1], radix: 16) else { return nil }
+    let digits = Array(parts[0])
+    let words = stride(from: 0, to: digits.count, by: 8).compactMap { start in
+      UInt32(String(digits[start..<min(start + 8, digits.count)]), radix: 16)
+        .map { UInt32(bigEndian: $0) }
+    }
+    switch words.count {
+    case 1:
+      return SocketAddress(.v4(IPv4Address(bits: words[0])), port)
+    case 4:
+      let v6 = IPv6Address(
+        high: UInt64(words[0]) << 32 | UInt64(words[1]),
+        low: UInt64(words[2]) << 32 | UInt64(words[3]))
+      return SocketAddress(.v6(v6), port).unmapped
+    default:
+      return nil
+    }
+  }
+
+  private static func holder(of socket: String) -> SocketOwner? {
+    for process in entries(of: "/proc") {
+      guard let processID = Int32(process) else { continue }
+      for descriptor in entries(of: "/proc/\(process)/fd")
+      where readLink("/proc/\(process)/fd/\(descriptor)") == socket {
+        return SocketOwner(
+          processID: processID, executable: readLink("/proc/\(process)/exe") ?? "unknown")
+      }
+    }
+    return nil
+  }
+
+  private static func entries(of path: String) -> [String] {
+    guard let directory = opendir(path) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+      // SAFETY: `d_name` is a terminated string inside the entry, valid until the next readdir.
+      withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+        names.append(String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self))
+      }
+    }
+    return names
+  }
+
+  private static func readLink(_ path: String) -> String? {
+    let target = [UInt8](unsafeUninitializedCapacity: 4096) { buffer, count in
+      let result = buffer.withMemoryRebound(to: CChar.self) {
+        clx_readlink(path, $0.baseAddress, $0.count)
+      }
+      count = max(result, 0)
+    }
+    return target.isEmpty ? nil : String(decoding: target, as: UTF8.self)
+  }
+}
+
+/// The contents of a file as text, nil if it cannot be opened; meant for `/proc` and short files.
+package func readFile(_ path: String) -> String? {
+  let result = clx_open(path, O_RDONLY, 0)
+  guard result >= 0 else { return nil }
+  let file = Descriptor(owning: result)
+  var contents: [UInt8] = []
+  var chunk = [UInt8](repeating: 0, count: 65536)
+  while true {
+    let count = clx_read(file.rawValue, &chunk, chunk.count)
+    if count <= 0 { return String(decoding: contents, as: UTF8.self) }
+    contents += chunk[..<count]
+  }
+}

@@ -1,0 +1,53 @@
+internal import ArgumentParser
+internal import Configuration
+internal import Daemon
+internal import Glibc
+internal import Logging
+
+/// Arguments in, exit code out.
+@main
+struct Sluice: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sluice",
+    abstract: "Sends a machine's or a LAN's TCP through a SOCKS5 server.",
+    subcommands: [Run.self, Serve.self, Rules.self])
+
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let failure as CommandFailure {
+      fail(failure.message, failure.status)
+    } catch let error as ConfigurationError {
+      fail("\(error)", .usage)
+    } catch {
+      // Help and version are "errors" with exit code 0, and print themselves.
+      if exitCode(for: error) == .success { exit(withError: error) }
+      fail("\(message(for: error)) (see: sluice --help)", .usage)
+    }
+  }
+
+  private static func fail(_ message: String, _ status: ExitStatus) -> Never {
+    var line = Array("sluice: \(message)\n".utf8)
+    _ = write(STDERR_FILENO, &line, line.count)
+    Glibc.exit(status.rawValue)
+  }
+}
+
+/// How much is logged, and in which form.
+struct LogOptions: ParsableArguments {
+  @Option(help: "Log level: debug, info, notice, warning or error.")
+  var logLevel = "info"
+
+  @Flag(help: "Log one JSON object per line.")
+  var json = false
+
+  func logger() throws -> Logger {
+    guard let level = Logger.Level(rawValue: logLevel) else {
+      throw ValidationError(
+        "--log-level \(logLevel): expected debug, info, notice, warning or error")
+    }
+    let format: StderrLog.Format = json ? .json : .text
+    return Logger(label: "sluice") { _ in StderrLog(format, level: level) }
+  }
+}
