@@ -19,9 +19,10 @@ def parse(arguments):
     parser.add_argument("--rounds", type=int, help="rounds over all contestants (default 5)")
     parser.add_argument("--seconds", type=float, help="length of each stream (default 3)")
     parser.add_argument("--output", type=Path, help="folder for table.md and results.json")
+    # From scripts/bench: where the programs are. Without sing-box its column is left out.
     parser.add_argument("--sluice", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--sing-box", default="", help=argparse.SUPPRESS)
     parser.add_argument("--peer", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--sing-box", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (1.0 if options.quick else 3.0)

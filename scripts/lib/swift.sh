@@ -56,6 +56,7 @@ build_release() {
   # shellcheck disable=SC2034 # read by the scripts that source this file
   sluice=$checkout/.build/release/sluice
   [ -x "$sluice" ] || say "Building Sluice; the first time takes some minutes (log: $log)"
+  rm -f "$log" # Perhaps root's, of an earlier run by sudo.
   release_command >"$log" 2>&1 && return 0
   grep -E '(error|warning):' "$log" | sort -u | head -n 40 >&2
   fail "$exit_unavailable" "the build failed; all of it: $log"
