@@ -24,15 +24,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
-    """One host: a named network namespace with its loopback up."""
+    """One host: a named network namespace, its loopback up once it is created."""
 
     def __init__(self, name):
         self.name = name
-        subprocess.run(["ip", "netns", "add", name], check=True)
+
+    def create(self):
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
         with self.entered():
             # Addresses serve at once; waiting for a twin of ours takes a second per interface.
             Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
         self.ip("link set lo up")
+
+    def delete(self):
+        if (RUNTIME / self.name).exists():
+            subprocess.run(["ip", "netns", "del", self.name], check=False)
 
     def command(self, *argv):
         """The argument vector that runs `argv` on this host. (`ip netns exec` would hide /sys.)"""
@@ -79,14 +85,11 @@ class Namespace:
 
     def listens(self, port):
         """Whether a TCP socket of this host listens on `port`."""
-        wanted = f":{port:04X} "
         with self.entered():
             tables = [Path(f"/proc/thread-self/net/{name}").read_text() for name in ("tcp", "tcp6")]
         # Columns of proc(5): number, local address, remote address, state (0A is listening).
-        return any(
-            wanted in line and line.split()[3] == "0A" and line.split()[1].endswith(wanted.strip())
-            for table in tables for line in table.splitlines()[1:]
-        )
+        rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+        return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 class Lab:
@@ -103,6 +106,7 @@ class Lab:
         try:
             for name in self._names:
                 self.hosts[name] = Namespace(f"{self._prefix}{os.getpid()}-{name}")
+                self.hosts[name].create()
         except BaseException:
             self._remove()
             raise
@@ -150,7 +154,7 @@ class Lab:
             for process in reversed(self._processes.copy()):
                 self.stop(process, deadline=2.0)
             for host in self.hosts.values():
-                subprocess.run(["ip", "netns", "del", host.name], check=False)
+                host.delete()
             self.hosts.clear()
 
 
@@ -160,7 +164,7 @@ def sweep(prefix):
     for path in RUNTIME.glob(prefix + "*") if RUNTIME.is_dir() else ():
         match = pattern.fullmatch(path.name)
         if match and not Path("/proc", match[1]).exists():
-            subprocess.run(["ip", "netns", "del", path.name], check=False)
+            Namespace(path.name).delete()
 
 
 def wait_until(condition, what, deadline=10.0):
