@@ -1,3 +1,4 @@
+internal import Addressing
 package import Configuration
 internal import LinuxIO
 internal import NFTables

@@ -85,12 +85,12 @@ package struct RunCommand {
     var draining = policy
     draining.phase = .draining
     try rules.install(draining)
+    let timeout = configuration.timeouts.drain
     log.notice(
-      "capturing nothing new, waiting up to \(configuration.timeouts.drain) s for \(open) flows "
-        + "(once more to end at once)",
+      "capturing nothing new; \(open) open flows have \(timeout) s to end (again: end at once)",
       metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
     dataPlane.drain()
-    supervisor.waitForDrain(of: dataPlane, timeout: .seconds(configuration.timeouts.drain))
+    supervisor.waitForDrain(of: dataPlane, timeout: .seconds(timeout))
   }
 
   // MARK: Pieces
@@ -99,8 +99,9 @@ package struct RunCommand {
     _ scope: Scope, _ addresses: [SocketAddress], descriptors: Int,
     report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
-    var listeners = try scope.listeners.filter { (listener) throws(CommandFailure) in
-      try isAvailable(listener.address)
+    var listeners: [ListenerConfiguration] = []
+    for listener in scope.listeners where try isAvailable(listener.address) {
+      listeners.append(listener)
     }
     var plane = DataPlaneConfiguration(
       workers: configuration.workers ?? System.processorCount, listeners: [],
@@ -114,11 +115,11 @@ package struct RunCommand {
       plane.listeners = listeners
       return try opened(plane, report)
     case .embedded:
-      // The port stays ours until the listeners are on it.
+      // Holds the port until the listeners are on it, at the end of this scope.
       let reservation = try startedUp { () throws(Errno) in
         try StreamSocket.reservePort(on: .v4(.loopback))
       }
-      defer { _ = consume reservation }
+      defer { withExtendedLifetime(reservation) {} }
       guard let address = reservation.localAddress else {
         preconditionFailure("a bound socket has an address")
       }
@@ -197,7 +198,7 @@ extension CommandFailure {
   }
 }
 
-extension DataPlane.Timeouts {
+extension Timeouts {
   init(_ configured: Configuration.Timeouts) {
     self.init()
     if let seconds = configured.connect { connect = .seconds(seconds) }

@@ -32,7 +32,7 @@ enum UpstreamSetup {
     for address in addresses {
       let upstream = Upstream(address: address, credentials: credentials)
       switch UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout) {
-      case .replied, .failed(.closed(in: .request), _):
+      case .replied, .failed(.closed(.reply), _):
         return upstream
       case .cannotConnect(let error):
         failure = CommandFailure(

@@ -3,6 +3,9 @@ internal import Synchronization
 /// What a worker counts.
 package enum Counter: Int, CaseIterable, Sendable {
   case sessionsOpened, sessionsClosed, sessionsFailed
+  /// The embedded server's halves of captured flows, which are not sessions of their own to anybody
+  /// outside.
+  case innerOpened, innerClosed
   case bytesUpstream, bytesDownstream
   case acceptPauses
 }
@@ -55,10 +58,11 @@ package struct Snapshot: Sendable {
   package subscript(_ counter: Counter) -> UInt64 { counters[counter.rawValue] }
   package subscript(_ failure: Failure) -> UInt64 { failures[failure.rawValue] }
 
-  /// Sessions that are open now.
+  /// Sessions that are open now, the embedded server's halves included.
   package var liveSessions: UInt64 {
-    // The two are read one after the other: a session closed in between must not make it negative.
-    let (opened, closed) = (self[.sessionsOpened], self[.sessionsClosed])
+    // They are read one after the other: a session closed in between must not make it negative.
+    let opened = self[.sessionsOpened] + self[.innerOpened]
+    let closed = self[.sessionsClosed] + self[.innerClosed]
     return opened > closed ? opened - closed : 0
   }
 }

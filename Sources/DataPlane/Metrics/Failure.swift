@@ -2,16 +2,17 @@ internal import SOCKS
 
 /// Why a session ended before its bytes were all delivered; counted by `name`.
 package enum Failure: Int, CaseIterable, Sendable {
-  // The way to the upstream, or from the embedded server to the target.
+  // The way to the upstream.
   case connectRefused, connectUnreachable, connectTimeout, connectFailed
   // The SOCKS handshake with the upstream.
   case handshakeTimeout, noAcceptableMethod, authenticationRejected, protocolViolation
-  case upstreamClosedInHandshake
+  case closedInMethodSelection, closedInAuthentication, closedInReply
   case replyGeneralFailure, replyNotAllowed, replyNetworkUnreachable, replyHostUnreachable
   case replyConnectionRefused, replyTTLExpired, replyCommandNotSupported
   case replyAddressTypeNotSupported, replyOther
-  // The embedded server's side of it.
+  // The embedded server: its client, and the way to the target.
   case clientRejected, nameNotResolved
+  case targetRefused, targetUnreachable, targetTimeout, targetFailed
   // The relay.
   case resetByDownstream, resetByUpstream, idleTimeout, halfCloseTimeout, endedByShutdown
   // Ourselves.
@@ -28,7 +29,9 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .noAcceptableMethod: "no_acceptable_method"
     case .authenticationRejected: "authentication_rejected"
     case .protocolViolation: "protocol_violation"
-    case .upstreamClosedInHandshake: "upstream_closed_in_handshake"
+    case .closedInMethodSelection: "closed_in_method_selection"
+    case .closedInAuthentication: "closed_in_authentication"
+    case .closedInReply: "closed_in_reply"
     case .replyGeneralFailure: "reply_general_failure"
     case .replyNotAllowed: "reply_not_allowed"
     case .replyNetworkUnreachable: "reply_network_unreachable"
@@ -40,6 +43,10 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .replyOther: "reply_other"
     case .clientRejected: "client_rejected"
     case .nameNotResolved: "name_not_resolved"
+    case .targetRefused: "target_refused"
+    case .targetUnreachable: "target_unreachable"
+    case .targetTimeout: "target_timeout"
+    case .targetFailed: "target_failed"
     case .resetByDownstream: "reset_by_downstream"
     case .resetByUpstream: "reset_by_upstream"
     case .idleTimeout: "idle_timeout"
@@ -55,11 +62,13 @@ package enum Failure: Int, CaseIterable, Sendable {
   package var concernsUpstream: Bool {
     switch self {
     case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed, .handshakeTimeout,
-      .noAcceptableMethod, .authenticationRejected, .protocolViolation, .upstreamClosedInHandshake,
+      .noAcceptableMethod, .authenticationRejected, .protocolViolation, .closedInMethodSelection,
+      .closedInAuthentication, .closedInReply,
       .replyCommandNotSupported, .replyAddressTypeNotSupported:
       true
     case .replyGeneralFailure, .replyNotAllowed, .replyNetworkUnreachable, .replyHostUnreachable,
       .replyConnectionRefused, .replyTTLExpired, .replyOther, .clientRejected, .nameNotResolved,
+      .targetRefused, .targetUnreachable, .targetTimeout, .targetFailed,
       .resetByDownstream, .resetByUpstream, .idleTimeout, .halfCloseTimeout, .endedByShutdown,
       .noOriginalDestination, .loop, .resourcesExhausted:
       false
@@ -72,7 +81,9 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .authenticationRejected: self = .authenticationRejected
     case .noAcceptableMethod: self = .noAcceptableMethod
     case .protocolViolation: self = .protocolViolation
-    case .closed: self = .upstreamClosedInHandshake
+    case .closed(.methodSelection): self = .closedInMethodSelection
+    case .closed(.authentication): self = .closedInAuthentication
+    case .closed(.reply): self = .closedInReply
     }
   }
 

@@ -13,7 +13,7 @@ extension Worker {
     case .captured: unfinishedHandshakes += 1
     case .served: break
     }
-    counters.add(to: .sessionsOpened)
+    counters.add(to: isInner(session) ? .innerOpened : .sessionsOpened)
     do {
       try epoll.add(
         socket.rawValue, [.readable, .writable, .edgeTriggered],
@@ -73,8 +73,10 @@ extension Worker {
       to: downstream, &session.pointee.downstreamReadiness, with: &resources, moved: &received)
     if sent + received > 0 {
       session.pointee.lastActivity = now
-      counters.add(sent, to: .bytesUpstream)
-      counters.add(received, to: .bytesDownstream)
+      if !isInner(session) {
+        counters.add(sent, to: .bytesUpstream)
+        counters.add(received, to: .bytesDownstream)
+      }
     }
 
     if let failure = failure(upward, downward, session) {
@@ -141,12 +143,24 @@ extension Worker {
   /// Ends a session by RST on both sides: the application must not take a failure for the end.
   func fail(_ index: Int, _ failure: Failure) {
     let session = sessions[index]
-    let destination =
-      session.pointee.negotiation >= 0 ? negotiation(of: index).destination : nil
-    note(failure, destination: destination)
+    note(failure, of: index)
     session.pointee.downstream?.resetOnClose()
     session.pointee.upstream?.resetOnClose()
     close(index)
+  }
+
+  /// Counts a session's failure, and tells of it if that has not just been done. What befalls the
+  /// embedded server's half of a captured flow is told by the other half, as the reply that it got.
+  func note(_ failure: Failure, of index: Int) {
+    let session = sessions[index]
+    guard !isInner(session) else { return }
+    let destination =
+      session.pointee.negotiation >= 0 ? negotiation(of: index).destination : nil
+    note(failure, destination: destination)
+  }
+
+  private func isInner(_ session: UnsafeMutablePointer<Session>) -> Bool {
+    configuration.servesItself && session.pointee.origin == .served
   }
 
   /// Closes both sockets and gives everything back.
@@ -155,6 +169,7 @@ extension Worker {
     if session.pointee.origin == .captured, session.pointee.negotiation >= 0 {
       unfinishedHandshakes -= 1
     }
+    counters.add(to: isInner(session) ? .innerClosed : .sessionsClosed)
     timers.cancel(index)
     session.pointee.upstreamward.release(&resources)
     session.pointee.downstreamward.release(&resources)
@@ -164,7 +179,6 @@ extension Worker {
     session.pointee.generation = generation
     sessions.giveBack(index)
     budget.giveBack(Self.descriptorsPerSession)
-    counters.add(to: .sessionsClosed)
     reportIfDrained()
   }
 

@@ -46,7 +46,7 @@ extension Worker {
           open(endpoint, for: index)
           return
         case .reject:
-          note(.clientRejected, destination: nil)
+          note(.clientRejected, of: index)
           beginRejecting(index)
           return
         }
@@ -119,7 +119,7 @@ extension Worker {
       guard let failed = connect(index, to: address) else { return }
       error = failed
     }
-    refuse(index, Failure(connecting: error), ReplyCode(connecting: error))
+    refuse(index, Failure(target: error), ReplyCode(connecting: error))
   }
 
   /// The connection stands: the reply is the first thing that the relay sends to the client.
@@ -136,7 +136,7 @@ extension Worker {
 
   private func refuse(_ index: Int, _ failure: Failure, _ code: ReplyCode) {
     let negotiation = negotiation(of: index)
-    note(failure, destination: negotiation.destination)
+    note(failure, of: index)
     negotiation.replyAsServer(code, bound: SocketAddress(.v4(.any), 0))
     beginRejecting(index)
   }
@@ -162,6 +162,18 @@ extension Worker {
       case .bytes: continue
       case .wouldBlock: session.pointee.downstreamReadiness.remove(.readable)
       }
+    }
+  }
+}
+
+extension Failure {
+  /// Why the target could not be connected to.
+  fileprivate init(target error: Errno) {
+    switch error {
+    case .connectionRefused, .connectionReset: self = .targetRefused
+    case .hostUnreachable, .networkUnreachable: self = .targetUnreachable
+    case .timedOut: self = .targetTimeout
+    default: self = .targetFailed
     }
   }
 }

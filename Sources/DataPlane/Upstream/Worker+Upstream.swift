@@ -87,7 +87,7 @@ extension Worker {
         case .bytes: break
         case .wouldBlock: session.pointee.upstreamReadiness.remove(.writable)
         case .failed:
-          failHandshake(index, .upstreamClosedInHandshake)
+          failHandshake(index, Failure(negotiation.endAsClient()))
           return
         }
       }
@@ -120,7 +120,7 @@ extension Worker {
       case .wouldBlock:
         session.pointee.upstreamReadiness.remove(.readable)
       case .failed:
-        failHandshake(index, .upstreamClosedInHandshake)
+        failHandshake(index, Failure(negotiation.endAsClient()))
         return
       }
     }
@@ -131,7 +131,8 @@ extension Worker {
   func failHandshake(_ index: Int, _ failure: Failure) {
     if negotiation(of: index).isPipelined {
       switch failure {
-      case .upstreamClosedInHandshake, .handshakeTimeout, .protocolViolation, .noAcceptableMethod:
+      case .closedInMethodSelection, .closedInAuthentication, .closedInReply, .handshakeTimeout,
+        .protocolViolation, .noAcceptableMethod:
         configuration.upstream?.setPipelining(false)
         report(.pipelining(proved: false))
       default: break

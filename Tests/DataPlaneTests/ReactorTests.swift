@@ -1,0 +1,43 @@
+import LinuxIO
+import Testing
+
+@testable import DataPlane
+
+struct DescriptorBudgetTests {
+  @Test func refusesPastTheLimitAndTakesBack() {
+    let budget = DescriptorBudget(limit: 10)
+    #expect(budget.take(8))
+    #expect(!budget.take(4))
+    #expect(budget.take(2))
+    #expect(!budget.take(1))
+    budget.giveBack(4)
+    #expect(budget.take(4))
+  }
+
+  /// Captured flows leave the other half to the embedded server.
+  @Test func halfIsReserved() {
+    let budget = DescriptorBudget(limit: 10)
+    #expect(budget.take(4, share: .half))
+    #expect(!budget.take(2, share: .half))
+    #expect(budget.take(6))
+  }
+}
+
+struct ProblemLimiterTests {
+  @Test func tellsAtOnceThenOncePerInterval() {
+    var limiter = ProblemLimiter()
+    let start = Instant(milliseconds: 1_000_000)
+    #expect(limiter.note(.connectRefused, now: start) == 1)
+    for _ in 0..<5 { #expect(limiter.note(.connectRefused, now: start) == nil) }
+    #expect(limiter.note(.handshakeTimeout, now: start) == 1)
+    #expect(limiter.note(.connectRefused, now: start + ProblemLimiter.interval) == 6)
+  }
+}
+
+struct FailureTests {
+  @Test func namesAreDistinctAndSnakeCase() {
+    let names = Failure.allCases.map(\.name)
+    #expect(Set(names).count == names.count)
+    for name in names { #expect(name.allSatisfy { $0.isLowercase || $0 == "_" }) }
+  }
+}
