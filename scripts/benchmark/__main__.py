@@ -30,9 +30,9 @@ def parse(arguments):
 
 
 def field(options):
-    """The contestants, the one that all are compared with first."""
+    """The contestants, the one that all are compared with first: what a gateway gets by default."""
     contestants = [
-        Sluice(options.sluice, "redirect"), Sluice(options.sluice, "tproxy"), Redsocks()]
+        Sluice(options.sluice, "tproxy"), Sluice(options.sluice, "redirect"), Redsocks()]
     if options.sing_box:
         contestants.append(SingBox(options.sing_box))
     contestants.append(Direct())

@@ -147,5 +147,5 @@ class SingBox(Redirected):
 
 def _first_line(*command):
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return (done.stdout.splitlines() or ["unknown"])[0]
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    return done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout else "unknown"
