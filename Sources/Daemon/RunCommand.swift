@@ -39,7 +39,7 @@ package struct RunCommand {
 
     var forwarding = Forwarding()
     defer { forwarding.restore() }
-    if policyNeedsForwarding(scope) {
+    if scope.policy.gateway != nil {
       try startedUp { () throws(Errno) in
         for change in try forwarding.enable() {
           log.notice("\(change)", metadata: ["event": "sysctl"])
@@ -47,12 +47,12 @@ package struct RunCommand {
       }
     }
 
-    do throws(NetfilterError) {
+    do {
       let rules = try RuleInstaller(ownership: .process)
       try rules.install(scope.policy)
       announce(scope, dataPlane)
       supervisor.waitForEnd(of: dataPlane)
-      try drain(dataPlane, supervisor, rules, scope.policy)
+      drain(dataPlane, supervisor, rules, scope.policy)
       dataPlane.stop()
       try rules.remove()
     } catch {
@@ -79,12 +79,17 @@ package struct RunCommand {
   private func drain(
     _ dataPlane: DataPlane, _ supervisor: Supervisor, _ rules: RuleInstaller,
     _ policy: RedirectPolicy
-  ) throws(NetfilterError) {
+  ) {
     let open = dataPlane.snapshot().liveSessions
     guard open > 0, configuration.timeouts.drain > 0 else { return }
     var draining = policy
     draining.phase = .draining
-    try rules.install(draining)
+    do {
+      try rules.install(draining)
+    } catch {
+      log.warning("cannot let open flows end (\(error)), ending them now")
+      return
+    }
     let timeout = configuration.timeouts.drain
     log.notice(
       "capturing nothing new; \(open) open flows have \(timeout) s to end (again: end at once)",
@@ -135,8 +140,6 @@ package struct RunCommand {
 
   /// Descriptors beside those of sessions and pipes: listeners, epolls, netlink, logs.
   private static let reservedDescriptors = 128
-
-  private func policyNeedsForwarding(_ scope: Scope) -> Bool { scope.policy.gateway != nil }
 
   /// Whether this host has the address at all: one without IPv6 has no `::1`.
   private func isAvailable(_ address: SocketAddress) throws(CommandFailure) -> Bool {
