@@ -9,7 +9,7 @@ from typing import Iterator
 
 import pytest
 
-from harness import namespaces, sluice, upstreams
+from harness import kernel, namespaces, sluice, upstreams
 from harness.programs import Program
 from harness.topology import FAMILIES, Topology
 
@@ -59,6 +59,23 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def topology() -> Iterator[Topology]:
     with Topology() as hosts:
         yield hosts
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """However a run of Sluice ends, rules, routes and sysctls are afterwards as they were before."""
+    if "topology" not in request.fixturenames:
+        yield
+        return
+    hosts: Topology = request.getfixturevalue("topology")
+    places = hosts.client, hosts.gateway
+    before = [kernel.snapshot(host) for host in places]
+    yield
+    after = [kernel.snapshot(host) for host in places]
+    for host in places:
+        # One failure shall not drag the following tests down.
+        host.nft("table inet sluice\ndelete table inet sluice")
+    assert after == before
 
 
 @pytest.fixture(scope="module")

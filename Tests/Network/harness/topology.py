@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .namespaces import Namespace, join
+from .waiting import wait_until
 
 #: The families by name, as they appear in the names of the tests.
 FAMILIES = ("ipv4", "ipv6")
@@ -98,14 +99,17 @@ class Topology:
             host.write_sysctl("net/ipv6/conf/all/forwarding", "1")
         for family in FAMILIES:
             self._address(ADDRESSES[family], "64" if family == "ipv6" else "24")
-        for host, interfaces in (
-            (self.client, ["lan0"]), (self.gateway, ["lan0", "wan0"]),
-            (self.proxy, ["wan0", "far0"]), (self.server, ["far0"]),
-        ):
-            host.ip(*(f"link set {interface} up" for interface in interfaces))
+        cables = (
+            (self.client, "lan0"), (self.gateway, "lan0"), (self.gateway, "wan0"),
+            (self.proxy, "wan0"), (self.proxy, "far0"), (self.server, "far0"))
+        for host, interface in cables:
+            host.ip(f"link set {interface} up")
         for family in FAMILIES:
             self._route(ADDRESSES[family])
         self.proxy.nft(WITNESS)
+        for host, interface in cables:
+            wait_until(
+                lambda: self._settled(host, interface), f"{interface} of {host.name} to come up")
 
     def _address(self, at: Addresses, length: str) -> None:
         for host, interface, address in (
@@ -123,6 +127,15 @@ class Topology:
         lan = ipaddress.ip_network(f"{at.client}/{length}", strict=False)
         self.proxy.ip(
             f"route add {lan} via {at.gateway_wan}", f"route add unreachable {at.unreachable}")
+
+    def _settled(self, host: Namespace, interface: str) -> bool:
+        """Whether the kernel has made all the IPv6 routes that come with an interface, which it
+        does a while after the command: later, they would look like a change by Sluice."""
+        kinds = ["local fe80:", "multicast ff00:"]
+        if host in (self.gateway, self.proxy):
+            kinds.append("anycast fe80:")
+        routes = host.run("ip", "-6", "route", "show", "dev", interface, "table", "all").stdout
+        return all(kind in routes for kind in kinds)
 
     def leaked(self) -> dict[str, int]:
         """How many TCP packets went past the proxy so far, by family."""

@@ -37,7 +37,7 @@ socksmethod: none
 clientmethod: none
 user.privileged: root
 user.unprivileged: nobody
-timeout.connect: 2
+timeout.connect: 1
 client pass {{ from: 0/0 to: 0/0 }}
 socks pass {{ from: 0/0 to: 0/0 command: connect }}
 """
@@ -45,7 +45,7 @@ socks pass {{ from: 0/0 to: 0/0 command: connect }}
 
 @contextlib.contextmanager
 def dante(host: Namespace, folder: Path) -> Iterator[Program]:
-    """Debian's dante-server, on both families. Gives up a target that does not answer after 2 s."""
+    """Debian's dante-server, on both families. Gives up after 1 s a target that does not answer."""
     configuration = folder / "danted.conf"
     addresses = {family: at.proxy for family, at in ADDRESSES.items()}
     configuration.write_text(DANTE.format(port=PORT, **addresses))
@@ -97,8 +97,9 @@ def openssh(host: Namespace, folder: Path) -> Iterator[Program]:
     # sshd insists on being called by its absolute path.
     sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
     assert sshd, "openssh-server is not installed"
+    # Without a look into /etc/shadow it takes every account for a locked one.
     serve = [
-        "setpriv", "--reuid", LOGIN, "--regid", "nogroup", "--clear-groups", "--",
+        "setpriv", "--reuid", LOGIN, "--regid", "nogroup", "--groups", "shadow", "--",
         sshd, "-D", "-e", "-f", str(folder / "sshd.conf"),
     ]
     connect = [
