@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from harness import upstreams
-from harness.flows import ending
+from harness.flows import ending, outcome
 from harness.programs import Program
 from harness.sluice import Capture, Sluice
 from harness.targets import Scripted, read_to_end
@@ -97,8 +97,7 @@ def check_failure(
 ) -> None:
     """A flow that fails is reset and counted once, by one of the reasons."""
     with Sluice.capturing(topology, capture, upstream) as sluice:
-        with topology.client.connect(address, port) as stream:
-            assert ending(stream) == (b"", "RST")
+        assert outcome(topology.client, address, port) == (b"", "RST")
         summary = sluice.finish()
     assert summary["sessions_failed"] == 1
     failures = summary["failures"]

@@ -24,7 +24,7 @@ struct HalfDuplex {
   }
 
   /// Bytes moved per turn at most, so that one busy session does not starve its worker.
-  private static let turnBytes = 512 * 1024
+  private static let turnBytes = 1024 * 1024
   /// Full buffers in a row after which a direction splices.
   private static let fullReadsBeforeSplice: UInt8 = 2
   /// A splice below this many bytes counts as small …

@@ -3,9 +3,9 @@ internal import LinuxIO
 /// The pipes of one worker, lent to directions that splice. A pipe is given back empty.
 struct PipePool: ~Copyable {
   /// Capacity of each pipe in bytes.
-  static let pipeBytes = 256 * 1024
+  static let pipeBytes = 1024 * 1024
   /// Pipes that one worker has at most; a direction that gets none goes on copying.
-  static let maximumPipes = 512
+  static let maximumPipes = 256
   /// Pipes that are kept for the next direction; more are closed when they come back.
   static let maximumIdlePipes = 16
 

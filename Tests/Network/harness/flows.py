@@ -84,6 +84,19 @@ def ending(stream: socket.socket) -> tuple[bytes, str]:
     return received, "FIN"
 
 
+def outcome(host: Namespace, address: str, port: int, timeout: float = 20.0) -> tuple[bytes, str]:
+    """Connects, sends nothing, and reads to the end, like `ending`.
+
+    What is sent to a closed connection comes back as an RST: only who keeps silent can tell.
+    """
+    try:
+        stream = host.connect(address, port, timeout)
+    except ConnectionResetError:  # accepted and reset before connect(2) looked
+        return b"", "RST"
+    with stream:
+        return ending(stream)
+
+
 def attempt(host: Namespace, address: str, port: int, timeout: float = 20.0) -> str:
     """Connects, says something, and tells what came of it: "answer", "FIN", "RST", "silence" (a
     timeout) or the name of the errno of connect(2)."""
