@@ -10,6 +10,7 @@ struct Sluice: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sluice",
     abstract: "Sends a machine's or a LAN's TCP through a SOCKS5 server.",
+    version: "0.1.0",
     subcommands: [Run.self, Serve.self, Rules.self])
 
   static func main() {
