@@ -42,7 +42,7 @@ private final class Rig {
   func pump() -> HalfDuplex.Progress {
     half.pump(
       from: source.near.rawValue, &sourceReadiness, to: sink.near.rawValue, &sinkReadiness,
-      with: &resources, moved: &moved)
+      isLast: false, with: &resources, moved: &moved)
   }
 
   /// What an event would tell after a change at the far ends.
@@ -145,6 +145,26 @@ struct HalfDuplexTests {
     _ = rig.pump()
     #expect(rig.moved == 3)
     #expect(rig.drain() == [1, 2, 3])
+  }
+
+  /// A direction that keeps filling the scratch buffer borrows a pipe, and loses it when it is quiet.
+  @Test func pipeIsBorrowedForBulkOnly() throws {
+    let rig = try Rig()
+    let chunk = [UInt8](repeating: 1, count: 256 * 1024)
+    #expect(rig.feed(chunk[..<1000]) == 1000)
+    _ = rig.pump()
+    #expect(rig.resources.pipes.lentCount == 0)
+    for _ in 0..<8 {
+      _ = rig.feed(chunk[...])
+      rig.becomeReady()
+      _ = rig.pump()
+      _ = rig.drain()
+    }
+    #expect(rig.resources.pipes.lentCount == 1)
+    rig.half.giveBackIdlePipe(&rig.resources)
+    #expect(rig.resources.pipes.lentCount == 1)
+    rig.half.giveBackIdlePipe(&rig.resources)
+    #expect(rig.resources.pipes.lentCount == 0)
   }
 
   /// Bytes that were read before the relay began go first.

@@ -39,6 +39,8 @@ final class Worker: @unchecked Sendable {
   /// Captured sessions whose relay has not begun.
   var unfinishedHandshakes = 0
   var pausedUntil: Instant?
+  /// When idle pipes are looked for, while any are lent.
+  var nextSweep: Instant?
   private var isDraining = false
   private var isStopped = false
 
@@ -71,15 +73,16 @@ final class Worker: @unchecked Sendable {
       runQueued()
       while let index = timers.next(now: now) { handleTimeout(index) }
       resumeAccepting()
+      sweepPipes()
     }
     endAll()
   }
 
   private var waitMilliseconds: Int32 {
     if !runQueue.isEmpty { return 0 }
-    var next = timers.nextExpiry
-    if let pausedUntil { next = min(next ?? pausedUntil, pausedUntil) }
-    guard let next else { return -1 }
+    guard let next = earliest(earliest(timers.nextExpiry, pausedUntil), nextSweep) else {
+      return -1
+    }
     return Int32(clamping: next.milliseconds(since: .now()))
   }
 
@@ -149,4 +152,9 @@ final class Worker: @unchecked Sendable {
   func reportIfDrained() {
     if isDraining, sessions.count == 0 { report(.drained) }
   }
+}
+
+private func earliest(_ a: Instant?, _ b: Instant?) -> Instant? {
+  guard let a, let b else { return a ?? b }
+  return min(a, b)
 }

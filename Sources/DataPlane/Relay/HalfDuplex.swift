@@ -35,6 +35,8 @@ struct HalfDuplex {
   private var phase = Phase.open
   /// Full reads in a row when copying, small splices in a row when splicing.
   private var streak: UInt8 = 0
+  /// The pipe was filled since the last `giveBackIdlePipe`.
+  private var hasSpliced = false
   private var pipe: Int16 = -1
   /// Bytes that the sink has not taken: in `held` if there is one, else in the pipe.
   private var waiting: UInt32 = 0
@@ -44,6 +46,8 @@ struct HalfDuplex {
   var hasEnded: Bool { phase == .ended }
 
   /// Moves bytes until a socket blocks, the source ends or the turn's share is used up.
+  /// - Parameter isLast: the other direction has ended, so that the sockets are closed at this end,
+  ///   and the sink need not be shut down before.
   ///
   /// Readiness is edge-triggered: a flag is removed only when the kernel has said that the socket
   /// would block, or has shown it by giving less than was asked for (epoll(7)), so that the next
@@ -51,7 +55,7 @@ struct HalfDuplex {
   mutating func pump(
     from source: Int32, _ sourceReadiness: inout Readiness,
     to sink: Int32, _ sinkReadiness: inout Readiness,
-    with resources: inout RelayResources, moved: inout Int
+    isLast: Bool, with resources: inout RelayResources, moved: inout Int
   ) -> Progress {
     var share = Self.turnBytes
     while phase != .ended {
@@ -65,7 +69,7 @@ struct HalfDuplex {
         continue
       }
       if phase == .ending {
-        StreamSocket.shutdownSending(sink)
+        if !isLast { StreamSocket.shutdownSending(sink) }
         phase = .ended
         release(&resources)
         return .ended
@@ -110,6 +114,13 @@ struct HalfDuplex {
     pipe = -1
     waiting = 0
     streak = 0
+  }
+
+  /// Gives the pipe back if nothing went through it since this was last asked.
+  mutating func giveBackIdlePipe(_ resources: inout RelayResources) {
+    guard pipe >= 0, waiting == 0 else { return }
+    if !hasSpliced { release(&resources) }
+    hasSpliced = false
   }
 
   // MARK: Copying
@@ -185,6 +196,7 @@ struct HalfDuplex {
     switch splice(from: source, to: ends.write, atMost: PipePool.pipeBytes) {
     case .bytes(let count):
       waiting = UInt32(count)
+      hasSpliced = true
       streak = count < Self.smallSpliceBytes ? min(streak + 1, .max - 1) : 0
       return .received(count)
     case .wouldBlock: return .wouldBlock

@@ -14,6 +14,9 @@ struct PipePool: ~Copyable {
   private var idle: [Int16] = []
   private let budget: DescriptorBudget
 
+  /// Pipes that directions have now.
+  private(set) var lentCount = 0
+
   init(budget: DescriptorBudget) {
     self.budget = budget
     pipes = .allocate(capacity: Self.maximumPipes)
@@ -28,12 +31,16 @@ struct PipePool: ~Copyable {
 
   /// An empty pipe, nil if none can be had now.
   mutating func lend() -> Int16? {
-    if let index = idle.popLast() { return index }
+    if let index = idle.popLast() {
+      lentCount += 1
+      return index
+    }
     guard !vacant.isEmpty, budget.take(2) else { return nil }
     do {
       let pipe = try Pipe(bytes: Self.pipeBytes)
       let index = vacant.removeLast()
       pipes[Int(index)] = consume pipe
+      lentCount += 1
       return index
     } catch {
       budget.giveBack(2)
@@ -43,6 +50,7 @@ struct PipePool: ~Copyable {
 
   /// Takes a pipe back; one that still holds bytes is closed with them.
   mutating func giveBack(_ index: Int16, isEmpty: Bool) {
+    lentCount -= 1
     if isEmpty, idle.count < Self.maximumIdlePipes {
       idle.append(index)
       return

@@ -3,6 +3,9 @@ internal import SOCKS
 
 /// The relay itself, and how every session ends.
 extension Worker {
+  /// How long a direction keeps a pipe at least without using it.
+  private static let sweepInterval = Timeout.seconds(1)
+
   /// Makes a session of an accepted socket; nil if the kernel does not let it be watched.
   func openSession(_ socket: consuming Descriptor, origin: Session.Origin) -> Int? {
     let index = sessions.take()
@@ -66,11 +69,13 @@ extension Worker {
     var sent = 0
     let upward = session.pointee.upstreamward.pump(
       from: downstream, &session.pointee.downstreamReadiness,
-      to: upstream, &session.pointee.upstreamReadiness, with: &resources, moved: &sent)
+      to: upstream, &session.pointee.upstreamReadiness,
+      isLast: session.pointee.downstreamward.hasEnded, with: &resources, moved: &sent)
     var received = 0
     let downward = session.pointee.downstreamward.pump(
       from: upstream, &session.pointee.upstreamReadiness,
-      to: downstream, &session.pointee.downstreamReadiness, with: &resources, moved: &received)
+      to: downstream, &session.pointee.downstreamReadiness,
+      isLast: session.pointee.upstreamward.hasEnded, with: &resources, moved: &received)
     if sent + received > 0 {
       session.pointee.lastActivity = now
       if !isInner(session) {
@@ -115,6 +120,25 @@ extension Worker {
     guard !session.pointee.isQueued else { return }
     session.pointee.isQueued = true
     runQueue.append(Token(.downstream, index: index, generation: session.pointee.generation))
+  }
+
+  /// Takes pipes back from directions that have gone quiet, so that a kept-alive connection does not
+  /// hold two descriptors for a transfer that is over.
+  func sweepPipes() {
+    guard resources.pipes.lentCount > 0 else {
+      nextSweep = nil
+      return
+    }
+    guard let time = nextSweep else {
+      nextSweep = now + Self.sweepInterval
+      return
+    }
+    guard time <= now else { return }
+    for index in sessions.indices where sessions[index].pointee.state == .relaying {
+      sessions[index].pointee.upstreamward.giveBackIdlePipe(&resources)
+      sessions[index].pointee.downstreamward.giveBackIdlePipe(&resources)
+    }
+    nextSweep = now + Self.sweepInterval
   }
 
   // MARK: The end
