@@ -1,0 +1,88 @@
+/// Why a server did not connect us.
+package enum HandshakeFailure: Error, Hashable, Sendable {
+  /// It answered the request with this code, which is not `succeeded`.
+  case refused(ReplyCode)
+  /// It does not accept our credentials; `status` is not 0 (RFC 1929, section 2).
+  case authenticationRejected(status: UInt8)
+  /// It takes none of the methods that we offered.
+  case noAcceptableMethod
+  case protocolViolation(Violation)
+  /// The connection ended while this was expected.
+  case closed(HandshakePhase)
+
+  /// As metrics show it.
+  package var name: String {
+    switch self {
+    case .refused(let code): "reply_\(code.name)"
+    case .authenticationRejected: "authentication_rejected"
+    case .noAcceptableMethod: "no_acceptable_method"
+    case .protocolViolation(let violation): violation.name
+    case .closed(.methodSelection): "closed_in_method_selection"
+    case .closed(.authentication): "closed_in_authentication"
+    case .closed(.reply): "closed_in_reply"
+    }
+  }
+}
+
+/// What a client is waiting for.
+package enum HandshakePhase: Hashable, Sendable {
+  case methodSelection
+  case authentication
+  case reply
+}
+
+/// What a peer sent against RFC 1928 or RFC 1929.
+package enum Violation: Error, Hashable, Sendable {
+  /// The first byte of a greeting, method selection, request or reply is not 5.
+  case wrongVersion(UInt8)
+  /// The first byte of the user and password exchange is not 1.
+  case wrongAuthenticationVersion(UInt8)
+  /// The server selected a method that we did not offer.
+  case methodNeverOffered(Method)
+  case unknownAddressType(UInt8)
+  /// The request names a host by a text that cannot be one: empty, not UTF-8, control characters.
+  case invalidName
+  /// The server sent more before we had answered what it sent first.
+  case trailingBytes
+
+  /// As metrics show it.
+  package var name: String {
+    switch self {
+    case .wrongVersion: "wrong_version"
+    case .wrongAuthenticationVersion: "wrong_authentication_version"
+    case .methodNeverOffered: "method_never_offered"
+    case .unknownAddressType: "unknown_address_type"
+    case .invalidName: "invalid_name"
+    case .trailingBytes: "trailing_bytes"
+    }
+  }
+}
+
+extension HandshakeFailure: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .refused(let code): "the server refused: \(code)"
+    case .authenticationRejected(let status):
+      "the server rejected the user name or password (status \(status))"
+    case .noAcceptableMethod: "the server accepts none of the offered authentication methods"
+    case .protocolViolation(let violation): "not a SOCKS5 server: \(violation)"
+    case .closed(.methodSelection): "the server closed the connection after the greeting"
+    case .closed(.authentication): "the server closed the connection during authentication"
+    case .closed(.reply): "the server closed the connection without a reply"
+    }
+  }
+}
+
+extension Violation: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .wrongVersion(let version): "version \(version) instead of 5"
+    case .wrongAuthenticationVersion(let version):
+      "authentication version \(version) instead of 1"
+    case .methodNeverOffered(let method): "method \(method.rawValue), which was never offered"
+    case .unknownAddressType(let type): "unknown address type \(type)"
+    case .invalidName: "a host name that is empty or has bytes that no name can have"
+    case .trailingBytes: "bytes that nothing had asked for yet"
+    }
+  }
+}
