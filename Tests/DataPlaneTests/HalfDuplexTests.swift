@@ -165,6 +165,9 @@ struct HalfDuplexTests {
     #expect(rig.resources.pipes.lentCount == 1)
     rig.half.giveBackIdlePipe(&rig.resources)
     #expect(rig.resources.pipes.lentCount == 0)
+    #expect(!rig.resources.pipes.isEmpty)
+    rig.resources.pipes.closeIdle()
+    #expect(rig.resources.pipes.isEmpty)
   }
 
   /// Bytes that were read before the relay began go first.

@@ -39,7 +39,7 @@ final class Worker: @unchecked Sendable {
   /// Captured sessions whose relay has not begun.
   var unfinishedHandshakes = 0
   var pausedUntil: Instant?
-  /// When idle pipes are looked for, while any are lent.
+  /// When idle pipes are looked for, while there are any.
   var nextSweep: Instant?
   private var isDraining = false
   private var isStopped = false

@@ -16,6 +16,8 @@ struct PipePool: ~Copyable {
 
   /// Pipes that directions have now.
   private(set) var lentCount = 0
+  /// Whether any pipe exists, lent or idle.
+  var isEmpty: Bool { lentCount == 0 && idle.isEmpty }
 
   init(budget: DescriptorBudget) {
     self.budget = budget
@@ -55,6 +57,15 @@ struct PipePool: ~Copyable {
       idle.append(index)
       return
     }
+    close(index)
+  }
+
+  /// Closes the pipes that nobody has, so that an idle process holds no descriptor for them.
+  mutating func closeIdle() {
+    while let index = idle.popLast() { close(index) }
+  }
+
+  private mutating func close(_ index: Int16) {
     pipes[Int(index)] = nil
     vacant.append(index)
     budget.giveBack(2)

@@ -123,9 +123,9 @@ extension Worker {
   }
 
   /// Takes pipes back from directions that have gone quiet, so that a kept-alive connection does not
-  /// hold two descriptors for a transfer that is over.
+  /// hold two descriptors for a transfer that is over, and closes the pool when nobody uses it.
   func sweepPipes() {
-    guard resources.pipes.lentCount > 0 else {
+    guard !resources.pipes.isEmpty else {
       nextSweep = nil
       return
     }
@@ -138,6 +138,7 @@ extension Worker {
       sessions[index].pointee.upstreamward.giveBackIdlePipe(&resources)
       sessions[index].pointee.downstreamward.giveBackIdlePipe(&resources)
     }
+    if resources.pipes.lentCount == 0 { resources.pipes.closeIdle() }
     nextSweep = now + Self.sweepInterval
   }
 
