@@ -165,9 +165,11 @@ struct HalfDuplexTests {
     #expect(rig.resources.pipes.lentCount == 1)
     rig.half.giveBackIdlePipe(&rig.resources)
     #expect(rig.resources.pipes.lentCount == 0)
-    #expect(!rig.resources.pipes.isEmpty)
+    let isKept = !rig.resources.pipes.isEmpty
+    #expect(isKept)
     rig.resources.pipes.closeIdle()
-    #expect(rig.resources.pipes.isEmpty)
+    let isClosed = rig.resources.pipes.isEmpty
+    #expect(isClosed)
   }
 
   /// Bytes that were read before the relay began go first.
