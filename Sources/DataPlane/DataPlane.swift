@@ -62,11 +62,16 @@ package final class DataPlane: Sendable {
     for worker in workers { worker.mailbox.post(.drain) }
   }
 
-  /// Resets what is left, and returns when all workers have ended.
+  /// Resets what is left, and returns when all workers have ended; nothing the second time.
   package func stop() {
+    let running = threads.withLock { threads in
+      defer { threads = [] }
+      return threads
+    }
+    guard !running.isEmpty else { return }
     for worker in workers { worker.mailbox.post(.stop) }
     resolver.stop()
-    for thread in threads.withLock({ $0 }) { thread.join() }
+    for thread in running { thread.join() }
   }
 
   package func snapshot() -> Snapshot {
