@@ -38,14 +38,14 @@ def check_fetch(
     """One fetch: right bytes, seen by the target as the proxy's, and no packet past the proxy."""
     at = ADDRESSES[family]
     del website.peers[:]
-    leaked = topology.leaked()
+    leaked = topology.leaked(website.port)
     with Sluice.capturing(topology, capture, upstream) as sluice:
         got = fetch(topology.client, at.server, website.port, megabytes)
         summary = sluice.finish()
     assert (got.code, got.size) == (0, megabytes * MEBIBYTE)
     assert got.checksum == website.checksums[megabytes]
     assert website.peers == [at.proxy_exit]
-    assert topology.leaked() == leaked
+    assert topology.leaked(website.port) == leaked
     assert summary["sessions_opened"] == 1
     assert summary["sessions_failed"] == 0
     assert summary["bytes_downstream"] >= megabytes * MEBIBYTE

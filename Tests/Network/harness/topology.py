@@ -46,15 +46,19 @@ class Addresses:
 
 ADDRESSES = {family: Addresses.of(family) for family in FAMILIES}
 
-#: Counts, on the proxy, what passes it instead of ending there: nothing that Sluice captured may.
+#: Counts, on the proxy, what passes it instead of ending there, by family and destination port:
+#: nothing that Sluice captured may.
 WITNESS = """
 table inet witness {
-  counter ipv4 { }
-  counter ipv6 { }
+  set passed {
+    typeof meta nfproto . tcp dport
+    size 65535
+    flags dynamic
+    counter
+  }
   chain passing {
     type filter hook forward priority filter
-    meta l4proto tcp meta nfproto ipv4 counter name ipv4
-    meta l4proto tcp meta nfproto ipv6 counter name ipv6
+    meta l4proto tcp update @passed { meta nfproto . tcp dport }
   }
 }
 """
@@ -137,8 +141,13 @@ class Topology:
         routes = host.run("ip", "-6", "route", "show", "dev", interface, "table", "all").stdout
         return all(kind in routes for kind in kinds)
 
-    def leaked(self) -> dict[str, int]:
-        """How many TCP packets went past the proxy so far, by family."""
-        listing = self.proxy.run("nft", "-j", "list", "counters", "table", "inet", "witness")
-        counters = (item.get("counter") for item in json.loads(listing.stdout)["nftables"])
-        return {counter["name"]: counter["packets"] for counter in counters if counter}
+    def leaked(self, port: int) -> dict[str, int]:
+        """How many TCP packets to a port went past the proxy so far, by family."""
+        listing = self.proxy.run("nft", "-j", "list", "set", "inet", "witness", "passed").stdout
+        packets = dict.fromkeys(FAMILIES, 0)
+        for item in json.loads(listing)["nftables"]:
+            for element in item.get("set", {}).get("elem", []):
+                family, to = element["elem"]["val"]["concat"]
+                if to == port:
+                    packets[family] = element["elem"]["counter"]["packets"]
+        return packets
