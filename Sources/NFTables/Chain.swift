@@ -1,0 +1,74 @@
+/// A list of rules: a base chain, which the kernel calls at a hook, or one that rules jump to.
+package struct Chain: Hashable, Sendable {
+  /// What a base chain may do (`nft(8)`, CHAINS).
+  package enum Kind: String, Hashable, Sendable {
+    case filter
+    /// Sees only the first packet of each connection.
+    case nat
+    /// Routes a packet again after its mark has changed; only at `output`.
+    case route
+  }
+
+  /// Where on a packet's way (`NF_INET_*` in <linux/netfilter.h>).
+  package enum Hook: String, Hashable, Sendable {
+    case prerouting
+    case input
+    case forward
+    case output
+    case postrouting
+  }
+
+  /// Order among the chains of one hook, the lowest first (<linux/netfilter_ipv4.h>).
+  package struct Priority: Hashable, Sendable {
+    package let rawValue: Int32
+
+    /// `NF_IP_PRI_MANGLE`.
+    package static let mangle = Priority(rawValue: -150)
+    /// `NF_IP_PRI_NAT_DST`.
+    package static let dstnat = Priority(rawValue: -100)
+  }
+
+  /// What the kernel attaches a base chain to. Its policy is `accept`: what no rule decides passes.
+  package struct Base: Hashable, Sendable {
+    package var kind: Kind
+    package var hook: Hook
+    package var priority: Priority
+
+    package init(_ kind: Kind, _ hook: Hook, _ priority: Priority) {
+      self.kind = kind
+      self.hook = hook
+      self.priority = priority
+    }
+  }
+
+  package var name: String
+  /// Nil for a chain that is reached by `jump` and `goto` only.
+  package var base: Base?
+  package var rules: [Rule]
+
+  package init(_ name: String, _ base: Base? = nil, rules: [Rule]) {
+    self.name = name
+    self.base = base
+    self.rules = rules
+  }
+}
+
+extension Chain: CustomStringConvertible {
+  package var description: String {
+    let lines = (base.map { ["\($0)"] } ?? []) + rules.map(\.description)
+    return "\tchain \(name) {\n" + lines.map { "\t\t\($0)\n" }.joined() + "\t}"
+  }
+}
+
+extension Chain.Base: CustomStringConvertible {
+  /// nft 1.0.6 knows the word `dstnat` at prerouting only.
+  package var description: String {
+    let order =
+      switch (priority, hook) {
+      case (.mangle, _): "mangle"
+      case (.dstnat, .prerouting): "dstnat"
+      default: "\(priority.rawValue)"
+      }
+    return "type \(kind.rawValue) hook \(hook.rawValue) priority \(order); policy accept;"
+  }
+}
