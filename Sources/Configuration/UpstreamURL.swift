@@ -1,0 +1,224 @@
+package import Addressing
+
+/// Where captured connections go: `socks5://[user:password@]host[:port]` or `embedded`.
+package enum UpstreamURL: Hashable, Sendable {
+  /// A SOCKS5 server; `credentials` nil for one that asks for none.
+  case socks5(server: Endpoint, credentials: Login?)
+  /// The SOCKS5 server in this process.
+  case embedded
+
+  /// A user name and a password of 1 to 255 bytes each (RFC 1929, section 2), decoded.
+  package struct Login: Hashable, Sendable {
+    package let username: [UInt8]
+    package let password: [UInt8]
+  }
+
+  /// The port that IANA registered for SOCKS.
+  package static let defaultPort: UInt16 = 1080
+
+  /// Parses a URL (RFC 3986); the scheme is read in any case, and `socks5h` means `socks5`.
+  ///
+  /// User and password are percent-decoded; a `/` or `@` in them may also stand as it is. A single
+  /// slash may follow the host and port.
+  package init(_ text: some StringProtocol) throws(UpstreamURLError) {
+    if text.lowercased() == "embedded" {
+      self = .embedded
+      return
+    }
+    let bytes = ArraySlice(text.utf8)
+    guard let colon = bytes.firstIndex(of: UInt8(ascii: ":")),
+      bytes[colon...].starts(with: "://".utf8), colon > bytes.startIndex,
+      bytes[..<colon].allSatisfy({ isLetterOrDigit($0) || "+-.".utf8.contains($0) })
+    else { throw .noScheme }
+    let scheme = String(decoding: bytes[..<colon], as: UTF8.self).lowercased()
+    guard scheme == "socks5" || scheme == "socks5h" else { throw .schemeNotSupported(scheme) }
+
+    var authority = bytes[(colon + 3)...]
+    var credentials: Login?
+    if let at = authority.lastIndex(of: UInt8(ascii: "@")) {
+      credentials = try Login(authority[..<at])
+      authority = authority[(at + 1)...]
+    }
+    if let slash = authority.firstIndex(of: UInt8(ascii: "/")) {
+      guard slash == authority.endIndex - 1 else { throw .path }
+      authority = authority[..<slash]
+    }
+    self = .socks5(server: try server(authority), credentials: credentials)
+  }
+}
+
+extension UpstreamURL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+  /// The URL with its port, and with `***` for the password.
+  package var description: String {
+    switch self {
+    case .embedded: "embedded"
+    case .socks5(let server, nil): "socks5://\(server)"
+    case .socks5(let server, let login?): "socks5://\(login)@\(server)"
+    }
+  }
+
+  package var debugDescription: String { description }
+  package var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+extension UpstreamURL.Login: CustomStringConvertible, CustomDebugStringConvertible,
+  CustomReflectable
+{
+  private static let maximumBytes = 255
+
+  /// Reads `user:password`; the first colon parts them.
+  init(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) {
+    let colon = text.firstIndex(of: UInt8(ascii: ":")) ?? text.endIndex
+    username = try percentDecoded(text[..<colon])
+    guard !username.isEmpty else { throw .emptyUsername }
+    guard username.count <= Self.maximumBytes else { throw .usernameTooLong }
+    password = try percentDecoded(text[colon...].dropFirst())
+    guard !password.isEmpty else { throw .emptyPassword }
+    guard password.count <= Self.maximumBytes else { throw .passwordTooLong }
+  }
+
+  /// The user, percent-encoded where a URL needs it, and `***`.
+  package var description: String { "\(percentEncoded(username)):***" }
+  package var debugDescription: String { description }
+  package var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+/// Why a text is not an upstream. The texts never repeat what may be a password.
+package enum UpstreamURLError: Error, Hashable, Sendable {
+  case noScheme
+  case schemeNotSupported(String)
+  case malformedEscape
+  case emptyUsername
+  case usernameTooLong
+  case emptyPassword
+  case passwordTooLong
+  case emptyHost
+  case malformedHost
+  case malformedIPv4Address
+  case malformedIPv6Address
+  case bareIPv6Address
+  case portNotANumber
+  /// The port as it was written: decimal digits.
+  case portOutOfRange(String)
+  case path
+}
+
+extension UpstreamURLError: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .noScheme:
+      "upstream without a scheme: expected socks5://[user:password@]host[:port] or embedded"
+    case .schemeNotSupported(let scheme):
+      "upstream scheme \(scheme): expected socks5://[user:password@]host[:port] or embedded"
+    case .malformedEscape:
+      "upstream user or password: % without two hexadecimal digits (the sign itself is %25)"
+    case .emptyUsername: "upstream user name is empty: expected 1 to 255 bytes"
+    case .usernameTooLong: "upstream user name longer than 255 bytes"
+    case .emptyPassword:
+      "upstream user without a password: expected user:password@, each of 1 to 255 bytes"
+    case .passwordTooLong: "upstream password longer than 255 bytes"
+    case .emptyHost: "upstream without a host: expected a name or an address after socks5://"
+    case .malformedHost:
+      "upstream host is not a name: expected letters, digits, dots and hyphens, up to 255 bytes"
+    case .malformedIPv4Address:
+      "upstream host ends in a number but is not an IPv4 address such as 192.0.2.1"
+    case .malformedIPv6Address:
+      "upstream host in brackets is not an IPv6 address such as [2001:db8::1]"
+    case .bareIPv6Address: "upstream IPv6 address without brackets: expected [2001:db8::1]:1080"
+    case .portNotANumber: "upstream port is not a number between 1 and 65535"
+    case .portOutOfRange(let port): "upstream port \(port) is not between 1 and 65535"
+    case .path: "upstream with a path: expected nothing after the host and port"
+    }
+  }
+}
+
+// MARK: Host and port
+
+private func server(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) -> Endpoint {
+  guard text.first == UInt8(ascii: "[") else {
+    let colon = text.firstIndex(of: UInt8(ascii: ":")) ?? text.endIndex
+    let portText = text[colon...]
+    guard !portText.dropFirst().contains(UInt8(ascii: ":")) else { throw .bareIPv6Address }
+    let host = String(decoding: text[..<colon], as: UTF8.self)
+    guard !host.isEmpty else { throw .emptyHost }
+    let port = try port(portText)
+    if let v4 = IPv4Address(host) { return .address(SocketAddress(.v4(v4), port)) }
+    return .name(try hostName(host), port: port)
+  }
+  guard let bracket = text.firstIndex(of: UInt8(ascii: "]")),
+    let v6 = IPv6Address(String(decoding: text[..<bracket].dropFirst(), as: UTF8.self))
+  else { throw .malformedIPv6Address }
+  return .address(SocketAddress(.v6(v6), try port(text[(bracket + 1)...])))
+}
+
+/// A name that a resolver cannot take for an address: its last label is no number, decimal or
+/// hexadecimal (the URL Standard, "ends in a number").
+private func hostName(_ text: String) throws(UpstreamURLError) -> HostName {
+  guard let name = HostName(text),
+    text.utf8.allSatisfy({ isLetterOrDigit($0) || "-._".utf8.contains($0) || $0 >= 0x80 }),
+    let lastLabel = text.lowercased().utf8.split(separator: UInt8(ascii: ".")).last
+  else { throw .malformedHost }
+  let isHexadecimal =
+    lastLabel.starts(with: "0x".utf8) && lastLabel.dropFirst(2).allSatisfy { hexDigit($0) != nil }
+  guard !isHexadecimal, !lastLabel.allSatisfy(isDigit) else { throw .malformedIPv4Address }
+  return name
+}
+
+/// The port in `:port`, the default one for an empty text.
+private func port(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) -> UInt16 {
+  guard let first = text.first else { return UpstreamURL.defaultPort }
+  let digits = text.dropFirst()
+  guard first == UInt8(ascii: ":"), !digits.isEmpty, digits.allSatisfy(isDigit) else {
+    throw .portNotANumber
+  }
+  let number = String(decoding: digits, as: UTF8.self)
+  guard let port = UInt16(number), port != 0 else { throw .portOutOfRange(number) }
+  return port
+}
+
+// MARK: Bytes
+
+private func percentDecoded(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) -> [UInt8] {
+  var decoded: [UInt8] = []
+  var rest = text
+  while let byte = rest.popFirst() {
+    guard byte == UInt8(ascii: "%") else {
+      decoded.append(byte)
+      continue
+    }
+    guard let high = rest.popFirst().flatMap(hexDigit), let low = rest.popFirst().flatMap(hexDigit)
+    else { throw .malformedEscape }
+    decoded.append(high << 4 | low)
+  }
+  return decoded
+}
+
+/// The unreserved characters of RFC 3986, section 2.3, as they are, all other bytes as `%XX`.
+private func percentEncoded(_ bytes: [UInt8]) -> String {
+  var text = ""
+  for byte in bytes {
+    if isLetterOrDigit(byte) || "-._~".utf8.contains(byte) {
+      text.unicodeScalars.append(Unicode.Scalar(byte))
+    } else {
+      text += (byte < 0x10 ? "%0" : "%") + String(byte, radix: 16, uppercase: true)
+    }
+  }
+  return text
+}
+
+private func isDigit(_ byte: UInt8) -> Bool {
+  (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+}
+
+private func isLetterOrDigit(_ byte: UInt8) -> Bool {
+  isDigit(byte) || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+}
+
+private func hexDigit(_ byte: UInt8) -> UInt8? {
+  switch byte {
+  case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
+  case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
+  case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
+  default: nil
+  }
+}
