@@ -1,0 +1,79 @@
+"""The readable rulesets in `nft/` and the program's own are the same."""
+
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from harness import kernel
+from harness.namespaces import Namespace
+from harness.sluice import binary
+
+FOLDER = Path(__file__).resolve().parents[2] / "nft"
+
+FILES = sorted(FOLDER.glob("*.nft"))
+
+#: How the first line of a file names the command that makes the same rules.
+COMMAND = "# sluice rules show "
+
+
+def flags(file: Path) -> list[str]:
+    line = file.read_text().splitlines()[0]
+    assert line.startswith(COMMAND), f"{file.name} does not begin with {COMMAND!r}"
+    return line.removeprefix(COMMAND).split()
+
+
+@pytest.fixture
+def host() -> Iterator[Namespace]:
+    fresh = Namespace("rules")
+    try:
+        yield fresh
+    finally:
+        fresh.close()
+
+
+def listing(host: Namespace) -> str:
+    return host.run("nft", "list", "ruleset").stdout
+
+
+def test_both_scopes_have_a_reference() -> None:
+    assert {"machine.nft", "gateway.nft"} <= {file.name for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_program_and_file_list_identically(host: Namespace, file: Path) -> None:
+    other = Namespace("file")
+    try:
+        other.run("nft", "-f", str(file))
+        reference = listing(other)
+    finally:
+        other.close()
+    host.run(binary(), "rules", "apply", *flags(file))
+    assert listing(host) == reference
+    assert "table inet sluice" in reference
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_what_show_prints_lists_identically(host: Namespace, file: Path) -> None:
+    before = kernel.snapshot(host)
+    shown = host.run(binary(), "rules", "show", *flags(file)).stdout
+    assert kernel.snapshot(host) == before, "show touches nothing"
+    host.nft(shown)
+    reference = listing(host)
+    host.run("nft", "flush", "ruleset")
+    host.run(binary(), "rules", "apply", *flags(file))
+    assert listing(host) == reference
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_remove_takes_all_away(host: Namespace, file: Path) -> None:
+    before = kernel.snapshot(host)
+    host.run(binary(), "rules", "apply", *flags(file))
+    applied = kernel.snapshot(host)
+    assert applied != before
+    host.run(binary(), "rules", "apply", *flags(file))
+    assert kernel.snapshot(host) == applied, "a second time changes nothing"
+    host.run(binary(), "rules", "remove")
+    assert kernel.snapshot(host) == before
+    host.run(binary(), "rules", "remove")
+    assert kernel.snapshot(host) == before
