@@ -1,7 +1,11 @@
-# Swift: finding the toolchain although sudo has emptied PATH, and the release build.
+# Swift: finding the toolchain although sudo has emptied PATH, and the release build. Sourced after
+# common.sh and packages.sh.
 # shellcheck shell=bash
 
 readonly oldest_swift=6.3
+
+# The libraries that a toolchain from swift.org is linked with and a bare Debian does not have.
+readonly swift_libraries=(libcurl4 libncurses6 libxml2)
 
 # Prints the folder of the first `swift` found: our PATH, the PATH that the user who called sudo
 # has when logged in, the usual places.
@@ -37,9 +41,12 @@ use_swift() {
     "newer (https://swift.org/install/linux), or put its folder on PATH:" \
     "sudo env PATH=\"/path/to/usr/bin:\$PATH\" $0"
   PATH=$folder:$PATH
+  if [[ $(ldd "$folder"/swift* "$folder"/clang 2>/dev/null) == *"not found"* ]]; then
+    install_packages "${swift_libraries[@]}"
+  fi
   version=$(as_builder swift --version 2>/dev/null |
-    sed -n 's/.*Swift version \([0-9][0-9.]*\).*/\1/p' | head -n 1)
-  [ -n "$version" ] || fail "$exit_unavailable" "$folder/swift does not run: see $folder/swift --version"
+    sed -n 's/.*Swift version \([0-9][0-9.]*\).*/\1/p' | head -n 1) || version=
+  [ -n "$version" ] || fail "$exit_unavailable" "Swift does not run: see $folder/swift --version"
   [ "$(printf '%s\n' "$oldest_swift" "$version" | sort -V | head -n 1)" = "$oldest_swift" ] ||
     fail "$exit_unavailable" "Swift $version in $folder is too old: $oldest_swift or newer is needed"
 }
