@@ -14,7 +14,7 @@ struct Rules: ParsableCommand {
     @OptionGroup var scope: ScopeOptions
 
     func run() throws {
-      print(try RulesCommand.text(Configuration(scope.options)), terminator: "")
+      print(try RulesCommand.text(Configuration(scope.options)))
     }
   }
 
