@@ -5,7 +5,7 @@ import resource
 import sys
 import tempfile
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Generator, Iterator
 
 import pytest
 
@@ -39,14 +39,14 @@ def _permission() -> None:
         pytest.fail("set SLUICE to the path of the sluice program")
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     Program.started[:] = [one for one in Program.started if one.process.poll() is None]
-    yield
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, None]:
     outcome = yield
     report = outcome.get_result()
     if report.failed:
@@ -63,7 +63,7 @@ def topology() -> Iterator[Topology]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """However a run of Sluice ends, rules, routes and sysctls are afterwards as they were before."""
+    """However a run of Sluice ends, rules, routes and sysctls are afterwards as before."""
     if "topology" not in request.fixturenames:
         yield
         return

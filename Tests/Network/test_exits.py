@@ -1,4 +1,4 @@
-"""How runs end: killed, asked politely, asked twice; and what is there before, after and meanwhile."""
+"""How runs end: killed, asked, asked twice; and what is there before, meanwhile and after."""
 
 import signal
 import socket

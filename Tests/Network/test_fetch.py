@@ -1,4 +1,4 @@
-"""The main job: curl fetches through servers that others wrote, in every scope, capture and family."""
+"""The main job: curl fetches through servers that others wrote, by every capture and family."""
 
 from pathlib import Path
 from typing import Iterator

@@ -1,4 +1,4 @@
-"""What a real server must carry: half-close in both directions, and targets that it cannot reach."""
+"""Half-close in both directions through a real server, and targets that it cannot reach."""
 
 import socket
 import threading

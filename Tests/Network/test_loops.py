@@ -81,7 +81,9 @@ def test_upstream_on_the_same_host(topology: Topology, by: str, family: str) -> 
             assert echo.peers == []
 
 
-def test_connection_to_the_listener_itself(topology: Topology, capture: Capture, family: str) -> None:
+def test_connection_to_the_listener_itself(
+    topology: Topology, capture: Capture, family: str
+) -> None:
     """A port scanner, or a browser of the curious, is refused instead of sent round."""
     host = capture.host(topology)
     port = PORT if capture.by == "redirect" else PORT + 1

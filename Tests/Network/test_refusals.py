@@ -70,7 +70,7 @@ def test_password_stays_out_of_messages(topology: Topology) -> None:
 @pytest.fixture(scope="module")
 def program(folder: Path) -> str:
     """A copy of the program where everybody may run it."""
-    return shutil.copy(binary(), folder / "sluice")
+    return shutil.copy(binary(), str(folder / "sluice"))
 
 
 @pytest.mark.parametrize("verb", [["run"], ["rules", "apply"]], ids=" ".join)

@@ -148,5 +148,14 @@ def sweep() -> None:
     """Removes what test runs left behind that ended without cleaning up."""
     for path in FOLDER.glob(f"{PREFIX}*"):
         match = re.match(rf"{PREFIX}(\d+)-", path.name)
-        if match and not Path("/proc", match[1]).exists():
+        if match and not _lives(int(match[1])):
             remove(path.name)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that only waits for its parent to take notice has ended."""
+    try:
+        state = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

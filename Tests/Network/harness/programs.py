@@ -28,7 +28,8 @@ class Program:
         self._news = threading.Condition()
         self.process = subprocess.Popen(
             host.command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True, **options)
+            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+            **options)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         Program.started.append(self)

@@ -51,7 +51,8 @@ class Sluice(Program):
     to end well, unless the test has ended it."""
 
     def __init__(self, host: Namespace, *arguments: str, ready: bool = True) -> None:
-        super().__init__(host, binary(), "run", "--json", "--log-level", "debug", *arguments, name="sluice")
+        command = [binary(), "run", "--json", "--log-level", "debug", *arguments]
+        super().__init__(host, *command, name="sluice")
         if ready:
             try:
                 self.wait_for("ready")

@@ -8,7 +8,7 @@ import random
 import socket
 import struct
 import threading
-from typing import Any
+from typing import Any, Callable
 
 from .namespaces import Namespace
 
@@ -141,6 +141,11 @@ class Banner(Target):
 class Scripted(Target):
     """Hands every connection to a function of the test."""
 
-    def __init__(self, host: Namespace, script: Any, port: int = 0) -> None:
+    def __init__(
+        self, host: Namespace, script: Callable[[socket.socket], None], port: int = 0
+    ) -> None:
         super().__init__(host, port)
-        self.serve = script
+        self._script = script
+
+    def serve(self, stream: socket.socket) -> None:
+        self._script(stream)
