@@ -1,6 +1,6 @@
 """That the harness can tell right from wrong: without Sluice, everything goes directly."""
 
-from harness.flows import attempt, ending, fetch
+from harness.flows import attempt, fetch, outcome
 from harness.targets import Banner, Echo, Scripted, Website, reset
 from harness.topology import ADDRESSES, Topology
 
@@ -24,6 +24,5 @@ def test_targets_behave_as_named(topology: Topology) -> None:
     with Echo(topology.server) as echo:
         assert attempt(topology.client, server, echo.port) == "answer"
     with Scripted(topology.server, reset) as resetting:
-        with topology.client.connect(server, resetting.port) as stream:
-            assert ending(stream) == (b"", "RST")
+        assert outcome(topology.client, server, resetting.port) == (b"", "RST")
     assert attempt(topology.client, server, 1) == "ECONNREFUSED"
