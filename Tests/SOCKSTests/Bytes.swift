@@ -1,0 +1,100 @@
+import Addressing
+import SOCKS
+
+/// Bytes from hexadecimal digits, blanks between them ignored.
+func hex(_ text: String) -> [UInt8] {
+  let digits = text.filter { !$0.isWhitespace }
+  return stride(from: 0, to: digits.count, by: 2).map { offset in
+    guard let byte = UInt8(digits.dropFirst(offset).prefix(2), radix: 16) else {
+      preconditionFailure("\(text) is not hexadecimal")
+    }
+    return byte
+  }
+}
+
+/// All ways to cut the bytes into at most two pieces, and the way of single bytes.
+func fragmentations(of bytes: [UInt8]) -> [[[UInt8]]] {
+  [[bytes], bytes.map { [$0] }]
+    + bytes.indices.dropFirst().map { [Array(bytes[..<$0]), Array(bytes[$0...])] }
+}
+
+/// The bytes cut at random places into pieces, some of them empty.
+func randomPieces(of bytes: [UInt8], using generator: inout SplitMix) -> [[UInt8]] {
+  var pieces: [[UInt8]] = []
+  var rest = bytes[...]
+  let most = Int.random(in: 1...max(bytes.count, 1), using: &generator)
+  while !rest.isEmpty {
+    let count = Int.random(in: 0...most, using: &generator)
+    pieces.append(Array(rest.prefix(count)))
+    rest = rest.dropFirst(count)
+  }
+  return pieces
+}
+
+/// The bytes with a few of them changed, removed, doubled, inserted, or all after one cut off.
+func mutated(_ bytes: [UInt8], using generator: inout SplitMix) -> [UInt8] {
+  var bytes = bytes
+  for _ in 0..<Int.random(in: 0...3, using: &generator) where !bytes.isEmpty {
+    let index = Int.random(in: bytes.indices, using: &generator)
+    switch Int.random(in: 0..<5, using: &generator) {
+    case 0: bytes[index] = telling(using: &generator)
+    case 1: bytes.remove(at: index)
+    case 2: bytes.insert(bytes[index], at: index)
+    case 3: bytes.insert(telling(using: &generator), at: index)
+    default: bytes.removeSubrange(index...)
+    }
+  }
+  return bytes
+}
+
+/// A random byte, most often one that means something to a SOCKS machine.
+func telling(using generator: inout SplitMix) -> UInt8 {
+  let meaningful: [UInt8] = [0, 1, 2, 3, 4, 5, 5, 5, 8, 16, 0x7F, 0xFF]
+  let index = Int.random(in: 0..<2 * meaningful.count, using: &generator)
+  return index < meaningful.count ? meaningful[index] : UInt8.random(in: 0...255, using: &generator)
+}
+
+/// A small deterministic generator (Steele, Lea and Flood, 2014), so that a failure can be repeated.
+struct SplitMix: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+}
+
+// MARK: Values
+
+func endpoint(_ text: String) -> Endpoint {
+  guard let endpoint = Endpoint(text) else { preconditionFailure("\(text) is not an endpoint") }
+  return endpoint
+}
+
+func credentials(_ username: String, _ password: String) -> Credentials {
+  do {
+    return try Credentials(username: username, password: password)
+  } catch {
+    preconditionFailure("\(error)")
+  }
+}
+
+/// A destination of each kind, the longest and the shortest name among them.
+let destinations: [Endpoint] = [
+  endpoint("192.0.2.1:80"), endpoint("[2001:db8::1]:443"), endpoint("example.com:8080"),
+  endpoint("x:1"), endpoint(String(repeating: "n", count: 255) + ":65535"),
+  endpoint("0.0.0.0:0"), endpoint("[::]:0"),
+]
+
+/// None, some, the shortest and the longest.
+let logins: [Credentials?] = [
+  nil, credentials("user", "secret"), credentials("u", "p"),
+  credentials(String(repeating: "U", count: 255), String(repeating: "P", count: 255)),
+]
+
+let noAddress = SocketAddress(.v4(.any), 0)
