@@ -6,7 +6,7 @@ final class Supervisor {
   private enum Source: UInt64 { case signals, events }
 
   private let signals: SignalReader
-  private let queue: EventQueue
+  private let queue: Mailbox<Event>
   private let epoll: Epoll
   private var reporter: Reporter
 
@@ -14,7 +14,7 @@ final class Supervisor {
   init(reporter: Reporter) throws(Errno) {
     self.reporter = reporter
     let signals = try SignalReader()
-    let queue = try EventQueue()
+    let queue = try Mailbox<Event>()
     let epoll = try Epoll(capacity: 8)
     try epoll.add(signals.rawValue, .readable, token: Source.signals.rawValue)
     try epoll.add(queue.wakeDescriptor, .readable, token: Source.events.rawValue)

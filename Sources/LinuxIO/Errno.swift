@@ -42,7 +42,8 @@ extension Errno: CustomStringConvertible {
   package var description: String {
     var buffer = [CChar](repeating: 0, count: 128)
     strerror_r(rawValue, &buffer, buffer.count)
-    let text = String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    let bytes = buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:))
+    let text = String(decoding: bytes, as: UTF8.self)
     return text.prefix(1).lowercased() + text.dropFirst()
   }
 }

@@ -19,7 +19,7 @@ final class Worker: @unchecked Sendable {
   let budget: DescriptorBudget
   let resolver: Resolver
   let report: @Sendable (Event) -> Void
-  let mailbox: Mailbox
+  let mailbox: Mailbox<Command>
   let counters = Counters()
 
   var epoll: Epoll

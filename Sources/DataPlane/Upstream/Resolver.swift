@@ -12,7 +12,7 @@ final class Resolver: Sendable {
   private struct Request: Sendable {
     let name: HostName
     let token: UInt64
-    let mailbox: Mailbox
+    let mailbox: Mailbox<Command>
   }
 
   private struct Queue {
@@ -36,7 +36,7 @@ final class Resolver: Sendable {
   }
 
   /// Answers with `Command.resolved` in `mailbox`. False if too many look-ups are waiting.
-  func resolve(_ name: HostName, for token: UInt64, answerTo mailbox: Mailbox) -> Bool {
+  func resolve(_ name: HostName, for token: UInt64, answerTo mailbox: Mailbox<Command>) -> Bool {
     let accepted = queue.withLock { queue in
       guard queue.requests.count < Self.maximumWaiting else { return false }
       queue.requests.append(Request(name: name, token: token, mailbox: mailbox))

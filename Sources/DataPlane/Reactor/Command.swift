@@ -1,0 +1,11 @@
+internal import Addressing
+
+/// What other threads ask of a worker.
+enum Command: Sendable {
+  /// Names were looked up for the session that `token` stands for; empty if that failed.
+  case resolved(token: UInt64, addresses: [IPAddress])
+  /// Capture nothing more; report when the last session is gone.
+  case drain
+  /// End now: sessions that are left are reset.
+  case stop
+}
