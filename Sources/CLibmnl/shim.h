@@ -1,4 +1,30 @@
+// libmnl, and what the kernel's rtnetlink messages are made of.
 #pragma once
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <libmnl/libmnl.h>
+#include <linux/fib_rules.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
+// libmnl reports failures through errno, which is not safe to read from Swift after other code ran:
+// these return -errno.
+
+/// A bound, non-blocking, close-on-exec netlink socket, or NULL with the reason in `*error`.
+static inline struct mnl_socket *clx_mnl_open(int bus, int *error) {
+  struct mnl_socket *socket = mnl_socket_open2(bus, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (socket != NULL && mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) == 0) return socket;
+  *error = -errno;
+  if (socket != NULL) mnl_socket_close(socket);
+  return NULL;
+}
+static inline long clx_mnl_send(const struct mnl_socket *socket, const void *bytes, size_t count) {
+  ssize_t sent = mnl_socket_sendto(socket, bytes, count);
+  return sent < 0 ? -errno : sent;
+}
+static inline long clx_mnl_receive(const struct mnl_socket *socket, void *bytes, size_t count) {
+  ssize_t received = mnl_socket_recvfrom(socket, bytes, count);
+  return received < 0 ? -errno : received;
+}

@@ -1,0 +1,20 @@
+// Values as registers and set keys hold them.
+
+/// IFNAMSIZ (<linux/if.h>).
+let interfaceNameSize = 16
+
+/// A name filled up with zeros, as the kernel compares it.
+func interfaceNameBytes(_ name: String) -> [UInt8] {
+  let bytes = Array(name.utf8.prefix(interfaceNameSize - 1))
+  return bytes + Array(repeating: 0, count: interfaceNameSize - bytes.count)
+}
+
+/// A number in host byte order.
+func hostBytes(_ value: UInt32) -> [UInt8] {
+  withUnsafeBytes(of: value) { Array($0) }
+}
+
+/// A port in network byte order.
+func networkBytes(_ value: UInt16) -> [UInt8] {
+  [UInt8(value >> 8), UInt8(truncatingIfNeeded: value)]
+}

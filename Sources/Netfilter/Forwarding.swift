@@ -1,0 +1,75 @@
+package import LinuxIO
+
+/// What makes this host forward packets, which a gateway needs for the traffic that is not captured.
+///
+/// The kernel resets other settings whenever a forwarding switch is written
+/// (Documentation/networking/ip-sysctl.rst): those are put back at the end, too.
+package struct Forwarding {
+  private static let switches = [
+    Sysctl("net.ipv4.ip_forward"), Sysctl("net.ipv6.conf.all.forwarding"),
+  ]
+
+  /// What was there before our changes, in their order.
+  private var previous: [(setting: Sysctl, value: String)] = []
+  private let isOff: [Sysctl]
+
+  /// Reads the switches; changes nothing.
+  package init() {
+    isOff = Self.switches.filter { $0.value == "0" }
+  }
+
+  /// Turns on the switches that are off. A family that this kernel lacks has no switch.
+  ///
+  /// An interface that takes router advertisements (`accept_ra` 1) would stop doing so as soon as IPv6
+  /// is forwarded, and lose its default route: it is told to go on (2).
+  /// - Returns: one line for each change.
+  package mutating func enable() throws(Errno) -> [String] {
+    var lines: [String] = []
+    for setting in isOff {
+      if setting == Self.switches[1] {
+        for acceptance in Self.perInterface("ipv6", "accept_ra") where acceptance.value == "1" {
+          lines.append(try change(acceptance, to: "2"))
+        }
+      }
+      remember(Self.settingsReset(by: setting))
+      lines.append(try change(setting, to: "1"))
+    }
+    return lines
+  }
+
+  /// Puts back what was there before `enable`; a setting of an interface that is gone is left out.
+  package mutating func restore() {
+    // Backwards: a switch resets what was remembered before it.
+    for (setting, value) in previous.reversed() where setting.value != value {
+      _ = try? setting.set(value)
+    }
+    previous = []
+  }
+
+  private mutating func change(_ setting: Sysctl, to value: String) throws(Errno) -> String {
+    remember([setting])
+    try setting.set(value)
+    return "set \(setting.name) to \(value) (was \(previous.last?.value ?? "unknown"))"
+  }
+
+  private mutating func remember(_ settings: [Sysctl]) {
+    for setting in settings {
+      if let value = setting.value { previous.append((setting, value)) }
+    }
+  }
+
+  /// `inet_forward_change` in net/ipv4/devinet.c and `addrconf_forward_change` in
+  /// net/ipv6/addrconf.c say what they change.
+  private static func settingsReset(by setting: Sysctl) -> [Sysctl] {
+    if setting == switches[0] {
+      return perInterface("ipv4", "forwarding") + [Sysctl("net.ipv4.conf.all.accept_redirects")]
+    }
+    return perInterface("ipv6", "forwarding")
+  }
+
+  /// A setting of every interface, and of `default`, which those to come start from.
+  private static func perInterface(_ family: String, _ name: String) -> [Sysctl] {
+    directoryEntries("/proc/sys/net/\(family)/conf").filter { $0 != "all" }.sorted()
+      .map { Sysctl(components: ["net", family, "conf", $0, name]) }
+  }
+}

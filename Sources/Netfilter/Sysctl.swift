@@ -1,0 +1,46 @@
+internal import CLinux
+internal import LinuxIO
+
+/// A kernel setting under `/proc/sys`, of this process's network namespace.
+struct Sysctl: Hashable {
+  private let components: [String]
+
+  /// An interface's name is one component, though it may have dots.
+  init(components: [String]) { self.components = components }
+
+  /// - Parameter name: as `sysctl(8)` takes it, none of its components with a dot.
+  init(_ name: String) { components = name.split(separator: ".").map(String.init) }
+
+  /// As `sysctl(8)` prints it: dots within a component become slashes.
+  var name: String {
+    components.map { String($0.map { $0 == "." ? "/" : $0 }) }.joined(separator: ".")
+  }
+
+  private var path: String { "/proc/sys/" + components.joined(separator: "/") }
+
+  /// Nil if there is no such setting.
+  var value: String? {
+    readFile(path).map { String($0.prefix { $0 != "\n" }) }
+  }
+
+  func set(_ value: String) throws(Errno) {
+    let file = Descriptor(owning: try checked(clx_open(path, O_WRONLY, 0)))
+    let bytes = Array(value.utf8)
+    _ = try checked(clx_write(file.rawValue, bytes, bytes.count))
+  }
+}
+
+/// Names in a directory, without `.` and `..`; empty if it cannot be read.
+func directoryEntries(_ path: String) -> [String] {
+  guard let directory = opendir(path) else { return [] }
+  defer { closedir(directory) }
+  var names: [String] = []
+  while let entry = readdir(directory) {
+    // SAFETY: `d_name` is a terminated string inside the entry, valid until the next readdir.
+    let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+      String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+    }
+    if name != "." && name != ".." { names.append(name) }
+  }
+  return names
+}
