@@ -100,6 +100,7 @@ class Story:
         """The process dies in the middle of a transfer; the table must go within a second."""
         before = self.rules("kill -9: before", host)
         program = self.start(host, "--machine")
+        self.rules("kill -9: running", host, before)
         with subprocess.Popen(
             host.command("curl", "-s", "--limit-rate", "1M", "-o", "/dev/null", url(WEB.v4)),
             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as transfer:

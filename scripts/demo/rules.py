@@ -22,9 +22,9 @@ class Rules:
             ]
         return cls(
             ruleset=host.run("nft", "list", "ruleset").stdout,
-            policy=host.run("ip", "rule").stdout + host.run("ip", "-6", "rule").stdout,
+            policy=host.run("ip", "-4", "rule").stdout + host.run("ip", "-6", "rule").stdout,
             routes=_steady(
-                host.run("ip", "route", "show", "table", "all").stdout
+                host.run("ip", "-4", "route", "show", "table", "all").stdout
                 + host.run("ip", "-6", "route", "show", "table", "all").stdout),
             forwarding=" ".join(forwarding),
         )
@@ -32,7 +32,7 @@ class Rules:
     def describe(self, before=None):
         """A few words: which tables, and what else differs from `before`."""
         tables = [
-            line.removesuffix(" {") for line in self.ruleset.splitlines()
+            line.partition(" {")[0] for line in self.ruleset.splitlines()
             if line.startswith("table ")
         ]
         words = [", ".join(tables) + f" ({len(self.ruleset.splitlines())} lines)" if tables
