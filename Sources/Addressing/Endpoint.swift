@@ -26,14 +26,15 @@ package enum Endpoint: Hashable, Sendable {
 }
 
 extension Endpoint: CustomStringConvertible, LosslessStringConvertible {
-  /// Parses `a.b.c.d:port`, `[v6]:port` and `name:port`.
+  /// Parses `a.b.c.d:port`, `[v6]:port` and `name:port`; a name has neither colon nor brackets.
   package init?(_ text: some StringProtocol) {
     if let address = SocketAddress(text) {
       self = .address(address)
       return
     }
     guard let colon = text.lastIndex(of: ":"), let name = HostName(text[..<colon]),
-      !name.text.contains(":"), let port = UInt16(decimalPort: text[text.index(after: colon)...])
+      name.text.utf8.allSatisfy({ !":[]".utf8.contains($0) }),
+      let port = UInt16(decimalPort: text[text.index(after: colon)...])
     else { return nil }
     self = .name(name, port: port)
   }
