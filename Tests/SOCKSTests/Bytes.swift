@@ -54,21 +54,6 @@ func telling(using generator: inout SplitMix) -> UInt8 {
   return index < meaningful.count ? meaningful[index] : UInt8.random(in: 0...255, using: &generator)
 }
 
-/// A small deterministic generator (Steele, Lea and Flood, 2014), so that a failure can be repeated.
-struct SplitMix: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
-
 // MARK: Values
 
 func endpoint(_ text: String) -> Endpoint {

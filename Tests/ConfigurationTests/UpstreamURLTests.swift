@@ -1,0 +1,147 @@
+import Addressing
+import Configuration
+import Testing
+
+struct UpstreamURLTests {
+  private func server(_ text: String) throws -> String {
+    guard case .socks5(let server, _) = try UpstreamURL(text) else { return "embedded" }
+    return server.description
+  }
+
+  @Test(arguments: [
+    ("socks5://192.0.2.1", "192.0.2.1:1080"), ("socks5://192.0.2.1:9050", "192.0.2.1:9050"),
+    ("socks5://[2001:db8::1]", "[2001:db8::1]:1080"), ("socks5://[::1]:65535", "[::1]:65535"),
+    ("socks5://proxy.example", "proxy.example:1080"),
+    ("socks5://proxy.example.:1", "proxy.example.:1"),
+    ("socks5h://localhost:1081/", "localhost:1081"), ("SOCKS5://Proxy", "Proxy:1080"),
+    ("socks5://u:p@192.0.2.1", "192.0.2.1:1080"), ("socks5://u:p@[::1]:1/", "[::1]:1"),
+    ("socks5://a_b-c.d1:1080", "a_b-c.d1:1080"),
+    ("socks5://1.2.3.4.example", "1.2.3.4.example:1080"),
+    ("socks5://bücher.example", "bücher.example:1080"), ("socks5://h:01080", "h:1080"),
+  ])
+  func server(_ text: String, _ expected: String) throws {
+    #expect(try server(text) == expected)
+  }
+
+  @Test(arguments: ["embedded", "EMBEDDED", "Embedded"])
+  func embedded(_ text: String) throws {
+    #expect(try UpstreamURL(text) == .embedded)
+    #expect(try UpstreamURL(text).description == "embedded")
+  }
+
+  @Test(arguments: [
+    ("user:secret", "user", "secret"), ("u:p", "u", "p"), ("u:a:b", "u", "a:b"),
+    ("user%40example.com:p%3Aw%2F%25", "user@example.com", "p:w/%"),
+    ("a%3ab:c", "a:b", "c"), ("u@home:p@ss/w?rd#1", "u@home", "p@ss/w?rd#1"),
+    ("%C3%BC:ü", "ü", "ü"), ("u+v: ", "u+v", " "),
+  ])
+  func login(_ text: String, _ username: String, _ password: String) throws {
+    guard case .socks5(let server, let login?) = try UpstreamURL("socks5://\(text)@h") else {
+      Issue.record("no login")
+      return
+    }
+    #expect(server.description == "h:1080")
+    #expect(login.username == Array(username.utf8))
+    #expect(login.password == Array(password.utf8))
+  }
+
+  @Test func loginMayBeAnyBytes() throws {
+    let escaped = (1...255).map { "%" + ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    guard case .socks5(_, let login?) = try UpstreamURL("socks5://\(escaped):\(escaped)@h") else {
+      Issue.record("no login")
+      return
+    }
+    #expect(login.username == Array(1...255))
+    #expect(login.password == Array(1...255))
+  }
+
+  private static let refusals: [(String, UpstreamURLError)] = [
+    ("", .noScheme), ("192.0.2.1:1080", .noScheme), ("user:pw@host:1", .noScheme),
+    ("socks5:192.0.2.1", .noScheme), ("socks5:/h", .noScheme), ("://h", .noScheme),
+    ("//h", .noScheme), ("so cks://h", .noScheme), (" socks5://h", .noScheme),
+    ("embedded ", .noScheme),
+    ("socks4://h", .schemeNotSupported("socks4")), ("socks4a://h", .schemeNotSupported("socks4a")),
+    ("http://h", .schemeNotSupported("http")), ("direct://", .schemeNotSupported("direct")),
+    ("embedded://", .schemeNotSupported("embedded")), ("Socks://h", .schemeNotSupported("socks")),
+    ("socks5://u%:p@h", .malformedEscape), ("socks5://u:p%4@h", .malformedEscape),
+    ("socks5://u:%zz@h", .malformedEscape), ("socks5://u:%4", .portNotANumber),
+    ("socks5://@h", .emptyUsername), ("socks5://:p@h", .emptyUsername),
+    ("socks5://u@h", .emptyPassword), ("socks5://u:@h", .emptyPassword),
+    ("socks5://", .emptyHost), ("socks5:///", .emptyHost), ("socks5://:1080", .emptyHost),
+    ("socks5://u:p@", .emptyHost), ("socks5://u:p@:1", .emptyHost),
+    ("socks5://h:", .portNotANumber), ("socks5://h:http", .portNotANumber),
+    ("socks5://h:-1", .portNotANumber), ("socks5://h:+1", .portNotANumber),
+    ("socks5://h: 1", .portNotANumber), ("socks5://[::1]1080", .portNotANumber),
+    ("socks5://[::1]:", .portNotANumber), ("socks5://h:0", .portOutOfRange("0")),
+    ("socks5://h:70000", .portOutOfRange("70000")), ("socks5://h:65536", .portOutOfRange("65536")),
+    ("socks5://h:99999999999999999999", .portOutOfRange("99999999999999999999")),
+    ("socks5://h/path", .path), ("socks5://h:1//", .path), ("socks5://h:1/?q", .path),
+    ("socks5://[::1", .malformedIPv6Address), ("socks5://[]", .malformedIPv6Address),
+    ("socks5://[h]", .malformedIPv6Address), ("socks5://[1.2.3.4]", .malformedIPv6Address),
+    ("socks5://[fe80::1%eth0]", .malformedIPv6Address), ("socks5://2001:db8::1", .bareIPv6Address),
+    ("socks5://::1", .bareIPv6Address), ("socks5://h:1:2", .bareIPv6Address),
+    ("socks5://1.2.3", .malformedIPv4Address), ("socks5://1.2.3.256", .malformedIPv4Address),
+    ("socks5://1.2.3.04", .malformedIPv4Address), ("socks5://1", .malformedIPv4Address),
+    ("socks5://0x7f000001", .malformedIPv4Address), ("socks5://a.0XFF", .malformedIPv4Address),
+    ("socks5://1.2.3.4.", .malformedIPv4Address), ("socks5://1.2.3.4.5", .malformedIPv4Address),
+    ("socks5://h?q", .malformedHost), ("socks5://h#f", .malformedHost),
+    ("socks5://h\\x", .malformedHost), ("socks5://a b", .malformedHost),
+    ("socks5://a%20b", .malformedHost), ("socks5://h\n", .malformedHost),
+    ("socks5://h\0", .malformedHost), ("socks5://.", .malformedHost),
+    ("socks5://*", .malformedHost),
+    ("socks5://h]", .malformedHost),
+    ("socks5://" + String(repeating: "h", count: 256), .malformedHost),
+    ("socks5://" + String(repeating: "u", count: 256) + ":p@h", .usernameTooLong),
+    ("socks5://u:" + String(repeating: "p", count: 256) + "@h", .passwordTooLong),
+  ]
+
+  @Test(arguments: refusals)
+  func refused(_ text: String, _ expected: UpstreamURLError) {
+    #expect(throws: expected) { try UpstreamURL(text) }
+    #expect(!expected.description.contains("\n"))
+    #expect(!expected.description.contains("%4"))
+  }
+
+  @Test func errorsSayWhatWasExpected() {
+    #expect(
+      UpstreamURLError.usernameTooLong.description == "upstream user name longer than 255 bytes")
+    #expect(
+      UpstreamURLError.portOutOfRange("70000").description
+        == "upstream port 70000 is not between 1 and 65535")
+    #expect(
+      UpstreamURLError.schemeNotSupported("http").description.contains("http: expected socks5://"))
+  }
+
+  /// Wherever a password is put, no error repeats it.
+  @Test(arguments: [
+    "user:PW@host:port", "socks5://user:PW", "socks5://user:PW:@h:0", "socks5://user:PW@",
+    "socks5://user:PW%@h", "socks5://user:PW@h:x", "http://user:PW@h", "socks5://u:PW@h/p",
+    "socks5:/user:PW@h", "socks5://user:PW@[::1", "socks5://us/er:PW", "socks5://u:/PW",
+  ])
+  func errorsDoNotShowPasswords(_ text: String) {
+    let text = text.replacing("PW", with: "hunter2")
+    do {
+      _ = try UpstreamURL(text)
+      Issue.record("\(text) was accepted")
+    } catch {
+      #expect(!"\(error)".contains("hunter2"))
+      #expect(!String(reflecting: error).contains("hunter2"))
+    }
+  }
+
+  @Test(arguments: [
+    ("socks5://h", "socks5://h:1080"), ("socks5h://[::1]:1/", "socks5://[::1]:1"),
+    ("socks5://user:secret@h:1", "socks5://user:***@h:1"),
+    ("socks5://a%40b%0A%7F:secret@h", "socks5://a%40b%0A%7F:***@h:1080"),
+    ("socks5://ü:secret@h", "socks5://%C3%BC:***@h:1080"),
+  ])
+  func description(_ text: String, _ expected: String) throws {
+    let url = try UpstreamURL(text)
+    #expect(url.description == expected)
+    #expect(String(reflecting: url) == expected)
+    var dumped = ""
+    dump(url, to: &dumped)
+    #expect(!dumped.contains("secret"))
+    #expect(!dumped.contains("115"), "the bytes of a password")
+  }
+}
