@@ -15,7 +15,7 @@ package struct InterfaceMatch: Hashable, Sendable, CustomStringConvertible {
   package let comparison: Comparison
   package let operand: Operand
 
-  package init(_ direction: Direction, _ comparison: Comparison = .equal, _ operand: Operand) {
+  package init(_ direction: Direction, _ comparison: Comparison, _ operand: Operand) {
     self.direction = direction
     self.comparison = comparison
     self.operand = operand

@@ -25,7 +25,7 @@ package struct TransportMatch: Hashable, Sendable, CustomStringConvertible {
   package let comparison: Comparison
   package let transport: Transport
 
-  package init(_ comparison: Comparison = .equal, _ transport: Transport) {
+  package init(_ comparison: Comparison, _ transport: Transport) {
     self.comparison = comparison
     self.transport = transport
   }

@@ -16,7 +16,7 @@ package struct TCPFlagsMatch: Hashable, Sendable, CustomStringConvertible {
   package let value: Flags
   package let mask: Flags
 
-  package init(_ comparison: Comparison = .equal, _ value: Flags, of mask: Flags) {
+  package init(_ comparison: Comparison, _ value: Flags, of mask: Flags) {
     self.comparison = comparison
     self.value = value
     self.mask = mask
