@@ -20,14 +20,14 @@ package struct Forwarding {
 
   /// Turns on the switches that are off. A family that this kernel lacks has no switch.
   ///
-  /// An interface that takes router advertisements (`accept_ra` 1) would stop doing so as soon as IPv6
-  /// is forwarded, and lose its default route: it is told to go on (2).
+  /// An interface that takes router advertisements (`accept_ra` 1, `forwarding` 0) would stop doing so
+  /// as soon as IPv6 is forwarded, and lose its default route: it is told to go on (2).
   /// - Returns: one line for each change.
   package mutating func enable() throws(Errno) -> [String] {
     var lines: [String] = []
     for setting in isOff {
       if setting == Self.switches[1] {
-        for acceptance in Self.perInterface("ipv6", "accept_ra") where acceptance.value == "1" {
+        for acceptance in Self.advertisementsTaken() {
           lines.append(try change(acceptance, to: "2"))
         }
       }
@@ -67,9 +67,26 @@ package struct Forwarding {
     return perInterface("ipv6", "forwarding")
   }
 
-  /// A setting of every interface, and of `default`, which those to come start from.
+  /// `accept_ra` of the interfaces that take advertisements only as long as they do not forward.
+  private static func advertisementsTaken() -> [Sysctl] {
+    interfaces("ipv6")
+      .filter {
+        $0 != "lo" && setting("ipv6", $0, "accept_ra").value == "1"
+          && setting("ipv6", $0, "forwarding").value == "0"
+      }
+      .map { setting("ipv6", $0, "accept_ra") }
+  }
+
   private static func perInterface(_ family: String, _ name: String) -> [Sysctl] {
+    interfaces(family).map { setting(family, $0, name) }
+  }
+
+  private static func setting(_ family: String, _ interface: String, _ name: String) -> Sysctl {
+    Sysctl(components: ["net", family, "conf", interface, name])
+  }
+
+  /// Every interface, and `default`, which those to come start from.
+  private static func interfaces(_ family: String) -> [String] {
     directoryEntries("/proc/sys/net/\(family)/conf").filter { $0 != "all" }.sorted()
-      .map { Sysctl(components: ["net", family, "conf", $0, name]) }
   }
 }

@@ -74,21 +74,23 @@ struct PolicyRouting: ~Copyable {
 
   // MARK: Pieces
 
-  /// Whether it was added. A host without IPv6, or with it disabled, has no such packets to route;
-  /// were there any, the ruleset's guard would drop them.
+  /// What the kernel says where there is no IPv6, or where it is disabled.
+  private static let withoutIPv6: Set<Errno> = [.familyNotSupported, .notSupported, .accessDenied]
+
+  /// Whether it was added. A host without IPv6 has no such packets to route; were there any, the
+  /// ruleset's guard would drop them.
   private func add(_ message: [UInt8], _ family: IPFamily, _ operation: String)
     throws(NetfilterError) -> Bool
   {
     switch try acknowledgement(to: message, operation) {
     case nil:
       return true
-    case .familyNotSupported?, .notSupported?, .accessDenied?:
-      guard family == .v6 else {
-        throw .unsupported(feature: Feature.policyRouting, .notSupported)
-      }
+    case let error? where family == .v6 && Self.withoutIPv6.contains(error):
       return false
     case .notPermitted?:
       throw .notPermitted
+    case let error? where error == .familyNotSupported || error == .notSupported:
+      throw .unsupported(feature: Feature.policyRouting, error)
     case let error?:
       throw .failed(operation: operation, error)
     }
