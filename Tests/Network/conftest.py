@@ -71,11 +71,13 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     places = hosts.client, hosts.gateway
     before = [kernel.snapshot(host) for host in places]
     yield
-    after = [kernel.snapshot(host) for host in places]
+    changes = [
+        kernel.changes(state, kernel.snapshot(host)) for host, state in zip(places, before)]
     for host in places:
         # One failure shall not drag the following tests down.
         host.nft("table inet sluice\ndelete table inet sluice")
-    assert after == before
+    left = "\n".join(filter(None, changes))
+    assert not left, f"left behind:\n{left}"
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,6 @@ def test_upstream_on_the_same_host(topology: Topology, by: str, family: str) -> 
     with upstreams.microsocks(topology.client), Echo(topology.server) as echo:
         upstream = upstreams.url(at.client)
         with Sluice.capturing(topology, Capture("machine", by), upstream) as sluice:
-            sluice.wait_for("pipelining")
             idle = len(sluice.descriptors())
             for _ in range(FLOWS):
                 assert attempt(topology.client, at.server, echo.port) in ("RST", "FIN")

@@ -1,6 +1,8 @@
 """Two thousand flows at once through one run: right bytes, and nothing left of them."""
 
 import random
+from pathlib import Path
+from typing import Iterator
 
 import pytest
 
@@ -43,19 +45,20 @@ def carry(topology: Topology, port: int, sluice: Sluice) -> None:
             one.close()
 
 
-@pytest.mark.parametrize("server", ["microsocks", "embedded"])
-def test_2000_flows_at_once(topology: Topology, capture: Capture, server: str) -> None:
-    if server == "embedded":
-        check(topology, capture, "embedded")
+@pytest.fixture(scope="module", params=["openssh", "embedded"])
+def upstream(
+    request: pytest.FixtureRequest, topology: Topology, folder: Path
+) -> Iterator[str]:
+    if request.param == "embedded":
+        yield "embedded"
     else:
-        with upstreams.microsocks(topology.proxy):
-            check(topology, capture, upstreams.url(ADDRESSES["ipv4"].proxy))
+        with upstreams.openssh(topology.proxy, folder):
+            yield upstreams.url(ADDRESSES["ipv4"].proxy)
 
 
-def check(topology: Topology, capture: Capture, upstream: str) -> None:
+def test_2000_flows_at_once(topology: Topology, capture: Capture, upstream: str) -> None:
     with Echo(topology.server) as echo, Sluice.capturing(topology, capture, upstream) as sluice:
-        if upstream != "embedded":
-            sluice.wait_for("pipelining")
+        sluice.wait_for("pipelining")
         idle = sorted(sluice.descriptors())
         carry(topology, echo.port, sluice)
         wait_until(lambda: sluice.status()["live_sessions"] == 0, "every session to end")

@@ -1,5 +1,9 @@
 """What the kernel of a host holds that Sluice could leave behind."""
 
+import contextlib
+import difflib
+from pathlib import Path
+
 from .namespaces import Namespace
 
 COMMANDS = (
@@ -10,24 +14,46 @@ COMMANDS = (
     "ip -6 route show table all",
 )
 
-#: Sysctls that a redirector may be tempted to set.
+#: Sysctls outside of the folders below that a redirector may be tempted to set.
 SYSCTLS = (
     "net/ipv4/ip_forward",
-    "net/ipv6/conf/all/forwarding",
-    "net/ipv4/conf/all/rp_filter",
-    "net/ipv4/conf/all/src_valid_mark",
-    "net/ipv4/conf/all/route_localnet",
-    "net/ipv4/conf/all/accept_local",
-    "net/ipv4/tcp_fwmark_accept",
     "net/ipv4/ip_nonlocal_bind",
+    "net/ipv4/tcp_fwmark_accept",
     "net/ipv6/ip_nonlocal_bind",
 )
 
+#: Sysctls of each interface, of all and of those to come.
+FOLDERS = ("net/ipv4/conf", "net/ipv6/conf")
 
-def snapshot(host: Namespace) -> dict[str, str]:
-    """Rules, routes and sysctls, as text, by where they come from."""
+
+#: Text by where it comes from.
+Snapshot = dict[str, str]
+
+
+def snapshot(host: Namespace) -> Snapshot:
+    """Rules, routes and sysctls."""
     state = {command: host.run(*command.split()).stdout for command in COMMANDS}
-    return state | {name: host.read_sysctl(name) for name in SYSCTLS}
+    state |= {name: host.read_sysctl(name) for name in SYSCTLS}
+    return state | {folder: host.call(_read_all, Path("/proc/sys", folder)) for folder in FOLDERS}
+
+
+def _read_all(folder: Path) -> str:
+    """Every sysctl below a folder, as `name value` lines."""
+    lines = []
+    for path in sorted(folder.glob("*/*")):
+        with contextlib.suppress(OSError):  # some cannot be read before they are written
+            lines.append(f"{path.relative_to(folder)} {path.read_text().strip()}")
+    return "\n".join(lines)
+
+
+def changes(before: Snapshot, after: Snapshot) -> str:
+    """What differs, as removed and added lines; empty when nothing does."""
+    return "\n".join(
+        line
+        for source in before
+        for line in difflib.unified_diff(
+            before[source].splitlines(), after[source].splitlines(), source, source, "before",
+            "after", n=0, lineterm=""))
 
 
 def tables(host: Namespace) -> list[str]:

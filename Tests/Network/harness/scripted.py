@@ -17,6 +17,10 @@ from .upstreams import PORT
 from .waiting import wait_until
 
 
+#: Reply code of a target that refuses connections.
+REFUSED = 5
+
+
 def echo(stream: socket.socket) -> None:
     """Sends back what comes, up to the client's FIN."""
     while data := stream.recv(1 << 16):
@@ -66,6 +70,13 @@ class Conversation:
     """How the client ended it: "FIN" or "RST"; None while it is open or when the server did."""
     over: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def is_test(self) -> bool:
+        """Whether the client only wants to know how the server behaves: no flow goes to the host of
+        the server itself, where nothing listens."""
+        return (self.destination is not None
+                and ipaddress.ip_address(self.destination[0]).is_loopback)
+
 
 class ScriptedUpstream(Target):
     """The server, listening on the proxy's usual port. Use as a context manager."""
@@ -78,8 +89,8 @@ class ScriptedUpstream(Target):
 
     def to(self, address: str) -> list[Conversation]:
         """The conversations that asked for an address: flows, not tests of the server."""
-        return [one for one in self.conversations
-                if one.destination and one.destination[0] == address]
+        return [
+            one for one in self.conversations if one.destination and one.destination[0] == address]
 
     def serve(self, stream: socket.socket) -> None:
         conversation = Conversation(stream.getpeername()[0].removeprefix("::ffff:"))
@@ -127,6 +138,9 @@ class _Exchange:
             self.say(bytes([1, behaviour.status]))
         self.conversation.destination = self.take_destination()
         if not self.goes_on(behaviour.at_request):
+            return
+        if self.conversation.is_test:
+            self.say(bytes([5, REFUSED, 0]) + behaviour.bound)
             return
         answer = bytes([behaviour.version, behaviour.reply, 0]) + behaviour.bound
         self.say(answer + behaviour.behind_reply)

@@ -1,8 +1,10 @@
 """The program under test, and what it says about itself."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +74,16 @@ class Sluice(Program):
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         try:
-            if kind is None and self.process.poll() is None:
+            if self.process.poll() is not None:
+                pass
+            elif kind is None:
                 self.finish()
+            else:
+                # The test has failed, and shall be the only one: let it clean up at once.
+                self.signal(signal.SIGTERM)
+                self.signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.wait(timeout=5)
         finally:
             self.end()
 
