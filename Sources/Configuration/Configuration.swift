@@ -39,10 +39,12 @@ package struct Configuration: Hashable, Sendable {
   package let timeouts: Timeouts
 
   package init(_ options: Options) throws(ConfigurationError) {
+    let url = options.upstream ?? "embedded"
     do {
-      upstream = try UpstreamURL(options.upstream ?? "embedded")
+      upstream = try UpstreamURL(url)
     } catch {
-      throw ConfigurationError("\(error)")
+      // Where there may be a password, the text is not repeated.
+      throw ConfigurationError(url.contains("@") ? "\(error)" : "\(url): \(error)")
     }
     machine = options.machine
     for name in options.gateways { try checkInterface(name) }

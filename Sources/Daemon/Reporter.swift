@@ -7,7 +7,7 @@ struct Reporter {
   private let log: Logger
   /// As people call it: the URL without the password.
   private let upstream: String
-  private var toldLoops: Set<LoopCause> = []
+  private var toldCulprits: Set<String> = []
   private var isToldPaused = false
 
   init(log: Logger, upstream: String) {
@@ -49,7 +49,6 @@ struct Reporter {
   }
 
   private mutating func report(_ cause: LoopCause, _ destination: SocketAddress) {
-    guard toldLoops.insert(cause).inserted else { return }
     let what: String
     let culprit: String
     switch cause {
@@ -73,6 +72,7 @@ struct Reporter {
         + "its own; look for them with: nft list ruleset"
       culprit = "foreign rules"
     }
+    guard toldCulprits.insert(culprit).inserted else { return }
     log.warning(
       "loop: \(what)",
       metadata: [

@@ -1,4 +1,4 @@
-package import Addressing
+internal import Addressing
 internal import DataPlane
 internal import LinuxIO
 package import Logging
@@ -10,10 +10,16 @@ package struct ServeCommand {
   private let credentials: Credentials?
   private let log: Logger
 
-  /// - Parameter login: user name and password that clients must give, nil for none.
+  /// - Parameters:
+  ///   - listen: address and port, `a.b.c.d:port` or `[v6]:port`.
+  ///   - login: user name and password that clients must give, nil for none.
   package init(
-    address: SocketAddress, login: (user: String, password: String)?, log: Logger
+    listen: String, login: (user: String, password: String)?, log: Logger
   ) throws(CommandFailure) {
+    guard let address = SocketAddress(listen) else {
+      throw CommandFailure(
+        "--listen \(listen): expected ADDRESS:PORT or [ADDRESS]:PORT", .usage)
+    }
     self.address = address
     self.log = log
     guard let login else {

@@ -35,7 +35,7 @@ final class Supervisor {
 
   /// Reports what happens until no session is left, `timeout` has passed, or SIGINT or SIGTERM comes.
   func waitForDrain(of dataPlane: DataPlane, timeout: Timeout) {
-    wait(for: dataPlane, until: .now() + timeout) { dataPlane.snapshot().liveSessions == 0 }
+    wait(for: dataPlane, until: .now() + timeout) { dataPlane.snapshot().isIdle }
   }
 
   func summarise(_ dataPlane: DataPlane) { reporter.summary(dataPlane.snapshot()) }

@@ -1,4 +1,3 @@
-internal import Addressing
 internal import ArgumentParser
 internal import Daemon
 
@@ -18,10 +17,7 @@ struct Serve: ParsableCommand {
   @OptionGroup var logging: LogOptions
 
   func run() throws {
-    guard let address = SocketAddress(listen) else {
-      throw ValidationError("--listen \(listen): expected ADDRESS:PORT or [ADDRESS]:PORT")
-    }
-    try ServeCommand(address: address, login: login(), log: logging.logger()).run()
+    try ServeCommand(listen: listen, login: login(), log: logging.logger()).run()
   }
 
   private func login() throws -> (user: String, password: String)? {

@@ -54,32 +54,52 @@ struct ConfigurationTests {
         == Configuration.Timeouts(connect: 1, handshake: 2, idle: 3, halfClose: 4, drain: 0))
   }
 
-  /// Each message names the setting and what was expected.
-  @Test(
-    arguments: [
-      ("--machine", { $0.machine = false }),
-      ("--tcp", { $0.tcp = "divert" }),
-      ("--port", { $0.port = 65535 }),
-      ("--port", { $0.port = 0 }),
-      ("--port", { $0.port = -1 }),
-      ("--bypass", { $0.bypass = ["10.0.0.1/8"] }),
-      ("--bypass", { $0.bypass = ["example.org"] }),
-      ("--gateway", { $0.gateways = [""] }),
-      ("--gateway", { $0.gateways = ["a-name-longer-than-15"] }),
-      ("--gateway", { $0.gateways = ["eth0\" drop"] }),
-      ("--gateway", { $0.gateways = [".."] }),
-      ("--gateway", { $0.gateways = ["eth*"] }),
-      ("--workers", { $0.workers = 0 }),
-      ("--connect-timeout", { $0.connectTimeout = 0 }),
-      ("--idle-timeout", { $0.idleTimeout = Configuration.maximumTimeout + 1 }),
-      ("--drain-timeout", { $0.drainTimeout = -5 }),
-      ("socks5", { $0.upstream = "nonsense://host" }),
-    ] as [(String, @Sendable (inout Options) -> Void)])
-  func refused(named: String, change: @Sendable (inout Options) -> Void) {
-    let error = #expect(throws: ConfigurationError.self) {
-      try Configuration(options(change))
+  /// One setting that cannot be used, and what the message names.
+  struct Fault: Sendable {
+    let named: String
+    let change: @Sendable (inout Options) -> Void
+
+    init(_ named: String, _ change: @escaping @Sendable (inout Options) -> Void) {
+      self.named = named
+      self.change = change
     }
-    #expect(error?.description.contains(named) == true)
+  }
+
+  private static let faults = [
+    Fault("--machine") { $0.machine = false },
+    Fault("--tcp") { $0.tcp = "divert" },
+    Fault("--port") { $0.port = 65535 },
+    Fault("--port") { $0.port = 0 },
+    Fault("--port") { $0.port = -1 },
+    Fault("--bypass") { $0.bypass = ["10.0.0.1/8"] },
+    Fault("--bypass") { $0.bypass = ["example.org"] },
+    Fault("--gateway") { $0.gateways = [""] },
+    Fault("--gateway") { $0.gateways = ["a-name-longer-than-15"] },
+    Fault("--gateway") { $0.gateways = ["eth0\" drop"] },
+    Fault("--gateway") { $0.gateways = [".."] },
+    Fault("--gateway") { $0.gateways = ["eth*"] },
+    Fault("--workers") { $0.workers = 0 },
+    Fault("--connect-timeout") { $0.connectTimeout = 0 },
+    Fault("--idle-timeout") { $0.idleTimeout = Configuration.maximumTimeout + 1 },
+    Fault("--drain-timeout") { $0.drainTimeout = -5 },
+    Fault("nonsense://host") { $0.upstream = "nonsense://host" },
+  ]
+
+  /// Each message is one line, and names the setting and what was expected.
+  @Test(arguments: faults)
+  func refused(fault: Fault) {
+    let error = #expect(throws: ConfigurationError.self) {
+      try Configuration(options(fault.change))
+    }
+    #expect(error?.description.contains(fault.named) == true)
     #expect(error?.description.contains("\n") == false)
+  }
+
+  /// A URL that may hold a password is not repeated.
+  @Test func passwordStaysOutOfTheMessage() {
+    let error = #expect(throws: ConfigurationError.self) {
+      try Configuration(options { $0.upstream = "socks5://ann:s3cret@host:99999" })
+    }
+    #expect(error?.description.contains("s3cret") == false)
   }
 }

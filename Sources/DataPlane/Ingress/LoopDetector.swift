@@ -4,9 +4,8 @@ internal import LinuxIO
 /// Finds out that captured traffic comes back to us. The rules exempt our own sockets and the
 /// upstream; this is for the case that other rules, or a program on this host, defeat them.
 struct LoopDetector {
-  /// From so many unfinished handshakes on, most of them to one destination, a loop is suspected;
-  /// asked again at each doubling.
-  static let suspiciousHandshakes = 64
+  /// From so many sessions on a loop is looked for: at this number, and at each doubling.
+  static let suspiciousSessions = 64
   /// Destinations that are known to loop at most.
   static let maximumKnown = 64
   /// How long a destination that looped is refused.
@@ -15,6 +14,8 @@ struct LoopDetector {
   private let upstream: SocketAddress
   private var looping: [SocketAddress: Instant] = [:]
   private var culprit: LoopCause?
+  /// Sessions at which the next look is due.
+  private var nextLook = suspiciousSessions
 
   init(upstream: SocketAddress) { self.upstream = upstream }
 
@@ -27,13 +28,19 @@ struct LoopDetector {
     return culprit
   }
 
-  static func isSuspicious(handshakes: Int) -> Bool {
-    handshakes >= suspiciousHandshakes && handshakes & (handshakes - 1) == 0
+  /// Whether there are so many sessions that the newest should be looked at. Every flow that goes round
+  /// adds a session each time, so their number doubles soon and the newest is most likely one of them;
+  /// a number that only goes up and down is looked at once.
+  mutating func isSuspicious(sessions: Int) -> Bool {
+    if sessions < nextLook / 4 { nextLook = max(nextLook / 2, Self.suspiciousSessions) }
+    guard sessions >= nextLook else { return false }
+    nextLook *= 2
+    return true
   }
 
-  /// Asks the system who made the connection between `peer` and `destination`, when many handshakes
-  /// to it are unfinished: a program that is itself the upstream, or we ourselves, close the circle.
-  /// A burst of an innocent program does not.
+  /// Asks the system who made the connection between `peer` and `destination`: a program that is
+  /// itself the upstream, or we ourselves, close the circle. Any other program is innocent, however
+  /// many connections it makes.
   mutating func investigate(
     _ destination: OriginalDestination, peer: SocketAddress, now: Instant
   ) -> LoopCause? {

@@ -68,7 +68,7 @@ extension Worker {
       return
     }
     beginCaptured(socket, to: destination, through: upstream)
-    if LoopDetector.isSuspicious(handshakes: unfinishedHandshakes) {
+    if loops?.isSuspicious(sessions: sessions.count) == true {
       investigateLoop(destination, peer: peer)
     }
   }
@@ -97,21 +97,13 @@ extension Worker {
     report(.loop(cause, destination: destination.address))
   }
 
-  /// With many handshakes unfinished, most of them to this destination, finds out whether they are
-  /// one flow going round, and if so ends them all.
+  /// Finds out whether the newest of many sessions is a flow that goes round, and if so ends all that
+  /// go where it goes.
   private func investigateLoop(_ destination: OriginalDestination, peer: SocketAddress) {
-    let endpoint = Endpoint.address(destination.address)
-    let circling = sessions.indices.filter { index in
-      let session = sessions[index]
-      guard session.pointee.origin == .captured, session.pointee.negotiation >= 0 else {
-        return false
-      }
-      return negotiations[Int(session.pointee.negotiation)].destination == endpoint
+    guard let cause = loops?.investigate(destination, peer: peer, now: now) else { return }
+    for index in sessions.indices where sessions[index].pointee.state != .vacant {
+      if case .captured(destination) = sessions[index].pointee.origin { fail(index, .loop) }
     }
-    guard circling.count * 2 > unfinishedHandshakes,
-      let cause = loops?.investigate(destination, peer: peer, now: now)
-    else { return }
-    for index in circling { fail(index, .loop) }
     reportLoop(cause, destination)
   }
 

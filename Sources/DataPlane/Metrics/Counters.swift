@@ -58,11 +58,14 @@ package struct Snapshot: Sendable {
   package subscript(_ counter: Counter) -> UInt64 { counters[counter.rawValue] }
   package subscript(_ failure: Failure) -> UInt64 { failures[failure.rawValue] }
 
-  /// Sessions that are open now, the embedded server's halves included.
-  package var liveSessions: UInt64 {
-    // They are read one after the other: a session closed in between must not make it negative.
-    let opened = self[.sessionsOpened] + self[.innerOpened]
-    let closed = self[.sessionsClosed] + self[.innerClosed]
-    return opened > closed ? opened - closed : 0
+  /// Sessions that are open now.
+  package var liveSessions: UInt64 { difference(.sessionsOpened, .sessionsClosed) }
+
+  /// Whether no session is open, the embedded server's halves included.
+  package var isIdle: Bool { liveSessions == 0 && difference(.innerOpened, .innerClosed) == 0 }
+
+  /// The two are read one after the other: a session closed in between must not make it negative.
+  private func difference(_ opened: Counter, _ closed: Counter) -> UInt64 {
+    self[opened] > self[closed] ? self[opened] - self[closed] : 0
   }
 }

@@ -36,8 +36,6 @@ final class Worker: @unchecked Sendable {
 
   /// The time of this turn.
   var now: Instant
-  /// Captured sessions whose relay has not begun.
-  var unfinishedHandshakes = 0
   var pausedUntil: Instant?
   /// When idle pipes are looked for, while there are any.
   var nextSweep: Instant?

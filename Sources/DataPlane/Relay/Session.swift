@@ -16,15 +16,22 @@ struct Session: ~Copyable {
     case vacant, connecting, handshaking, negotiating, resolving, relaying, rejecting
   }
 
-  enum Origin: UInt8 {
+  enum Origin {
     /// Captured by the rules; goes on through the upstream.
-    case captured
+    case captured(OriginalDestination)
     /// A client of the embedded server; goes on to its target.
     case served
+
+    var isServed: Bool {
+      switch self {
+      case .captured: false
+      case .served: true
+      }
+    }
   }
 
   var state = State.vacant
-  var origin = Origin.captured
+  var origin = Origin.served
   /// In the worker's run queue: it yielded with work left.
   var isQueued = false
   var generation: UInt32 = 0

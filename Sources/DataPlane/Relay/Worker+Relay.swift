@@ -1,3 +1,4 @@
+internal import Addressing
 internal import LinuxIO
 internal import SOCKS
 
@@ -12,10 +13,6 @@ extension Worker {
     let session = sessions[index]
     session.pointee.origin = origin
     session.pointee.negotiation = takeNegotiation()
-    switch origin {
-    case .captured: unfinishedHandshakes += 1
-    case .served: break
-    }
     counters.add(to: isInner(session) ? .innerOpened : .sessionsOpened)
     do {
       try epoll.add(
@@ -46,6 +43,16 @@ extension Worker {
     negotiations[Int(index)].reset()
     vacantNegotiations.append(index)
     session.pointee.negotiation = -1
+  }
+
+  /// Where the session is going; nil for a served one that relays or has not said it yet.
+  func destination(of index: Int) -> Endpoint? {
+    let session = sessions[index]
+    switch session.pointee.origin {
+    case .captured(let destination): return .address(destination.address)
+    case .served:
+      return session.pointee.negotiation >= 0 ? negotiation(of: index).destination : nil
+    }
   }
 
   // MARK: Relaying
@@ -179,21 +186,16 @@ extension Worker {
   func note(_ failure: Failure, of index: Int) {
     let session = sessions[index]
     guard !isInner(session) else { return }
-    let destination =
-      session.pointee.negotiation >= 0 ? negotiation(of: index).destination : nil
-    note(failure, destination: destination)
+    note(failure, destination: destination(of: index))
   }
 
   private func isInner(_ session: UnsafeMutablePointer<Session>) -> Bool {
-    configuration.servesItself && session.pointee.origin == .served
+    configuration.servesItself && session.pointee.origin.isServed
   }
 
   /// Closes both sockets and gives everything back.
   func close(_ index: Int) {
     let session = sessions[index]
-    if session.pointee.origin == .captured, session.pointee.negotiation >= 0 {
-      unfinishedHandshakes -= 1
-    }
     counters.add(to: isInner(session) ? .innerClosed : .sessionsClosed)
     timers.cancel(index)
     session.pointee.upstreamward.release(&resources)

@@ -18,6 +18,7 @@ final class Negotiation {
   var machine = Machine.none
   /// Whether the client machine was started in pipelined mode.
   var isPipelined = false
+  /// Where a client of the embedded server wants to go.
   var destination: Endpoint?
   /// Where the embedded server may still try to connect, the next one last.
   var candidates: [SocketAddress] = []

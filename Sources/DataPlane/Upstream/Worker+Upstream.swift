@@ -8,8 +8,7 @@ extension Worker {
     _ socket: consuming Descriptor, to destination: OriginalDestination,
     through upstream: Upstream
   ) {
-    guard let index = openSession(socket, origin: .captured) else { return }
-    negotiation(of: index).destination = .address(destination.address)
+    guard let index = openSession(socket, origin: .captured(destination)) else { return }
     if let error = connect(index, to: upstream.address) { fail(index, Failure(connecting: error)) }
   }
 
@@ -58,11 +57,11 @@ extension Worker {
   // MARK: Handshake
 
   private func beginHandshake(_ index: Int) {
-    let negotiation = negotiation(of: index)
-    guard let upstream = configuration.upstream, let destination = negotiation.destination else {
+    guard let upstream = configuration.upstream, let destination = destination(of: index) else {
       preconditionFailure("a captured session without an upstream or a destination")
     }
     sessions[index].pointee.state = .handshaking
+    let negotiation = negotiation(of: index)
     negotiation.isPipelined = upstream.mode == .pipelined
     negotiation.startClient(
       ClientHandshake(
@@ -110,7 +109,6 @@ extension Worker {
           // A server that speaks first may have been faster than we read.
           session.pointee.downstreamward.hold(
             UnsafeRawBufferPointer(rebasing: input[consumed...]), &resources)
-          unfinishedHandshakes -= 1
           beginRelay(index)
           return
         case .failed(let failure):
