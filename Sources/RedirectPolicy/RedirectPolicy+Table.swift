@@ -96,11 +96,13 @@ extension RedirectPolicy {
       ])
   }
 
+  /// While draining, a rule that asks for the direction keeps connection tracking on in this
+  /// namespace: without any the kernel stops it, and the translation of open flows with it.
   private var machineRedirectChain: Chain {
     let capture = [isOwn] + openings + [toRedirectListener]
     return Chain(
       "machine_redirect", Chain.Base(.nat, .output, .dstnat),
-      rules: phase == .capturing ? capture : [])
+      rules: phase == .capturing ? capture : [isReply])
   }
 
   private var machineMarkChain: Chain {
@@ -132,7 +134,7 @@ extension RedirectPolicy {
       [isOwn, notFromLAN] + openings + fromUpstream + [toRedirectListener]
     return Chain(
       "gateway_redirect", Chain.Base(.nat, .prerouting, .dstnat),
-      rules: phase == .capturing ? capture : [])
+      rules: phase == .capturing ? capture : [isReply])
   }
 
   private var gatewayTproxyChain: Chain {
