@@ -102,7 +102,7 @@ extension RedirectPolicy {
     let capture = [isOwn] + openings + [toRedirectListener]
     return Chain(
       "machine_redirect", Chain.Base(.nat, .output, .dstnat),
-      rules: phase == .capturing ? capture : [isReply])
+      rules: phase == .capturing ? capture : [isOwn, isReply])
   }
 
   private var machineMarkChain: Chain {
@@ -134,7 +134,7 @@ extension RedirectPolicy {
       [isOwn, notFromLAN] + openings + fromUpstream + [toRedirectListener]
     return Chain(
       "gateway_redirect", Chain.Base(.nat, .prerouting, .dstnat),
-      rules: phase == .capturing ? capture : [isReply])
+      rules: phase == .capturing ? capture : [isOwn, isReply])
   }
 
   private var gatewayTproxyChain: Chain {
