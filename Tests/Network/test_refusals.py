@@ -31,12 +31,12 @@ WRONG_USAGE = {
     "unknown-log-level": (["--machine", "--log-level", "loud"], "loud"),
     "interface-name": (["--gateway", "an-interface-name-too-long"], "an-interface-name-too-long"),
     "url-scheme": (["gopher://11.2.0.2", "--machine"], "gopher"),
-    "url-nonsense": (["nonsense", "--machine"], "nonsense"),
+    "url-nonsense": (["nonsense", "--machine"], "scheme"),
     "url-no-host": (["socks5://", "--machine"], "host"),
     "url-port": (["socks5://11.2.0.2:99999", "--machine"], "99999"),
     "url-user-too-long": ([f"socks5://{'u' * 256}:p@11.2.0.2", "--machine"], "255"),
     "url-password-too-long": ([f"socks5://u:{'p' * 256}@11.2.0.2", "--machine"], "255"),
-    "url-address": (["socks5://[2a0f::x]:1080", "--machine"], "2a0f::x"),
+    "url-address": (["socks5://[2a0f::x]:1080", "--machine"], "not an IPv6 address"),
 }
 
 

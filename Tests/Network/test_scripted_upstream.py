@@ -258,8 +258,9 @@ def test_client_that_leaves_before_the_reply(
     topology: Topology, scripted: ScriptedUpstream, upstream: str
 ) -> None:
     """Its session does not stay until the upstream finds an answer."""
-    scripted.behaviour = Behaviour(at_request="silence")
-    with Sluice.capturing(topology, GATEWAY, upstream) as sluice:
+    with Sluice.capturing(topology, GATEWAY, upstream, "--drain-timeout", "0") as sluice:
+        sluice.wait_for("pipelining")
+        scripted.behaviour = Behaviour(at_request="silence")
         server = ADDRESSES["ipv4"].server
         for _ in range(FLOWS):
             with topology.client.connect(server, PORT) as stream:

@@ -17,6 +17,9 @@ from .upstreams import PORT
 from .waiting import wait_until
 
 
+#: net/tcp_states.h
+TCP_ESTABLISHED, TCP_CLOSE_WAIT = 1, 8
+
 #: Reply code of a target that refuses connections.
 REFUSED = 5
 
@@ -189,9 +192,16 @@ class _Exchange:
         for byte in answer:
             self.stream.sendall(bytes([byte]))
             # The next one may not join it: wait until it has been acknowledged.
-            wait_until(lambda: self.unacknowledged() == 0, "an acknowledgement", interval=0.0005)
+            wait_until(
+                lambda: self.unacknowledged() == 0 or not self.is_open(), "an acknowledgement",
+                interval=0.0005)
 
     def unacknowledged(self) -> int:
         """Bytes sent that the peer has not confirmed (SIOCOUTQ, tcp(7))."""
         count: Any = fcntl.ioctl(self.stream.fileno(), termios.TIOCOUTQ, b"\0" * 4)
         return struct.unpack("i", count)[0]
+
+    def is_open(self) -> bool:
+        """Whether the peer may still read: the first byte of TCP_INFO is the state."""
+        state = self.stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
