@@ -22,8 +22,16 @@ struct RedirectPolicyTests {
   @Test(arguments: all)
   func everyBaseChainLeavesTheDaemonAlone(_ policy: RedirectPolicy) {
     let own = MaskedMark(RedirectPolicy.Mark.own, mask: RedirectPolicy.Mark.mask)
-    for chain in policy.table().chains where chain.base != nil && !chain.rules.isEmpty {
-      #expect(chain.rules[0] == Rule(.mark(MarkMatch(.packet, own)), .verdict(.return)))
+    for chain in policy.table().chains where chain.base != nil {
+      #expect(chain.rules.first == Rule(.mark(MarkMatch(.packet, own)), .verdict(.return)))
+    }
+  }
+
+  /// Without a rule that needs it the kernel ends connection tracking, and NAT of open flows with it.
+  @Test(arguments: all)
+  func everyNATChainKeepsConnectionTracking(_ policy: RedirectPolicy) {
+    for chain in policy.table().chains where chain.base?.kind == .nat {
+      #expect(chain.rules.flatMap(\.expressions).contains(.direction(.reply)))
     }
   }
 
@@ -48,8 +56,7 @@ struct RedirectPolicyTests {
     }
   }
 
-  /// NAT of open connections lives as long as some nat chain is registered at its hook, and `tproxy`
-  /// has to go on marking their packets.
+  /// NAT of open connections needs its chains, and `tproxy` has to go on marking their packets.
   @Test(arguments: all)
   func drainingKeepsTheChainsAndCapturesNothingNew(_ policy: RedirectPolicy) {
     var capturing = policy
