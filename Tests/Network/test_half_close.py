@@ -38,6 +38,7 @@ def test_client_that_stops_sending_gets_the_rest(
             stream.shutdown(socket.SHUT_WR)
             assert ending(stream) == (LARGE, "FIN")
         assert heard == [LARGE]
+        assert target.peers == [ADDRESSES[family].proxy_exit]
 
 def test_target_that_stops_sending_gets_the_rest(
     topology: Topology, capture: Capture, family: str, upstream: str
@@ -59,6 +60,7 @@ def test_target_that_stops_sending_gets_the_rest(
             stream.shutdown(socket.SHUT_WR)
             assert done.wait(20)
         assert heard == [LARGE]
+        assert target.peers == [ADDRESSES[family].proxy_exit]
 
 def test_refused_target_is_reset(
     topology: Topology, capture: Capture, family: str, upstream: str
