@@ -19,7 +19,7 @@ struct ScopeOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "How TCP is captured: redirect or tproxy (default: redirect for --machine, tproxy for --gateway).",
+      "How TCP is captured: redirect or tproxy (default: tproxy).",
       valueName: "how"))
   var tcp: String?
 

@@ -7,8 +7,8 @@ import Testing
 /// The rulesets in `nft/` say, without their comments, what the policy says.
 struct ReferenceTests {
   @Test(arguments: [
-    ("machine.nft", RedirectPolicy.machine(.redirect)),
-    ("machine-tproxy.nft", .machine(.tproxy)),
+    ("machine-redirect.nft", RedirectPolicy.machine(.redirect)),
+    ("machine.nft", .machine(.tproxy)),
     ("gateway.nft", .gateway(.tproxy)),
     ("gateway-redirect.nft", .gateway(.redirect)),
   ])
