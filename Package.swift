@@ -61,7 +61,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .executableTarget(
-      name: "sluice", dependencies: ["Daemon", "Configuration", argumentParser],
+      name: "sluice", dependencies: ["Daemon", "Configuration", argumentParser, logging],
       swiftSettings: strict),
 
     .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),

@@ -68,51 +68,14 @@ package struct SocketOwner: Hashable, Sendable {
   }
 
   private static func holder(of socket: String) -> SocketOwner? {
-    for process in entries(of: "/proc") {
+    for process in directoryEntries("/proc") {
       guard let processID = Int32(process) else { continue }
-      for descriptor in entries(of: "/proc/\(process)/fd")
+      for descriptor in directoryEntries("/proc/\(process)/fd")
       where readLink("/proc/\(process)/fd/\(descriptor)") == socket {
         return SocketOwner(
           processID: processID, executable: readLink("/proc/\(process)/exe") ?? "unknown")
       }
     }
     return nil
-  }
-
-  private static func entries(of path: String) -> [String] {
-    guard let directory = opendir(path) else { return [] }
-    defer { closedir(directory) }
-    var names: [String] = []
-    while let entry = readdir(directory) {
-      // SAFETY: `d_name` is a terminated string inside the entry, valid until the next readdir.
-      withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-        names.append(String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self))
-      }
-    }
-    return names
-  }
-
-  private static func readLink(_ path: String) -> String? {
-    let target = [UInt8](unsafeUninitializedCapacity: 4096) { buffer, count in
-      let result = buffer.withMemoryRebound(to: CChar.self) {
-        clx_readlink(path, $0.baseAddress, $0.count)
-      }
-      count = max(result, 0)
-    }
-    return target.isEmpty ? nil : String(decoding: target, as: UTF8.self)
-  }
-}
-
-/// The contents of a file as text, nil if it cannot be opened; meant for `/proc` and short files.
-package func readFile(_ path: String) -> String? {
-  let result = clx_open(path, O_RDONLY, 0)
-  guard result >= 0 else { return nil }
-  let file = Descriptor(owning: result)
-  var contents: [UInt8] = []
-  var chunk = [UInt8](repeating: 0, count: 65536)
-  while true {
-    let count = clx_read(file.rawValue, &chunk, chunk.count)
-    if count <= 0 { return String(decoding: contents, as: UTF8.self) }
-    contents += chunk[..<count]
   }
 }

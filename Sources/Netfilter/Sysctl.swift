@@ -29,18 +29,3 @@ struct Sysctl: Hashable {
     _ = try checked(clx_write(file.rawValue, bytes, bytes.count))
   }
 }
-
-/// Names in a directory, without `.` and `..`; empty if it cannot be read.
-func directoryEntries(_ path: String) -> [String] {
-  guard let directory = opendir(path) else { return [] }
-  defer { closedir(directory) }
-  var names: [String] = []
-  while let entry = readdir(directory) {
-    // SAFETY: `d_name` is a terminated string inside the entry, valid until the next readdir.
-    let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-      String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-    }
-    if name != "." && name != ".." { names.append(name) }
-  }
-  return names
-}

@@ -1,0 +1,43 @@
+internal import CLinux
+
+// Reading what the kernel shows as files (`proc(5)`, `sysfs(5)`), without Foundation.
+
+/// The contents of a file as text, nil if it cannot be opened; meant for `/proc` and short files.
+package func readFile(_ path: String) -> String? {
+  let result = clx_open(path, O_RDONLY, 0)
+  guard result >= 0 else { return nil }
+  let file = Descriptor(owning: result)
+  var contents: [UInt8] = []
+  var chunk = [UInt8](repeating: 0, count: 65536)
+  while true {
+    let count = clx_read(file.rawValue, &chunk, chunk.count)
+    if count <= 0 { return String(decoding: contents, as: UTF8.self) }
+    contents += chunk[..<count]
+  }
+}
+
+/// The names in a directory except `.` and `..`, in no order; empty if it cannot be read.
+package func directoryEntries(_ path: String) -> [String] {
+  guard let directory = opendir(path) else { return [] }
+  defer { closedir(directory) }
+  var names: [String] = []
+  while let entry = readdir(directory) {
+    // SAFETY: `d_name` is a terminated string inside the entry, valid until the next readdir.
+    let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+      String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+    }
+    if name != ".", name != ".." { names.append(name) }
+  }
+  return names
+}
+
+/// Where a symbolic link leads, nil if it is none or may not be read.
+package func readLink(_ path: String) -> String? {
+  let target = [UInt8](unsafeUninitializedCapacity: 4096) { buffer, count in
+    let result = buffer.withMemoryRebound(to: CChar.self) {
+      clx_readlink(path, $0.baseAddress, $0.count)
+    }
+    count = max(result, 0)
+  }
+  return target.isEmpty ? nil : String(decoding: target, as: UTF8.self)
+}
