@@ -1,15 +1,17 @@
 """Programs that run on a host of the tests: started, watched by their output, always ended."""
 
 import os
-import re
 import signal
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Callable, ClassVar, TypeVar
 
 from .namespaces import Namespace
 from .waiting import PATIENCE, wait_until
+
+
+Value = TypeVar("Value")
 
 
 class Program:
@@ -58,16 +60,10 @@ class Program:
         """What it printed so far."""
         return "\n".join(self.lines)
 
-    def wait_for_line(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
-        """Waits for a line in which the pattern is found."""
-        def search() -> re.Match[str] | None:
-            matches = (re.search(pattern, line) for line in self.lines)
-            return next((match for match in matches if match), None)
-
-        return self._wait(search, f"a line with {pattern!r}", timeout)
-
-    def _wait(self, condition: Any, what: str, timeout: float) -> Any:
-        """Waits, awake at each line, until `condition` gives something true, and returns that."""
+    def wait_for_output(
+        self, condition: Callable[[], Value | None], what: str, timeout: float
+    ) -> Value:
+        """Waits, looking at each new line, until `condition` gives something true, the result."""
         with self._news:
             found = self._news.wait_for(
                 lambda: condition() or not self._reader.is_alive(), timeout) and condition()

@@ -53,8 +53,10 @@ class Sluice(Program):
     to end well, unless the test has ended it."""
 
     def __init__(self, host: Namespace, *arguments: str, ready: bool = True) -> None:
+        # The usual soft limit of descriptors, which it has to raise by itself.
+        limit = ["prlimit", "--nofile=1024:", "--"]
         command = [binary(), "run", "--json", "--log-level", "debug", *arguments]
-        super().__init__(host, *command, name="sluice")
+        super().__init__(host, *limit, *command, name="sluice")
         if ready:
             try:
                 self.wait_for("ready")
@@ -107,7 +109,7 @@ class Sluice(Program):
             entries = self.events(event)
             return entries[-1] if len(entries) >= count else None
 
-        return self._wait(latest, f"event {event!r} ({count})", timeout)
+        return self.wait_for_output(latest, f"event {event!r} ({count})", timeout)
 
     def status(self) -> dict[str, Any]:
         """Its counters, on request (SIGUSR1)."""
