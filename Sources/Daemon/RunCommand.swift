@@ -109,7 +109,7 @@ package struct RunCommand {
       listeners.append(listener)
     }
     var plane = DataPlaneConfiguration(
-      workers: configuration.workers ?? System.processorCount, listeners: [],
+      workers: configuration.workers ?? System.processors.count, listeners: [],
       maximumDescriptors: max(descriptors - Self.reservedDescriptors, 64))
     plane.mark = RedirectPolicy.Mark.own
     plane.timeouts = Timeouts(configuration.timeouts)

@@ -42,7 +42,7 @@ package struct ServeCommand {
       throw CommandFailure(listen: address, error)
     }
     var configuration = DataPlaneConfiguration(
-      workers: System.processorCount, listeners: [ListenerConfiguration(.socks, on: address)],
+      workers: System.processors.count, listeners: [ListenerConfiguration(.socks, on: address)],
       maximumDescriptors: max(descriptors - 128, 64))
     configuration.serverCredentials = credentials
     let supervisor = try startedUp { () throws(Errno) in

@@ -47,12 +47,19 @@ package final class DataPlane: Sendable {
   }
 
   /// Starts one thread per worker, and the resolver's if the embedded server is among them.
+  ///
+  /// With as many workers as processors each stays on one: a worker that wanders sends a flow's
+  /// packets from two processors, which reorders them, and the receiver takes that for loss.
   package func start() throws(Errno) {
     if configuration.listeners.contains(where: { !$0.ingress.isCapturing }) {
       try resolver.start()
     }
+    let processors = System.processors
     for (index, worker) in workers.enumerated() {
-      let thread = try Thread(name: "sluice-worker-\(index)") { worker.run() }
+      let thread = try Thread(
+        name: "sluice-worker-\(index)",
+        processor: workers.count == processors.count ? processors[index] : nil
+      ) { worker.run() }
       threads.withLock { $0.append(thread) }
     }
   }

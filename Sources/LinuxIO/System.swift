@@ -2,8 +2,24 @@ internal import CLinux
 
 /// What the process may ask of the system it runs on.
 package enum System {
-  /// Processors that this process may run on; at least 1.
-  package static var processorCount: Int { Int(clx_processor_count()) }
+  /// Numbers of the processors that the calling thread may run on (`sched_getaffinity(2)`); at least
+  /// one.
+  package static var processors: [Int] {
+    var mask = [UInt8](repeating: 0, count: affinityBytes)
+    let count = clx_get_affinity(&mask)
+    let processors = (0..<max(count, 0) * 8).filter { mask[$0 / 8] >> ($0 % 8) & 1 == 1 }
+    return processors.isEmpty ? [0] : processors
+  }
+
+  /// Keeps the calling thread on one processor (`sched_setaffinity(2)`).
+  static func pin(to processor: Int) {
+    var mask = [UInt8](repeating: 0, count: affinityBytes)
+    mask[processor / 8] = 1 << (processor % 8)
+    // A processor that went away meanwhile only means that the thread stays where it is.
+    _ = clx_set_affinity(mask)
+  }
+
+  private static let affinityBytes = 1024
 
   /// Whether CAP_NET_ADMIN is in the effective set (`capabilities(7)`).
   package static var hasNetworkAdministration: Bool { clx_has_capability(CAP_NET_ADMIN) != 0 }

@@ -4,9 +4,17 @@ internal import CLinux
 package struct Thread: Sendable {
   private let handle: pthread_t
 
-  /// - Parameter name: shown by `ps -L` and `top -H`; cut to 15 bytes.
-  package init(name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
-    let start = Unmanaged.passRetained(Start(name: String(name.utf8.prefix(15)) ?? "sluice", body))
+  /// - Parameters:
+  ///   - name: shown by `ps -L` and `top -H`; cut to 15 bytes.
+  ///   - processor: the only one that it runs on; nil for any.
+  package init(
+    name: String, processor: Int? = nil, _ body: @escaping @Sendable () -> Void
+  ) throws(Errno) {
+    let start = Unmanaged.passRetained(
+      Start(name: String(name.utf8.prefix(15)) ?? "sluice") {
+        if let processor { System.pin(to: processor) }
+        body()
+      })
     var handle = pthread_t()
     // SAFETY: `start` is retained once here and released once, in the thread or on failure below.
     let result = pthread_create(

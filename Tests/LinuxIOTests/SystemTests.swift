@@ -1,4 +1,5 @@
 import Addressing
+import Synchronization
 import Testing
 
 @testable import LinuxIO
@@ -55,13 +56,23 @@ struct SystemTests {
     thread.join()
   }
 
+  @Test func threadStaysOnItsProcessor() throws {
+    let wanted = try #require(System.processors.last)
+    let seen = Mutex<[Int]>([])
+    let thread = try Thread(name: "pinned", processor: wanted) {
+      seen.withLock { $0 = System.processors }
+    }
+    thread.join()
+    #expect(seen.withLock { $0 } == [wanted])
+  }
+
   @Test func randomBytesDiffer() {
     #expect(System.randomBytes(16).count == 16)
     #expect(System.randomBytes(16) != System.randomBytes(16))
   }
 
   @Test func processorsAndDescriptors() {
-    #expect(System.processorCount >= 1)
+    #expect(!System.processors.isEmpty)
     #expect(DescriptorLimit.raise() >= 256)
   }
 

@@ -144,13 +144,12 @@ static inline int clx_get_descriptor_limit(struct rlimit *limit) {
 static inline int clx_set_descriptor_limit(const struct rlimit *limit) {
   return (int)CLX_RESULT(setrlimit(RLIMIT_NOFILE, limit));
 }
-static inline int clx_processor_count(void) {
-  unsigned long mask[1024 / sizeof(unsigned long)];
-  long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
-  int count = 0;
-  for (long word = 0; word < bytes / (long)sizeof mask[0]; word++)
-    count += __builtin_popcountl(mask[word]);
-  return count > 0 ? count : 1;
+// Affinity masks as bytes; the mask of 8,192 processors is the largest that the kernel can have.
+static inline long clx_get_affinity(uint8_t mask[1024]) {
+  return CLX_RESULT(syscall(SYS_sched_getaffinity, 0, (size_t)1024, mask));
+}
+static inline long clx_set_affinity(const uint8_t mask[1024]) {
+  return CLX_RESULT(syscall(SYS_sched_setaffinity, 0, (size_t)1024, mask));
 }
 static inline void clx_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 static inline int clx_has_capability(int capability) {
