@@ -93,12 +93,14 @@ struct Reporter {
   }
 
   private func totals(_ snapshot: Snapshot) -> String {
-    let failed = Failure.allCases.filter { snapshot[$0] > 0 }
+    let reset = Failure.allCases.filter(\.isReset).reduce(0) { $0 + snapshot[$1] }
+    let failed = Failure.allCases.filter { !$0.isReset && snapshot[$0] > 0 }
       .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
     return
       "\(snapshot[.sessionsOpened]) flows, \(bytes(snapshot[.bytesUpstream])) sent, "
-      + "\(bytes(snapshot[.bytesDownstream])) received, \(snapshot[.sessionsFailed]) failed"
-      + (failed.isEmpty ? "" : " (\(failed))")
+      + "\(bytes(snapshot[.bytesDownstream])) received"
+      + (reset > 0 ? ", \(reset) reset by a peer" : "")
+      + ", \(snapshot[.sessionsFailed]) failed" + (failed.isEmpty ? "" : " (\(failed))")
   }
 
   private func fields(_ snapshot: Snapshot, event: String) -> Logger.Metadata {

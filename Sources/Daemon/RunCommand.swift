@@ -62,6 +62,11 @@ package struct RunCommand {
   }
 
   private func announce(_ scope: Scope, _ dataPlane: DataPlane) {
+    for name in configuration.gateways where !System.hasInterface(name) {
+      log.warning(
+        "there is no interface \(name): nothing is captured there until there is",
+        metadata: ["event": "no_interface", "interface": .string(name)])
+    }
     log.notice(
       "capturing \(scope.description), sending it through \(configuration.upstream)",
       metadata: [
@@ -110,7 +115,7 @@ package struct RunCommand {
     }
     var plane = DataPlaneConfiguration(
       workers: configuration.workers ?? System.processors.count, listeners: [],
-      maximumDescriptors: max(descriptors - Self.reservedDescriptors, 64))
+      descriptorLimit: descriptors)
     plane.mark = RedirectPolicy.Mark.own
     plane.timeouts = Timeouts(configuration.timeouts)
     switch configuration.upstream {
@@ -137,9 +142,6 @@ package struct RunCommand {
       return try opened(plane, report)
     }
   }
-
-  /// Descriptors beside those of sessions and pipes: listeners, epolls, netlink, logs.
-  private static let reservedDescriptors = 128
 
   /// Whether this host has the address at all: one without IPv6 has no `::1`.
   private func isAvailable(_ address: SocketAddress) throws(CommandFailure) -> Bool {

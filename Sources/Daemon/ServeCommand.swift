@@ -43,7 +43,7 @@ package struct ServeCommand {
     }
     var configuration = DataPlaneConfiguration(
       workers: System.processors.count, listeners: [ListenerConfiguration(.socks, on: address)],
-      maximumDescriptors: max(descriptors - 128, 64))
+      descriptorLimit: descriptors)
     configuration.serverCredentials = credentials
     let supervisor = try startedUp { () throws(Errno) in
       try Supervisor(reporter: Reporter(log: log, upstream: "the target"))

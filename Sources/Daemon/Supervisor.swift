@@ -28,12 +28,12 @@ final class Supervisor {
     { [queue] event in queue.post(event) }
   }
 
-  /// Reports what happens until SIGINT or SIGTERM.
+  /// Reports what happens until SIGINT, SIGTERM or, when the terminal goes, SIGHUP.
   func waitForEnd(of dataPlane: DataPlane) {
     wait(for: dataPlane, until: nil) { false }
   }
 
-  /// Reports what happens until no session is left, `timeout` has passed, or SIGINT or SIGTERM comes.
+  /// Reports what happens until no session is left, `timeout` has passed, or such a signal comes.
   func waitForDrain(of dataPlane: DataPlane, timeout: Timeout) {
     wait(for: dataPlane, until: .now() + timeout) { dataPlane.snapshot().isIdle }
   }
@@ -52,7 +52,7 @@ final class Supervisor {
       for event in queue.takeAll() { reporter.report(event) }
       while let signal = signals.next() {
         switch signal {
-        case .interrupt, .terminate: return
+        case .hangUp, .interrupt, .terminate: return
         case .userDefined1: reporter.status(dataPlane.snapshot())
         }
       }

@@ -24,7 +24,7 @@ package final class DataPlane: Sendable {
   ) throws(ListenError) {
     self.configuration = configuration
     self.report = report
-    let budget = DescriptorBudget(limit: configuration.maximumDescriptors)
+    let budget = DescriptorBudget(limit: configuration.sessionDescriptors)
     var workers: [Worker] = []
     for _ in 0..<configuration.workers {
       do {

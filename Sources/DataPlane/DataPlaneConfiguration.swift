@@ -27,14 +27,20 @@ package struct DataPlaneConfiguration: Sendable {
   /// Mark of every socket (`SO_MARK`), nil without CAP_NET_ADMIN.
   package var mark: UInt32?
   package var timeouts = Timeouts()
-  /// Descriptors for sessions and pipes of all workers.
-  package var maximumDescriptors: Int
+  /// Descriptors that the process may have open.
+  package var descriptorLimit: Int
   /// The embedded server is the upstream of the captured flows.
   package var servesItself = false
 
-  package init(workers: Int, listeners: [ListenerConfiguration], maximumDescriptors: Int) {
+  package init(workers: Int, listeners: [ListenerConfiguration], descriptorLimit: Int) {
     self.workers = workers
     self.listeners = listeners
-    self.maximumDescriptors = maximumDescriptors
+    self.descriptorLimit = descriptorLimit
+  }
+
+  /// What is left of the limit for sessions and pipes: each worker has an epoll, a mailbox and its
+  /// listeners, and the rest of the program (netlink, signals, look-ups, log) some of its own.
+  var sessionDescriptors: Int {
+    max(descriptorLimit - 64 - workers * (2 + listeners.count), 16)
   }
 }

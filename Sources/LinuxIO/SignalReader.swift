@@ -2,6 +2,7 @@ internal import CLinux
 
 /// A signal that Sluice handles.
 package enum Signal: Int32, CaseIterable, Sendable {
+  case hangUp = 1  // SIGHUP
   case interrupt = 2  // SIGINT
   case userDefined1 = 10  // SIGUSR1
   case terminate = 15  // SIGTERM

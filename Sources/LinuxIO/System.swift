@@ -24,6 +24,9 @@ package enum System {
   /// Whether CAP_NET_ADMIN is in the effective set (`capabilities(7)`).
   package static var hasNetworkAdministration: Bool { clx_has_capability(CAP_NET_ADMIN) != 0 }
 
+  /// Whether this network namespace has an interface of this name (`if_nametoindex(3)`).
+  package static func hasInterface(_ name: String) -> Bool { if_nametoindex(name) != 0 }
+
   /// `count` bytes from the kernel's generator (`getrandom(2)`), `count` at most 256.
   package static func randomBytes(_ count: Int) -> [UInt8] {
     precondition(count <= 256)

@@ -15,7 +15,7 @@ private final class Server: Sendable {
     let reservation = try StreamSocket.reservePort(on: .v4(.loopback))
     guard let address = reservation.localAddress else { throw Errno.addressNotAvailable }
     var configuration = DataPlaneConfiguration(
-      workers: 2, listeners: [ListenerConfiguration(.socks, on: address)], maximumDescriptors: 200)
+      workers: 2, listeners: [ListenerConfiguration(.socks, on: address)], descriptorLimit: 300)
     configuration.serverCredentials = credentials
     self.address = address
     dataPlane = try DataPlane(configuration) { _ in }

@@ -66,6 +66,11 @@ struct SystemTests {
     #expect(seen.withLock { $0 } == [wanted])
   }
 
+  @Test func interfacesAreFoundByName() {
+    #expect(System.hasInterface("lo"))
+    #expect(!System.hasInterface("no-such-if"))
+  }
+
   @Test func randomBytesDiffer() {
     #expect(System.randomBytes(16).count == 16)
     #expect(System.randomBytes(16) != System.randomBytes(16))

@@ -1,6 +1,6 @@
 internal import SOCKS
 
-/// Why a session ended before its bytes were all delivered; counted by `name`.
+/// Why a session did not end by both sides' closing; counted by `name`.
 package enum Failure: Int, CaseIterable, Sendable {
   // The way to the upstream.
   case connectRefused, connectUnreachable, connectTimeout, connectFailed
@@ -57,6 +57,9 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .resourcesExhausted: "resources_exhausted"
     }
   }
+
+  /// A peer's reset is passed on and counted, but the session has done what it was for.
+  package var isReset: Bool { self == .resetByDownstream || self == .resetByUpstream }
 
   /// Whether it speaks of the upstream itself, so that a person should hear of it.
   package var concernsUpstream: Bool {
