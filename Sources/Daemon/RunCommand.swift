@@ -29,11 +29,13 @@ package struct RunCommand {
     let descriptors = DescriptorLimit.raise()
     let addresses = try UpstreamSetup.addresses(configuration.upstream)
     let scope = Scope(configuration, upstreams: addresses.map(\.address))
+    // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
+    let upstream = try reachUpstream(addresses)
     let supervisor = try startedUp { () throws(Errno) in
       try Supervisor(reporter: Reporter(log: log, upstream: "\(configuration.upstream)"))
     }
     let dataPlane = try makeDataPlane(
-      scope, addresses, descriptors: descriptors, report: supervisor.post)
+      scope, upstream, descriptors: descriptors, report: supervisor.post)
     try startedUp { () throws(Errno) in try dataPlane.start() }
     defer { dataPlane.stop() }
 
@@ -80,13 +82,11 @@ package struct RunCommand {
     }
   }
 
-  /// New connections go their own way, those that are open get time to end.
+  /// New connections go their own way from here on; those that are open get time to end.
   private func drain(
     _ dataPlane: DataPlane, _ supervisor: Supervisor, _ rules: RuleInstaller,
     _ policy: RedirectPolicy
   ) {
-    let open = dataPlane.snapshot().liveSessions
-    guard open > 0, configuration.timeouts.drain > 0 else { return }
     var draining = policy
     draining.phase = .draining
     do {
@@ -95,7 +95,9 @@ package struct RunCommand {
       log.warning("cannot let open flows end (\(error)), ending them now")
       return
     }
+    let open = dataPlane.snapshot().liveSessions
     let timeout = configuration.timeouts.drain
+    guard open > 0, timeout > 0 else { return }
     log.notice(
       "capturing nothing new; \(open) open flows have \(timeout) s to end (again: end at once)",
       metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
@@ -105,8 +107,19 @@ package struct RunCommand {
 
   // MARK: Pieces
 
+  /// Nil for the embedded server, which starts with the data plane.
+  private func reachUpstream(_ addresses: [SocketAddress]) throws(CommandFailure) -> Upstream? {
+    switch configuration.upstream {
+    case .embedded: nil
+    case .socks5:
+      try UpstreamSetup.reach(
+        addresses, configuration.upstream, mark: RedirectPolicy.Mark.own,
+        timeout: Timeouts(configuration.timeouts).connect)
+    }
+  }
+
   private func makeDataPlane(
-    _ scope: Scope, _ addresses: [SocketAddress], descriptors: Int,
+    _ scope: Scope, _ upstream: Upstream?, descriptors: Int,
     report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     var listeners: [ListenerConfiguration] = []
@@ -118,29 +131,25 @@ package struct RunCommand {
       descriptorLimit: descriptors)
     plane.mark = RedirectPolicy.Mark.own
     plane.timeouts = Timeouts(configuration.timeouts)
-    switch configuration.upstream {
-    case .socks5:
-      plane.upstream = try UpstreamSetup.reach(
-        addresses, configuration.upstream, mark: plane.mark, timeout: plane.timeouts.connect)
-      plane.listeners = listeners
-      return try opened(plane, report)
-    case .embedded:
-      // Holds the port until the listeners are on it, at the end of this scope.
-      let reservation = try startedUp { () throws(Errno) in
-        try StreamSocket.reservePort(on: .v4(.loopback))
-      }
-      defer { withExtendedLifetime(reservation) {} }
-      guard let address = reservation.localAddress else {
-        preconditionFailure("a bound socket has an address")
-      }
-      let credentials = UpstreamSetup.randomCredentials()
-      plane.upstream = Upstream(address: address, credentials: credentials)
-      plane.serverCredentials = credentials
-      plane.servesItself = true
-      listeners.append(ListenerConfiguration(.socks, on: address))
+    if let upstream {
+      plane.upstream = upstream
       plane.listeners = listeners
       return try opened(plane, report)
     }
+    // Holds the embedded server's port until its listeners are on it, at the end of this scope.
+    let reservation = try startedUp { () throws(Errno) in
+      try StreamSocket.reservePort(on: .v4(.loopback))
+    }
+    defer { withExtendedLifetime(reservation) {} }
+    guard let address = reservation.localAddress else {
+      preconditionFailure("a bound socket has an address")
+    }
+    let credentials = UpstreamSetup.randomCredentials()
+    plane.upstream = Upstream(address: address, credentials: credentials)
+    plane.serverCredentials = credentials
+    plane.servesItself = true
+    plane.listeners = listeners + [ListenerConfiguration(.socks, on: address)]
+    return try opened(plane, report)
   }
 
   /// Whether this host has the address at all: one without IPv6 has no `::1`.
