@@ -64,15 +64,21 @@ let package = Package(
       name: "sluice", dependencies: ["Daemon", "Configuration", argumentParser, logging],
       swiftSettings: strict),
 
-    .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
-    .testTarget(name: "SOCKSTests", dependencies: ["SOCKS", "Addressing"], swiftSettings: strict),
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
+    .testTarget(
+      name: "AddressingTests", dependencies: ["Addressing", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "SOCKSTests", dependencies: ["SOCKS", "Addressing", "TestSupport"],
+      swiftSettings: strict),
     .testTarget(
       name: "LinuxIOTests", dependencies: ["LinuxIO", "Addressing"], swiftSettings: strict),
     .testTarget(
-      name: "DataPlaneTests", dependencies: ["DataPlane", "LinuxIO", "SOCKS", "Addressing"],
+      name: "DataPlaneTests",
+      dependencies: ["DataPlane", "LinuxIO", "SOCKS", "Addressing", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "RulesTests", dependencies: ["NFTables", "RedirectPolicy", "Addressing"],
+      name: "RulesTests",
+      dependencies: ["NFTables", "RedirectPolicy", "Addressing", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Addressing"],

@@ -1,4 +1,5 @@
 import Glibc
+import TestSupport
 
 /// What the C library makes of an address of either family: its 4 or 16 bytes.
 func parsedByLibrary(_ text: String) -> [UInt8]? {

@@ -1,5 +1,6 @@
 import Addressing
 import LinuxIO
+import TestSupport
 import Testing
 
 @testable import DataPlane

@@ -1,5 +1,6 @@
 import Addressing
 import NFTables
+import TestSupport
 import Testing
 
 struct AddressRangeTests {

@@ -1,5 +1,6 @@
 import Addressing
 import SOCKS
+import TestSupport
 
 /// Bytes from hexadecimal digits, blanks between them ignored.
 func hex(_ text: String) -> [UInt8] {

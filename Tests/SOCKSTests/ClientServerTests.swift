@@ -1,5 +1,6 @@
 import Addressing
 import SOCKS
+import TestSupport
 import Testing
 
 /// Our client against our server, over two streams in memory that deliver in random pieces.

@@ -1,5 +1,6 @@
 import Addressing
 import SOCKS
+import TestSupport
 import Testing
 
 /// Random and damaged input. `outcome(of:pieces:)` checks what must always hold: no more is consumed
