@@ -90,19 +90,18 @@ final class Worker: @unchecked Sendable {
       accept(from: token.index)
     case .waker:
       for command in mailbox.takeAll() { handle(command) }
-    case .downstream:
+    case .downstream, .upstream:
       guard let session = sessions.find(token) else { return }
-      session.pointee.downstreamReadiness.formUnion(readiness)
-      if readiness.contains(.urgent), let socket = session.pointee.downstream?.rawValue {
-        StreamSocket.receiveUrgentInline(socket)
+      let isDownstream = token.kind == .downstream
+      if isDownstream {
+        session.pointee.downstreamReadiness.formUnion(readiness)
+      } else {
+        session.pointee.upstreamReadiness.formUnion(readiness)
       }
-      drive(token.index)
-    case .upstream:
-      guard let session = sessions.find(token) else { return }
-      session.pointee.upstreamReadiness.formUnion(readiness)
-      if readiness.contains(.urgent), let socket = session.pointee.upstream?.rawValue {
-        StreamSocket.receiveUrgentInline(socket)
-      }
+      let socket =
+        isDownstream
+        ? session.pointee.downstream?.rawValue : session.pointee.upstream?.rawValue
+      if readiness.contains(.urgent), let socket { StreamSocket.receiveUrgentInline(socket) }
       drive(token.index)
     }
   }
