@@ -141,6 +141,13 @@ extension Descriptor {
     SocketAddress.filled { clx_local_address(rawValue, $0, $1) }.address
   }
 
+  /// Probes the peer when nothing has come from it for `seconds` (`TCP_KEEPIDLE`), instead of the
+  /// system's two hours.
+  package borrowing func keepAlive(afterSeconds seconds: Int32) {
+    var seconds = seconds
+    _ = clx_set_option(rawValue, Int32(IPPROTO_TCP), TCP_KEEPIDLE, &seconds, 4)
+  }
+
   /// Makes the coming close send RST and drop what is unsent (`SO_LINGER` of zero).
   package borrowing func resetOnClose() {
     var linger = linger(l_onoff: 1, l_linger: 0)

@@ -1,5 +1,6 @@
 """Half-close in both directions through a real server, and targets that it cannot reach."""
 
+import re
 import socket
 import threading
 
@@ -11,6 +12,7 @@ from harness.programs import Program
 from harness.sluice import Capture, Sluice
 from harness.targets import Scripted, read_to_end
 from harness.topology import ADDRESSES, Topology
+from harness.waiting import wait_until
 
 #: Larger than every buffer on the way, so that an end overtakes nothing.
 LARGE = bytes(range(256)) * (16 << 10)
@@ -40,6 +42,7 @@ def test_client_that_stops_sending_gets_the_rest(
         assert heard == [LARGE]
         assert target.peers == [ADDRESSES[family].proxy_exit]
 
+
 def test_target_that_stops_sending_gets_the_rest(
     topology: Topology, capture: Capture, family: str, upstream: str
 ) -> None:
@@ -62,12 +65,39 @@ def test_target_that_stops_sending_gets_the_rest(
         assert heard == [LARGE]
         assert target.peers == [ADDRESSES[family].proxy_exit]
 
+
+def test_silent_half_closed_flow_is_kept_alive(topology: Topology, upstream: str) -> None:
+    """Connection tracking would forget it after a minute, and the rules with it."""
+    capture = Capture("machine", "tproxy")
+    host = capture.host(topology)
+    answer = threading.Event()
+
+    def answer_when_told(stream: socket.socket) -> None:
+        read_to_end(stream)
+        assert answer.wait(60)
+        stream.sendall(LARGE)
+
+    def probes_soon() -> bool:
+        """Whether the listener's end has a keepalive timer in seconds, not in minutes."""
+        sockets = host.run("ss", "-Hnto", "state", "close-wait")
+        return re.search(r"timer:\(keepalive,\d+(\.\d+)?(ms|sec)", sockets.stdout) is not None
+
+    with Scripted(topology.server, answer_when_told) as target, \
+            Sluice.capturing(topology, capture, upstream):
+        with topology.client.connect(ADDRESSES["ipv4"].server, target.port) as stream:
+            stream.shutdown(socket.SHUT_WR)
+            wait_until(probes_soon, "a keepalive timer", timeout=40)
+            answer.set()
+            assert ending(stream) == (LARGE, "FIN")
+
+
 def test_refused_target_is_reset(
     topology: Topology, capture: Capture, family: str, upstream: str
 ) -> None:
     """Nothing listens on port 1 of the server: reply 5."""
     check_failure(
         topology, capture, upstream, ADDRESSES[family].server, 1, "reply_connection_refused")
+
 
 def test_unreachable_target_is_reset(
     topology: Topology, capture: Capture, family: str, upstream: str
@@ -76,6 +106,7 @@ def test_unreachable_target_is_reset(
     check_failure(
         topology, capture, upstream, ADDRESSES[family].unreachable, 80,
         "reply_network_unreachable", "reply_host_unreachable")
+
 
 def test_unanswered_target_is_reset(
     topology: Topology, capture: Capture, upstream: str

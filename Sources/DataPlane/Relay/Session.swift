@@ -34,6 +34,8 @@ struct Session: ~Copyable {
   var origin = Origin.served
   /// In the worker's run queue: it yielded with work left.
   var isQueued = false
+  /// Its half-closed downstream is being probed.
+  var isKeptAlive = false
   var generation: UInt32 = 0
   /// Index of the worker's `Negotiation` while there is one.
   var negotiation: Int32 = -1

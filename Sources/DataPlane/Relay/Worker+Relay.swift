@@ -6,6 +6,10 @@ internal import SOCKS
 extension Worker {
   /// How long a direction keeps a pipe at least without using it.
   private static let sweepInterval = Timeout.seconds(1)
+  /// After how many silent seconds a half-closed downstream is probed. Connection tracking forgets
+  /// such a connection after 60 (nf_conntrack_tcp_timeout_close_wait), and the rules could not tell
+  /// its packets from those of a connection older than they are.
+  private static let keepAliveSeconds: UInt32 = 20
 
   /// Makes a session of an accepted socket; nil if the kernel does not let it be watched.
   func openSession(_ socket: consuming Descriptor, origin: Session.Origin) -> Int? {
@@ -97,7 +101,8 @@ extension Worker {
       close(index)
     } else {
       if session.pointee.isHalfClosed, !wasHalfClosed {
-        timers.schedule(index, at: now + configuration.timeouts.halfClose)
+        timers.schedule(
+          index, at: now + min(.seconds(Self.keepAliveSeconds), configuration.timeouts.halfClose))
       }
       if upward.hasYielded || downward.hasYielded { enqueue(index) }
     }
@@ -164,11 +169,15 @@ extension Worker {
       let timeout = isHalfClosed ? configuration.timeouts.halfClose : configuration.timeouts.idle
       // Bytes that moved since the deadline was set only put it off.
       let deadline = session.pointee.lastActivity + timeout
-      if deadline > now {
-        timers.schedule(index, at: deadline)
-      } else {
+      guard deadline > now else {
         fail(index, isHalfClosed ? .halfCloseTimeout : .idleTimeout)
+        return
       }
+      if isHalfClosed, !session.pointee.isKeptAlive {
+        session.pointee.downstream?.keepAlive(afterSeconds: Int32(Self.keepAliveSeconds))
+        session.pointee.isKeptAlive = true
+      }
+      timers.schedule(index, at: deadline)
     }
   }
 
