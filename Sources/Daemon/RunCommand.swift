@@ -99,7 +99,7 @@ package struct RunCommand {
     let timeout = configuration.timeouts.drain
     guard open > 0, timeout > 0 else { return }
     log.notice(
-      "capturing nothing new; \(open) open flows have \(timeout) s to end (again: end at once)",
+      "capturing nothing new; open flows (\(open)) have \(timeout) s to end (again: end at once)",
       metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
     dataPlane.drain()
     supervisor.waitForDrain(of: dataPlane, timeout: .seconds(timeout))

@@ -6,18 +6,12 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
 
   package init(rawValue: Int32) { self.rawValue = rawValue }
 
-  package static let again = Errno(rawValue: EAGAIN)
-  package static let interrupted = Errno(rawValue: EINTR)
-  package static let inProgress = Errno(rawValue: EINPROGRESS)
   package static let notPermitted = Errno(rawValue: EPERM)
   package static let accessDenied = Errno(rawValue: EACCES)
-  package static let exists = Errno(rawValue: EEXIST)
   package static let noEntry = Errno(rawValue: ENOENT)
-  package static let noDevice = Errno(rawValue: ENODEV)
   package static let noProcess = Errno(rawValue: ESRCH)
   package static let badDescriptor = Errno(rawValue: EBADF)
   package static let badAddress = Errno(rawValue: EFAULT)
-  package static let invalidArgument = Errno(rawValue: EINVAL)
   package static let notSupported = Errno(rawValue: EOPNOTSUPP)
   package static let familyNotSupported = Errno(rawValue: EAFNOSUPPORT)
   package static let protocolNotAvailable = Errno(rawValue: ENOPROTOOPT)
@@ -26,7 +20,6 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
   package static let connectionRefused = Errno(rawValue: ECONNREFUSED)
   package static let connectionReset = Errno(rawValue: ECONNRESET)
   package static let connectionAborted = Errno(rawValue: ECONNABORTED)
-  package static let brokenPipe = Errno(rawValue: EPIPE)
   package static let timedOut = Errno(rawValue: ETIMEDOUT)
   package static let hostUnreachable = Errno(rawValue: EHOSTUNREACH)
   package static let networkUnreachable = Errno(rawValue: ENETUNREACH)
@@ -34,7 +27,6 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
   package static let tooManyOpenFilesInSystem = Errno(rawValue: ENFILE)
   package static let noBufferSpace = Errno(rawValue: ENOBUFS)
   package static let noMemory = Errno(rawValue: ENOMEM)
-  package static let notConnected = Errno(rawValue: ENOTCONN)
 }
 
 extension Errno: CustomStringConvertible {
