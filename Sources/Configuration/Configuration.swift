@@ -1,5 +1,3 @@
-package import Addressing
-
 /// Every setting, checked: what this accepts can be carried out as far as the settings go.
 package struct Configuration: Hashable, Sendable {
   /// How TCP is captured.
@@ -8,6 +6,25 @@ package struct Configuration: Hashable, Sendable {
     case redirect
     /// Delivery to a transparent socket, without NAT.
     case tproxy
+  }
+
+  /// What becomes of selected traffic that is not captured.
+  package enum Treatment: String, Hashable, Sendable, CaseIterable {
+    case bypass
+    case reject
+  }
+
+  /// What becomes of IPv6.
+  package enum IPv6Treatment: String, Hashable, Sendable, CaseIterable {
+    case proxy
+    case bypass
+    case reject
+  }
+
+  /// Whether traffic that should be captured goes directly while it cannot be.
+  package enum Fallback: String, Hashable, Sendable, CaseIterable {
+    case open
+    case closed
   }
 
   /// In seconds; 1 to `maximumTimeout`.
@@ -19,21 +36,32 @@ package struct Configuration: Hashable, Sendable {
     package var drain: UInt32 = 10
   }
 
+  /// Traffic that is not captured, by class; nil: what suits `onExit`.
+  package struct Uncaptured: Hashable, Sendable {
+    package var udp: Treatment?
+    package var icmp: Treatment?
+    package var other: Treatment?
+    /// Nil: captured if the upstream can carry it.
+    package var ipv6: IPv6Treatment?
+  }
+
   package static let defaultPort: UInt16 = 10880
   package static let maximumTimeout = 30 * 24 * 3600
   package static let maximumWorkers = 256
 
   package let upstream: UpstreamURL
-  /// Whether this host's own traffic is captured.
-  package let machine: Bool
-  /// Interfaces whose arriving traffic is captured.
-  package let gateways: [String]
-  /// Nil: what is cheaper in each scope.
+  /// Nil: this host's own traffic is left alone.
+  package let machine: MachineSelection?
+  /// Nil: what arrives from others is left alone.
+  package let gateway: GatewaySelection?
+  package let destinations: DestinationSelection
+  package let uncaptured: Uncaptured
+  package let onExit: Fallback
+  package let onUpstreamDown: Fallback
+  /// Nil: what suits the scope.
   package let tcp: Capture?
   /// The redirect listener's port; the tproxy listener has the next one.
   package let port: UInt16
-  package let bypass: [CIDR]
-  package let proxyPrivate: Bool
   /// Nil: one per processor.
   package let workers: Int?
   package let timeouts: Timeouts
@@ -46,37 +74,26 @@ package struct Configuration: Hashable, Sendable {
       // Where there may be a password, the text is not repeated.
       throw ConfigurationError(url.contains("@") ? "\(error)" : "\(url): \(error)")
     }
-    machine = options.machine
-    for name in options.gateways { try checkInterface(name) }
-    gateways = options.gateways
-    guard machine || !gateways.isEmpty else {
+    machine = try MachineSelection(options)
+    gateway = try GatewaySelection(options)
+    guard machine != nil || gateway != nil else {
       throw ConfigurationError(
         "nothing to capture: give --machine for this host's own traffic, --gateway INTERFACE for "
           + "what arrives from a LAN, or both")
     }
-    tcp = try options.tcp.map { (text) throws(ConfigurationError) in
-      guard let capture = Capture(rawValue: text) else {
-        throw ConfigurationError("--tcp \(text): expected redirect or tproxy")
-      }
-      return capture
-    }
+    destinations = try DestinationSelection(options)
+    uncaptured = Uncaptured(
+      udp: try choice(options.udp, "--udp"), icmp: try choice(options.icmp, "--icmp"),
+      other: try choice(options.other, "--other"), ipv6: try choice(options.ipv6, "--ipv6"))
+    onExit = try choice(options.onExit, "--on-exit") ?? .open
+    onUpstreamDown = try choice(options.onUpstreamDown, "--on-upstream-down") ?? .closed
+    tcp = try choice(options.tcp, "--tcp")
     let port = options.port ?? Int(Self.defaultPort)
     guard (1...65534).contains(port) else {
       throw ConfigurationError(
         "--port \(port): expected 1 to 65534, since the port after it is used too")
     }
     self.port = UInt16(port)
-    var bypass: [CIDR] = []
-    for text in options.bypass {
-      guard let block = CIDR(text) else {
-        throw ConfigurationError(
-          "--bypass \(text): expected an address or a block without host bits, such as "
-            + "203.0.113.0/24 or 2001:db8::/32")
-      }
-      bypass.append(block)
-    }
-    self.bypass = bypass
-    proxyPrivate = options.proxyPrivate
     if let workers = options.workers, !(1...Self.maximumWorkers).contains(workers) {
       throw ConfigurationError("--workers \(workers): expected 1 to \(Self.maximumWorkers)")
     }
@@ -95,15 +112,18 @@ package struct Configuration: Hashable, Sendable {
   }
 }
 
-/// An interface name as the kernel takes it: 1 to 15 bytes, no space, slash or colon, not "." or
-/// ".." (`dev_valid_name` in net/core/dev.c), and no quotation mark, which nft text could not carry.
-private func checkInterface(_ name: String) throws(ConfigurationError) {
-  let isValid =
-    (1...15).contains(name.utf8.count) && name != "." && name != ".."
-    && name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && !"/:\"*".utf8.contains($0) }
-  guard isValid else {
-    throw ConfigurationError("--gateway \(name): not an interface name (see ip link)")
+/// One of the words of a setting.
+private func choice<Value: RawRepresentable<String> & CaseIterable>(
+  _ text: String?, _ flag: String
+) throws(ConfigurationError) -> Value? {
+  guard let text else { return nil }
+  guard let value = Value(rawValue: text) else {
+    let words = Value.allCases.map(\.rawValue)
+    throw ConfigurationError(
+      "\(flag) \(text): expected \(words.dropLast().joined(separator: ", ")) or \(words.last ?? "")"
+    )
   }
+  return value
 }
 
 private func seconds(_ value: Int?, _ flag: String) throws(ConfigurationError) -> UInt32? {

@@ -1,13 +1,43 @@
 /// Settings as they were written, before anything is checked. Flags and, later in precedence, files
-/// fill in the same values; nil where nothing was said.
+/// fill in the same values; nil or empty where nothing was said.
 package struct Options: Sendable {
+  /// Texts for `only` these and `except` these.
+  package struct Choice: Sendable {
+    package var only: [String]
+    package var except: [String]
+
+    package init(only: [String] = [], except: [String] = []) {
+      self.only = only
+      self.except = except
+    }
+
+    var isEmpty: Bool { only.isEmpty && except.isEmpty }
+  }
+
   package var upstream: String?
   package var machine = false
+  package var users = Choice()
+  package var groups = Choice()
+  package var controlGroups = Choice()
+  package var outputInterfaces = Choice()
   package var gateways: [String] = []
+  package var sources = Choice()
+  package var hardwareAddresses = Choice()
   package var tcp: String?
   package var port: Int?
   package var bypass: [String] = []
+  package var bypassFiles: [String] = []
+  package var bypassPorts: [String] = []
+  package var proxyOnly: [String] = []
+  package var proxyOnlyFiles: [String] = []
+  package var proxyOnlyPorts: [String] = []
   package var proxyPrivate = false
+  package var udp: String?
+  package var icmp: String?
+  package var other: String?
+  package var ipv6: String?
+  package var onExit: String?
+  package var onUpstreamDown: String?
   package var workers: Int?
   /// Seconds.
   package var connectTimeout: Int?

@@ -9,7 +9,9 @@ internal import RedirectPolicy
 package enum RulesCommand {
   /// The ruleset as nft text; touches nothing.
   package static func text(_ configuration: Configuration) throws(CommandFailure) -> String {
-    try policy(configuration).table().description
+    let policy = try policy(configuration)
+    return [policy.guardTable(), policy.table()].compactMap(\.self).map(\.description)
+      .joined(separator: "\n\n")
   }
 
   /// Installs rules and routes that stay when this process ends.
@@ -27,7 +29,7 @@ package enum RulesCommand {
     -> RedirectPolicy
   {
     let upstreams = try UpstreamSetup.addresses(configuration.upstream).map(\.address)
-    return Scope(configuration, upstreams: upstreams).policy
+    return try Scope(configuration, upstreams: upstreams).policy
   }
 
   private static func withInstaller(

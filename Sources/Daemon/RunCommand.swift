@@ -3,6 +3,7 @@ package import Configuration
 internal import DataPlane
 internal import LinuxIO
 package import Logging
+internal import NFTables
 internal import Netfilter
 internal import RedirectPolicy
 
@@ -28,9 +29,17 @@ package struct RunCommand {
     }
     let descriptors = DescriptorLimit.raise()
     let addresses = try UpstreamSetup.addresses(configuration.upstream)
-    let scope = Scope(configuration, upstreams: addresses.map(\.address))
+    let scope = try Scope(configuration, upstreams: addresses.map(\.address))
+    let rules: RuleInstaller
+    do {
+      rules = try RuleInstaller(ownership: .process)
+      // From here on nothing leaves directly, whatever fails.
+      try rules.installGuard(scope.policy)
+    } catch {
+      throw CommandFailure(rules: error)
+    }
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
-    let upstream = try reachUpstream(addresses)
+    let upstream = try reachUpstream(addresses, scope)
     let supervisor = try startedUp { () throws(Errno) in
       try Supervisor(reporter: Reporter(log: log, upstream: "\(configuration.upstream)"))
     }
@@ -50,13 +59,12 @@ package struct RunCommand {
     }
 
     do {
-      let rules = try RuleInstaller(ownership: .process)
       try rules.install(scope.policy)
       announce(scope, dataPlane)
       supervisor.waitForEnd(of: dataPlane)
       drain(dataPlane, supervisor, rules, scope.policy)
       dataPlane.stop()
-      try rules.remove()
+      try rules.remove(keepsGuard: scope.policy.exit == .closed)
     } catch {
       throw CommandFailure(rules: error)
     }
@@ -64,7 +72,8 @@ package struct RunCommand {
   }
 
   private func announce(_ scope: Scope, _ dataPlane: DataPlane) {
-    for name in configuration.gateways where !System.hasInterface(name) {
+    for name in scope.policy.gateway?.interfaces ?? []
+    where !name.hasSuffix("*") && !System.hasInterface(name) {
       log.warning(
         "there is no interface \(name): nothing is captured there until there is",
         metadata: ["event": "no_interface", "interface": .string(name)])
@@ -108,12 +117,14 @@ package struct RunCommand {
   // MARK: Pieces
 
   /// Nil for the embedded server, which starts with the data plane.
-  private func reachUpstream(_ addresses: [SocketAddress]) throws(CommandFailure) -> Upstream? {
+  private func reachUpstream(
+    _ addresses: [SocketAddress], _ scope: Scope
+  ) throws(CommandFailure) -> Upstream? {
     switch configuration.upstream {
     case .embedded: nil
     case .socks5:
       try UpstreamSetup.reach(
-        addresses, configuration.upstream, mark: RedirectPolicy.Mark.own,
+        addresses, configuration.upstream, mark: scope.policy.numbers.marks.own.value,
         timeout: Timeouts(configuration.timeouts).connect)
     }
   }
@@ -129,7 +140,7 @@ package struct RunCommand {
     var plane = DataPlaneConfiguration(
       workers: configuration.workers ?? System.processors.count, listeners: [],
       descriptorLimit: descriptors)
-    plane.mark = RedirectPolicy.Mark.own
+    plane.mark = scope.policy.numbers.marks.own.value
     plane.timeouts = Timeouts(configuration.timeouts)
     if let upstream {
       plane.upstream = upstream

@@ -1,25 +1,31 @@
 internal import Addressing
 internal import Configuration
 internal import DataPlane
+internal import LinuxIO
+internal import NFTables
 internal import RedirectPolicy
 
 /// From settings to the rules that capture and the listeners that receive what they capture.
 struct Scope {
-  let policy: RedirectPolicy
+  var policy: RedirectPolicy
 
-  init(_ configuration: Configuration, upstreams: [IPAddress]) {
+  /// Looks up what the settings name: users, groups, control groups, files.
+  /// - Parameter upstreams: all addresses of the upstream.
+  init(_ configuration: Configuration, upstreams: [IPAddress]) throws(CommandFailure) {
+    policy = RedirectPolicy(upstreams: upstreams)
     let capture = Self.capture(configuration.tcp)
-    policy = RedirectPolicy(
-      machine: configuration.machine ? capture : nil,
-      gateway: configuration.gateways.isEmpty
-        ? nil
-        : RedirectPolicy.Gateway(
-          interfaces: configuration.gateways, capture: capture),
-      ports: RedirectPolicy.Ports(redirect: configuration.port, tproxy: configuration.port + 1),
-      upstreams: upstreams,
-      bypass: configuration.bypass,
-      proxyPrivate: configuration.proxyPrivate,
-      phase: .capturing)
+    if let selection = configuration.machine {
+      policy.machine = try Self.machine(selection, capture)
+    }
+    policy.gateway = configuration.gateway.map { Self.gateway($0, capture) }
+    policy.ports = RedirectPolicy.Ports(
+      redirect: configuration.port, tproxy: configuration.port + 1)
+    policy.destinations = try Self.destinations(configuration.destinations)
+    policy.exit = configuration.onExit == .closed ? .closed : .open
+    policy.uncaptured = Self.uncaptured(configuration.uncaptured, policy.exit)
+    if policy.exit == .closed {
+      policy.services = SocketOwner.listeningPorts().map { $0...$0 }
+    }
   }
 
   /// `tproxy` is the cheaper one in either scope: no address translation. Per short connection
@@ -32,11 +38,141 @@ struct Scope {
     }
   }
 
+  // MARK: Selections
+
+  private static func machine(
+    _ selection: MachineSelection, _ capture: RedirectPolicy.Capture
+  ) throws(CommandFailure) -> RedirectPolicy.Machine {
+    var machine = RedirectPolicy.Machine(capture)
+    machine.users = try look(up: selection.users) { (identity) throws(CommandFailure) in
+      try numbers(identity, "user", Accounts.user)
+    }
+    machine.groups = try look(up: selection.groups) { (identity) throws(CommandFailure) in
+      try numbers(identity, "group", Accounts.group)
+    }
+    machine.controlGroups = try look(up: selection.controlGroups, controlGroup)
+    machine.outputInterfaces = try look(up: selection.outputInterfaces) { $0 }
+    return machine
+  }
+
+  private static func gateway(
+    _ selection: GatewaySelection, _ capture: RedirectPolicy.Capture
+  ) -> RedirectPolicy.Gateway {
+    var gateway = RedirectPolicy.Gateway(
+      capture, interfaces: selection.interfaces, interfaceGroups: selection.interfaceGroups)
+    gateway.sources = RedirectPolicy.Choice(
+      only: selection.sources.only, except: selection.sources.except)
+    gateway.hardwareAddresses = RedirectPolicy.Choice(
+      only: selection.hardwareAddresses.only, except: selection.hardwareAddresses.except)
+    return gateway
+  }
+
+  /// Reads the files that the settings name.
+  static func destinations(
+    _ selection: DestinationSelection
+  ) throws(CommandFailure) -> RedirectPolicy.Destinations {
+    var destinations = RedirectPolicy.Destinations()
+    destinations.bypass = selection.bypass
+    for path in selection.bypassFiles { destinations.bypass += try blocks(in: path) }
+    if selection.isList {
+      var only = selection.only
+      for path in selection.onlyFiles { only += try blocks(in: path) }
+      destinations.only = only
+    }
+    destinations.bypassPorts = selection.bypassPorts
+    destinations.onlyPorts = selection.onlyPorts
+    destinations.includesPrivate = selection.proxyPrivate
+    return destinations
+  }
+
+  private static func uncaptured(
+    _ configured: Configuration.Uncaptured, _ exit: RedirectPolicy.Exit
+  ) -> RedirectPolicy.Uncaptured {
+    func treatment(_ value: Configuration.Treatment?) -> RedirectPolicy.Treatment {
+      switch value {
+      case .bypass: .bypass
+      case .reject: .reject
+      case nil: exit == .closed ? .reject : .bypass
+      }
+    }
+    var uncaptured = RedirectPolicy.Uncaptured(.bypass)
+    uncaptured.udp = treatment(configured.udp)
+    uncaptured.icmp = treatment(configured.icmp)
+    uncaptured.other = treatment(configured.other)
+    switch configured.ipv6 {
+    case .bypass: uncaptured.ipv6 = .bypass
+    case .reject: uncaptured.ipv6 = .reject
+    case .proxy, nil: uncaptured.ipv6 = nil
+    }
+    return uncaptured
+  }
+
+  // MARK: Look-ups
+
+  private static func look<Text, Element: Hashable>(
+    up choice: Choice<Text>, _ find: (Text) throws(CommandFailure) -> Element
+  ) throws(CommandFailure) -> RedirectPolicy.Choice<Element> {
+    var found = RedirectPolicy.Choice<Element>()
+    for text in choice.only { found.only.append(try find(text)) }
+    for text in choice.except { found.except.append(try find(text)) }
+    return found
+  }
+
+  private static func numbers(
+    _ identity: Identity, _ kind: String, _ find: (String) -> UInt32?
+  ) throws(CommandFailure) -> ClosedRange<UInt32> {
+    switch identity {
+    case .numbers(let range): return range
+    case .name(let name):
+      guard let number = find(name) else {
+        throw CommandFailure(
+          "there is no \(kind) \(name) here: check the name, or give its number", .usage)
+      }
+      return number...number
+    }
+  }
+
+  private static func controlGroup(_ name: String) throws(CommandFailure) -> ControlGroup {
+    guard let groups = ControlGroups() else {
+      throw CommandFailure(
+        "control groups of version 2 are not mounted: mount -t cgroup2 none /sys/fs/cgroup",
+        .unavailable)
+    }
+    var path = name
+    if groups.identifier(of: path) == nil, !name.contains("/"),
+      let unit = groups.path(ofName: name)
+    {
+      path = unit
+    }
+    guard let identifier = groups.identifier(of: path) else {
+      throw CommandFailure(
+        "there is no control group \(name) below \(groups.mountPoint): start the unit first, or name "
+          + "the slice that it runs in", .usage)
+    }
+    return ControlGroup(
+      path: groups.pathForRules(path), level: UInt32(path.split(separator: "/").count),
+      identifier: identifier)
+  }
+
+  private static func blocks(in path: String) throws(CommandFailure) -> [CIDR] {
+    guard let text = readFile(path) else {
+      throw CommandFailure("cannot read \(path): check that it exists and may be read", .usage)
+    }
+    do {
+      return try BlockList.parse(text, path: path)
+    } catch {
+      throw CommandFailure("\(error)", .usage)
+    }
+  }
+
+  // MARK: Listeners
+
   /// Where the rules send what they capture. `tproxy` and a local `redirect` lead to loopback; a
   /// `redirect` of a LAN's traffic leads to the address of the interface where it arrived.
   var listeners: [ListenerConfiguration] {
     var listeners: [ListenerConfiguration] = []
-    if policy.machine == .redirect || policy.gateway?.capture == .redirect {
+    let captures = [policy.machine?.capture, policy.gateway?.capture]
+    if captures.contains(.redirect) {
       let isLocal = policy.gateway?.capture != .redirect
       let hosts: [IPAddress] =
         isLocal ? [.v4(.loopback), .v6(.loopback)] : [.v4(.any), .v6(.any)]
@@ -44,7 +180,7 @@ struct Scope {
         ListenerConfiguration(.redirect, on: SocketAddress($0, policy.ports.redirect))
       }
     }
-    if policy.machine == .tproxy || policy.gateway?.capture == .tproxy {
+    if captures.contains(.tproxy) {
       listeners += [IPAddress.v4(.loopback), .v6(.loopback)].map {
         ListenerConfiguration(.tproxy, on: SocketAddress($0, policy.ports.tproxy))
       }
@@ -55,10 +191,15 @@ struct Scope {
   /// For people: "this machine's TCP (redirect) and TCP from lan0 (tproxy)".
   var description: String {
     var parts: [String] = []
-    if let capture = policy.machine { parts.append("this machine's TCP (\(capture))") }
+    if let machine = policy.machine {
+      let isPart =
+        !machine.users.isEverything || !machine.groups.isEverything
+        || !machine.controlGroups.isEverything || !machine.outputInterfaces.isEverything
+      parts.append("\(isPart ? "a part of " : "")this machine's TCP (\(machine.capture))")
+    }
     if let gateway = policy.gateway {
-      parts.append(
-        "TCP from \(gateway.interfaces.joined(separator: ", ")) (\(gateway.capture))")
+      let places = gateway.interfaces + gateway.interfaceGroups.map { "group \($0)" }
+      parts.append("TCP from \(places.joined(separator: ", ")) (\(gateway.capture))")
     }
     return parts.joined(separator: " and ")
   }

@@ -31,18 +31,32 @@ package struct SocketOwner: Hashable, Sendable {
     }
   }
 
+  /// The ports that programs listen on for others than this host itself, each once, ascending.
+  package static func listeningPorts() -> [UInt16] {
+    let listening = "0A"  // TCP_LISTEN (include/net/tcp_states.h)
+    let ports = sockets.compactMap { fields in
+      fields[3] == listening ? parse(fields[1]) : nil
+    }.filter { !$0.address.isLoopback }.map(\.port)
+    return Set(ports).sorted()
+  }
+
   private static func find(_ matches: (SocketAddress, SocketAddress) -> Bool) -> SocketOwner? {
-    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-      for line in (readFile(table) ?? "").split(separator: "\n").dropFirst() {
-        // sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …
-        let fields = line.split(separator: " ", maxSplits: 10)
-        guard fields.count > 9, let local = parse(fields[1]), let remote = parse(fields[2]),
-          matches(local, remote), let owner = holder(of: "socket:[\(fields[9])]")
-        else { continue }
-        return owner
-      }
+    for fields in sockets {
+      guard let local = parse(fields[1]), let remote = parse(fields[2]),
+        matches(local, remote), let owner = holder(of: "socket:[\(fields[9])]")
+      else { continue }
+      return owner
     }
     return nil
+  }
+
+  /// The TCP sockets of this network namespace, each as its fields:
+  /// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …`
+  private static var sockets: [[Substring]] {
+    ["/proc/self/net/tcp", "/proc/self/net/tcp6"].flatMap { table in
+      (readFile(table) ?? "").split(separator: "\n").dropFirst()
+        .map { $0.split(separator: " ", maxSplits: 10) }.filter { $0.count > 9 }
+    }
   }
 
   /// An address as the kernel prints it: 32-bit words in host order, in hexadecimal, then the port.

@@ -26,6 +26,8 @@ package struct Chain: Hashable, Sendable {
     package static let mangle = Priority(rawValue: -150)
     /// `NF_IP_PRI_NAT_DST`.
     package static let dstnat = Priority(rawValue: -100)
+    /// `NF_IP_PRI_FILTER`: behind every address translation of a destination.
+    package static let filter = Priority(rawValue: 0)
   }
 
   /// What the kernel attaches a base chain to. Its policy is `accept`: what no rule decides passes.
@@ -67,6 +69,7 @@ extension Chain.Base: CustomStringConvertible {
       switch (priority, hook) {
       case (.mangle, _): "mangle"
       case (.dstnat, .prerouting): "dstnat"
+      case (.filter, _): "filter"
       default: "\(priority.rawValue)"
       }
     return "type \(kind.rawValue) hook \(hook.rawValue) priority \(order); policy accept;"

@@ -10,11 +10,9 @@ func interfaceNameBytes(_ name: String) -> [UInt8] {
 }
 
 /// A number in host byte order.
-func hostBytes(_ value: UInt32) -> [UInt8] {
+func hostBytes(_ value: some FixedWidthInteger) -> [UInt8] {
   withUnsafeBytes(of: value) { Array($0) }
 }
 
-/// A port in network byte order.
-func networkBytes(_ value: UInt16) -> [UInt8] {
-  [UInt8(value >> 8), UInt8(truncatingIfNeeded: value)]
-}
+/// A number in network byte order.
+func networkBytes(_ value: some FixedWidthInteger) -> [UInt8] { hostBytes(value.bigEndian) }

@@ -27,7 +27,10 @@ enum Feature {
     case .socket: "the socket expression (CONFIG_NFT_SOCKET)"
     case .redirect: "the redirect statement (CONFIG_NFT_REDIR)"
     case .addressType: "the fib expression (CONFIG_NFT_FIB_INET)"
-    case .interface, .family, .transport, .mark, .setMark, .direction, .flags, .address, .verdict:
+    case .controlGroup: "control groups in the socket expression (Linux 5.13, CONFIG_NFT_SOCKET)"
+    case .reject: "the reject statement (CONFIG_NFT_REJECT_INET)"
+    case .interface, .interfaceGroup, .hardwareAddress, .owner, .family, .transport, .port,
+      .icmpType, .mark, .setMark, .direction, .flags, .address, .verdict:
       nil
     }
   }
@@ -37,8 +40,9 @@ enum Feature {
     case .direction: "the ct expression (CONFIG_NFT_CT)"
     case .mark(let match): connectionMarks(match.holder)
     case .setMark(let assignment): connectionMarks(assignment.holder)
-    case .interface, .family, .transport, .flags, .address, .addressType, .socket, .redirect,
-      .tproxy, .verdict:
+    case .interface, .interfaceGroup, .hardwareAddress, .owner, .controlGroup, .family,
+      .transport, .port, .icmpType, .flags, .address, .addressType, .socket, .redirect, .tproxy,
+      .reject, .verdict:
       nil
     }
   }

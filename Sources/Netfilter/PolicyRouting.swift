@@ -34,7 +34,7 @@ struct PolicyRouting: ~Copyable {
   /// Adds what is missing of `plan`; after a failure everything is as it was.
   /// - Returns: what was added, for `remove`.
   func add(_ plan: RoutingPlan) throws(NetfilterError) -> RoutingPlan {
-    var added = RoutingPlan(rules: [], routes: [])
+    var added = RoutingPlan()
     if plan.rules.isEmpty && plan.routes.isEmpty { return added }
     let present = Set(try entries().map(\.content))
     do {
@@ -135,17 +135,31 @@ struct PolicyRouting: ~Copyable {
 }
 
 extension RoutingPlan.Rule {
-  /// As `ip rule` takes it.
-  fileprivate var text: String {
-    "rule for marked packets from \(inputInterface) (\(family == .v4 ? "IPv4" : "IPv6"))"
+  /// As `ip rule` lists it.
+  var text: String {
+    let from = inputInterface.map { " iif \($0)" } ?? ""
+    let marked = mark.map { " fwmark \(hex($0.value))/\(hex($0.mask))" } ?? ""
+    let target =
+      switch action {
+      case .lookup(let table): "lookup \(table)"
+      case .goto(let priority): "goto \(priority)"
+      case .nothing: "nop"
+      }
+    return "ip\(family.option) rule priority \(priority)\(marked)\(from) \(target)"
   }
 }
 
 extension RoutingPlan.Route {
-  fileprivate var text: String {
-    "local route in table \(RoutingPlan.table) (\(family == .v4 ? "IPv4" : "IPv6"))"
-  }
+  /// As `ip route` takes it.
+  var text: String { "ip\(family.option) route local default dev lo table \(table)" }
 }
+
+extension IPFamily {
+  /// What iproute2 wants for IPv6.
+  fileprivate var option: String { self == .v4 ? "" : " -6" }
+}
+
+private func hex(_ value: UInt32) -> String { "0x" + String(value, radix: 16) }
 
 extension PolicyRouting.Entry.Content {
   fileprivate var text: String {

@@ -14,42 +14,36 @@ enum RoutingMessage {
     return message(RTM_GETRULE, NLM_F_DUMP, header) { _ in }
   }
 
-  /// Asks for the routes of our table; a kernel that cannot filter sends them all.
+  /// Asks for the routes of our protocol number; a kernel that cannot filter sends them all.
   static func routeDump(_ family: IPFamily) -> [UInt8] {
     var header = rtmsg()
     header.rtm_family = family.number
-    header.rtm_table = RoutingPlan.table
+    header.rtm_protocol = RoutingPlan.protocolNumber
     return message(RTM_GETROUTE, NLM_F_DUMP, header) { _ in }
   }
 
   /// The rule that a message describes, nil unless it is ours.
   static func ourRule(_ bytes: [UInt8]) -> PolicyRouting.Entry? {
-    guard let parsed = ParsedMessage<fib_rule_hdr>(bytes, type: RTM_NEWRULE) else { return nil }
-    let attributes = parsed.attributes
-    guard attributes[UInt16(FRA_PROTOCOL)] == [RoutingPlan.protocolNumber],
-      attributes[UInt16(FRA_TABLE)] == hostBytes(UInt32(RoutingPlan.table)),
-      attributes[UInt16(FRA_PRIORITY)] == hostBytes(RoutingPlan.priority)
+    guard let parsed = ParsedMessage<fib_rule_hdr>(bytes, type: RTM_NEWRULE),
+      parsed.attributes[UInt16(FRA_PROTOCOL)] == [RoutingPlan.protocolNumber]
     else { return nil }
-    let content = IPFamily(parsed.header.family).flatMap { family in
-      rule(family, attributes)
-    }
     return PolicyRouting.Entry(
-      content: content.map { .rule($0) } ?? .other, deletion: deletion(bytes, RTM_DELRULE))
+      content: rule(parsed).map { .rule($0) } ?? .other, deletion: deletion(bytes, RTM_DELRULE))
   }
 
   /// The route that a message describes, nil unless it is ours.
   static func ourRoute(_ bytes: [UInt8]) -> PolicyRouting.Entry? {
     guard let parsed = ParsedMessage<rtmsg>(bytes, type: RTM_NEWROUTE),
-      parsed.header.rtm_protocol == RoutingPlan.protocolNumber,
-      parsed.attributes[UInt16(RTA_TABLE.rawValue)] == hostBytes(UInt32(RoutingPlan.table))
+      parsed.header.rtm_protocol == RoutingPlan.protocolNumber
     else { return nil }
     let isPlanned =
       Int(parsed.header.rtm_type) == Int(RTN_LOCAL) && parsed.header.rtm_dst_len == 0
       && parsed.attributes[UInt16(RTA_OIF.rawValue)] == hostBytes(loopbackIndex)
     let family = isPlanned ? IPFamily(parsed.header.rtm_family) : nil
+    let table = parsed.number(UInt16(RTA_TABLE.rawValue)).flatMap { UInt8(exactly: $0) }
+    let route = family.flatMap { family in table.map { RoutingPlan.Route(family, table: $0) } }
     return PolicyRouting.Entry(
-      content: family.map { .route(RoutingPlan.Route($0)) } ?? .other,
-      deletion: deletion(bytes, RTM_DELROUTE))
+      content: route.map { .route($0) } ?? .other, deletion: deletion(bytes, RTM_DELROUTE))
   }
 
   // MARK: Pieces
@@ -57,17 +51,32 @@ enum RoutingMessage {
   /// The loopback interface has this index in every network namespace.
   fileprivate static let loopbackIndex: UInt32 = 1
 
-  private static func rule(
-    _ family: IPFamily, _ attributes: [UInt16: [UInt8]]
-  ) -> RoutingPlan.Rule? {
-    guard let name = attributes[UInt16(FRA_IIFNAME)],
-      let value = attributes[UInt16(FRA_FWMARK)].flatMap(UInt32.init(hostBytes:)),
-      let mask = attributes[UInt16(FRA_FWMASK)].flatMap(UInt32.init(hostBytes:)),
-      value & ~mask == 0
+  /// Nil for what `RoutingPlan` cannot say.
+  private static func rule(_ parsed: ParsedMessage<fib_rule_hdr>) -> RoutingPlan.Rule? {
+    guard let family = IPFamily(parsed.header.family),
+      let action = action(parsed), let mark = mark(parsed)
     else { return nil }
     return RoutingPlan.Rule(
-      family, inputInterface: String(decoding: name.prefix { $0 != 0 }, as: UTF8.self),
-      mark: MaskedMark(value, mask: mask))
+      family, priority: parsed.number(UInt16(FRA_PRIORITY)) ?? 0, mark: mark,
+      inputInterface: parsed.text(UInt16(FRA_IIFNAME)), action: action)
+  }
+
+  private static func action(_ parsed: ParsedMessage<fib_rule_hdr>) -> RoutingPlan.Rule.Action? {
+    switch Int(parsed.header.action) {
+    case Int(FR_ACT_TO_TBL):
+      parsed.number(UInt16(FRA_TABLE)).flatMap { UInt8(exactly: $0) }.map { .lookup($0) }
+    case Int(FR_ACT_GOTO): parsed.number(UInt16(FRA_GOTO)).map { .goto($0) }
+    case Int(FR_ACT_NOP): .nothing
+    default: nil
+    }
+  }
+
+  /// The inner nil is that of a rule for every mark, the outer one that of a value outside its mask.
+  private static func mark(_ parsed: ParsedMessage<fib_rule_hdr>) -> MaskedMark?? {
+    let value = parsed.number(UInt16(FRA_FWMARK)) ?? 0
+    let mask = parsed.number(UInt16(FRA_FWMASK)) ?? 0
+    if mask == 0 { return value == 0 ? .some(nil) : nil }
+    return value & ~mask == 0 ? .some(MaskedMark(value, mask: mask)) : nil
   }
 
   /// The kernel takes what it said about an object as the description of what to delete.
@@ -109,69 +118,49 @@ extension RoutingPlan.Rule {
   var addition: [UInt8] {
     var header = fib_rule_hdr()
     header.family = family.number
-    header.action = UInt8(FR_ACT_TO_TBL)
-    header.table = RoutingPlan.table
+    switch action {
+    case .lookup(let table):
+      header.action = UInt8(FR_ACT_TO_TBL)
+      header.table = table
+    case .goto: header.action = UInt8(FR_ACT_GOTO)
+    case .nothing: header.action = UInt8(FR_ACT_NOP)
+    }
     return RoutingMessage.message(
       RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, header
     ) {
-      mnl_attr_put_u32($0, UInt16(FRA_PRIORITY), RoutingPlan.priority)
-      mnl_attr_put_u32($0, UInt16(FRA_TABLE), UInt32(RoutingPlan.table))
-      mnl_attr_put_u32($0, UInt16(FRA_FWMARK), mark.value)
-      mnl_attr_put_u32($0, UInt16(FRA_FWMASK), mark.mask)
+      mnl_attr_put_u32($0, UInt16(FRA_PRIORITY), priority)
       mnl_attr_put_u8($0, UInt16(FRA_PROTOCOL), RoutingPlan.protocolNumber)
-      mnl_attr_put_strz($0, UInt16(FRA_IIFNAME), inputInterface)
+      switch action {
+      case .lookup(let table): mnl_attr_put_u32($0, UInt16(FRA_TABLE), UInt32(table))
+      case .goto(let priority): mnl_attr_put_u32($0, UInt16(FRA_GOTO), priority)
+      case .nothing: break
+      }
+      if let mark {
+        mnl_attr_put_u32($0, UInt16(FRA_FWMARK), mark.value)
+        mnl_attr_put_u32($0, UInt16(FRA_FWMASK), mark.mask)
+      }
+      if let inputInterface {
+        mnl_attr_put_strz($0, UInt16(FRA_IIFNAME), inputInterface)
+      }
     }
   }
 }
 
 extension RoutingPlan.Route {
-  /// Fails with EEXIST if the table has a default route.
+  /// Takes the place of another default route of the table.
   var addition: [UInt8] {
     var header = rtmsg()
     header.rtm_family = family.number
-    header.rtm_table = RoutingPlan.table
+    header.rtm_table = table
     header.rtm_protocol = RoutingPlan.protocolNumber
     header.rtm_scope = UInt8(RT_SCOPE_HOST.rawValue)
     header.rtm_type = UInt8(RTN_LOCAL)
     return RoutingMessage.message(
-      RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, header
+      RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, header
     ) {
-      mnl_attr_put_u32($0, UInt16(RTA_TABLE.rawValue), UInt32(RoutingPlan.table))
+      mnl_attr_put_u32($0, UInt16(RTA_TABLE.rawValue), UInt32(table))
       mnl_attr_put_u32($0, UInt16(RTA_OIF.rawValue), RoutingMessage.loopbackIndex)
     }
-  }
-}
-
-/// A message taken apart.
-private struct ParsedMessage<Header: BitwiseCopyable> {
-  let header: Header
-  /// Contents by type.
-  let attributes: [UInt16: [UInt8]]
-
-  /// Nil for another type of message, or one that is too short.
-  init?(_ bytes: [UInt8], type: Int) {
-    let headerStart = MemoryLayout<nlmsghdr>.size
-    let headerEnd = headerStart + MemoryLayout<Header>.size
-    guard bytes.count >= headerEnd else { return nil }
-    // NLA_TYPE_MASK (<linux/netlink.h>).
-    let typeMask: UInt16 = 0x3FFF
-    var attributes: [UInt16: [UInt8]] = [:]
-    let header: Header? = bytes.withUnsafeBytes { buffer -> Header? in
-      guard Int(buffer.loadUnaligned(as: nlmsghdr.self).nlmsg_type) == type else { return nil }
-      var rest = buffer[((headerEnd + 3) & ~3)...]
-      while rest.count >= MemoryLayout<nlattr>.size {
-        let attribute = UnsafeRawBufferPointer(rebasing: rest).loadUnaligned(as: nlattr.self)
-        let length = Int(attribute.nla_len)
-        guard length >= MemoryLayout<nlattr>.size, length <= rest.count else { break }
-        let content = rest.prefix(length).dropFirst(MemoryLayout<nlattr>.size)
-        attributes[attribute.nla_type & typeMask] = Array(content)
-        rest = rest.dropFirst((length + 3) & ~3)
-      }
-      return buffer.loadUnaligned(fromByteOffset: headerStart, as: Header.self)
-    }
-    guard let header else { return nil }
-    self.header = header
-    self.attributes = attributes
   }
 }
 
@@ -186,11 +175,4 @@ extension IPFamily {
 
   /// AF_INET or AF_INET6.
   fileprivate var number: UInt8 { UInt8(self == .v4 ? AF_INET : AF_INET6) }
-}
-
-extension UInt32 {
-  fileprivate init?(hostBytes: [UInt8]) {
-    guard hostBytes.count == 4 else { return nil }
-    self = hostBytes.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
-  }
 }

@@ -12,11 +12,51 @@ struct RuleEncoder {
 
   func encode(_ rule: Rule) {
     for expression in rule.expressions { encode(expression) }
+    if let comment = rule.comment { encode(comment: comment) }
+  }
+
+  /// User data that nft lists as `comment "…"`: a type, a length and a text that ends with zero.
+  private func encode(comment: String) {
+    let text = Array(comment.utf8.prefix(Rule.maximumCommentBytes)) + [0]
+    let data = [UInt8(NFTNL_UDATA_RULE_COMMENT.rawValue), UInt8(text.count)] + text
+    nftnl_rule_set_data(rule, UInt16(NFTNL_RULE_USERDATA.rawValue), data, UInt32(data.count))
   }
 
   private func encode(_ expression: Expression) {
     switch expression {
     case .interface(let match): encode(match)
+    case .interfaceGroup(let lookup):
+      loadMeta(NFT_META_IIFGROUP)
+      look(in: lookup.set, lookup.comparison)
+    case .hardwareAddress(let lookup):
+      loadMeta(NFT_META_IFTYPE)
+      compare(.equal, Self.ethernet)
+      loadPayload(
+        NFT_PAYLOAD_LL_HEADER, offset: 6, bytes: UInt32(HardwareAddress.byteCount))
+      look(in: lookup.set)
+    case .owner(let lookup):
+      loadMeta(lookup.identity == .user ? NFT_META_SKUID : NFT_META_SKGID)
+      // Interval sets compare keys as big-endian numbers.
+      reverseBytes(count: 4)
+      look(in: lookup.set)
+    case .controlGroup(let lookup):
+      add("socket") {
+        nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_SOCKET_DREG), Self.register1)
+        nftnl_expr_set_u32(
+          $0, UInt16(NFTNL_EXPR_SOCKET_KEY), UInt32(NFT_SOCKET_CGROUPV2.rawValue))
+        nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_SOCKET_LEVEL), lookup.level)
+      }
+      look(in: lookup.set)
+    case .port(let lookup):
+      require(lookup.transport == .tcp ? .tcp : .udp)
+      loadPayload(
+        NFT_PAYLOAD_TRANSPORT_HEADER, offset: lookup.field == .source ? 0 : 2, bytes: 2)
+      look(in: lookup.set, lookup.comparison)
+    case .icmpType(let lookup):
+      requireFamily(lookup.family)
+      require(lookup.family == .v4 ? .icmp : .icmpv6)
+      loadPayload(NFT_PAYLOAD_TRANSPORT_HEADER, offset: 0, bytes: 1)
+      look(in: lookup.set)
     case .family(let match): requireFamily(match.family)
     case .transport(let match): encode(match)
     case .mark(let match):
@@ -31,7 +71,7 @@ struct RuleEncoder {
       loadConnection(NFT_CT_DIRECTION)
       compare(.equal, [match == .original ? 0 : 1])
     case .flags(let match):
-      requireTCP()
+      require(.tcp)
       loadPayload(NFT_PAYLOAD_TRANSPORT_HEADER, offset: 13, bytes: 1)
       bitwise(mask: [match.mask.rawValue], xor: [0])
       compare(match.comparison, [match.value.rawValue])
@@ -54,6 +94,7 @@ struct RuleEncoder {
       compare(.equal, [1])
     case .redirect(let statement): encode(statement)
     case .tproxy(let statement): encode(statement)
+    case .reject(let statement): encode(statement)
     case .verdict(let verdict): encode(verdict)
     }
   }
@@ -70,9 +111,14 @@ struct RuleEncoder {
 
   private func encode(_ match: TransportMatch) {
     loadMeta(NFT_META_L4PROTO)
-    switch match.transport {
-    case .tcp: compare(match.comparison, [UInt8(IPPROTO_TCP)])
-    }
+    let number =
+      switch match.transport {
+      case .tcp: IPPROTO_TCP
+      case .udp: IPPROTO_UDP
+      case .icmp: IPPROTO_ICMP
+      case .icmpv6: IPPROTO_ICMPV6
+      }
+    compare(match.comparison, [UInt8(number)])
   }
 
   private func encode(_ lookup: AddressLookup) {
@@ -83,7 +129,7 @@ struct RuleEncoder {
     loadPayload(
       NFT_PAYLOAD_NETWORK_HEADER, offset: lookup.field == .source ? source : destination,
       bytes: bytes)
-    look(in: lookup.set)
+    look(in: lookup.set, lookup.comparison)
   }
 
   private func encode(_ redirect: Redirect) {
@@ -104,6 +150,21 @@ struct RuleEncoder {
         $0, UInt16(NFTNL_EXPR_TPROXY_FAMILY), Self.number(address.isIPv4 ? .v4 : .v6))
       nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_TPROXY_REG_ADDR), Self.register1)
       nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_TPROXY_REG_PORT), Self.register2)
+    }
+  }
+
+  private func encode(_ reject: Reject) {
+    let (type, code): (nft_reject_types, UInt8) =
+      switch reject {
+      case .tcpReset: (NFT_REJECT_TCP_RST, 0)
+      case .portUnreachable:
+        (NFT_REJECT_ICMPX_UNREACH, UInt8(NFT_REJECT_ICMPX_PORT_UNREACH.rawValue))
+      case .administrativelyProhibited:
+        (NFT_REJECT_ICMPX_UNREACH, UInt8(NFT_REJECT_ICMPX_ADMIN_PROHIBITED.rawValue))
+      }
+    add("reject") {
+      nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_REJECT_TYPE), UInt32(type.rawValue))
+      nftnl_expr_set_u8($0, UInt16(NFTNL_EXPR_REJECT_CODE), code)
     }
   }
 
@@ -128,6 +189,8 @@ struct RuleEncoder {
 
   private static let register1 = UInt32(NFT_REG_1.rawValue)
   private static let register2 = UInt32(NFT_REG_2.rawValue)
+  /// ARPHRD_ETHER (<linux/if_arp.h>).
+  private static let ethernet = hostBytes(UInt16(1))
   /// NF_NAT_RANGE_PROTO_SPECIFIED (<linux/netfilter/nf_nat.h>).
   private static let rangeProtoSpecified: UInt32 = 2
 
@@ -140,7 +203,9 @@ struct RuleEncoder {
     compare(.equal, [UInt8(Self.number(family))])
   }
 
-  private func requireTCP() { encode(TransportMatch(.equal, .tcp)) }
+  private func require(_ transport: TransportMatch.Transport) {
+    encode(TransportMatch(.equal, transport))
+  }
 
   private func loadMark(_ holder: MarkHolder) {
     switch holder {
@@ -194,6 +259,17 @@ struct RuleEncoder {
       nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_BITWISE_LEN), UInt32(mask.count))
       nftnl_expr_set($0, UInt16(NFTNL_EXPR_BITWISE_MASK), mask, UInt32(mask.count))
       nftnl_expr_set($0, UInt16(NFTNL_EXPR_BITWISE_XOR), xor, UInt32(xor.count))
+    }
+  }
+
+  private func reverseBytes(count: UInt32) {
+    add("byteorder") {
+      nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_BYTEORDER_SREG), Self.register1)
+      nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_BYTEORDER_DREG), Self.register1)
+      nftnl_expr_set_u32(
+        $0, UInt16(NFTNL_EXPR_BYTEORDER_OP), UInt32(NFT_BYTEORDER_HTON.rawValue))
+      nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_BYTEORDER_LEN), count)
+      nftnl_expr_set_u32($0, UInt16(NFTNL_EXPR_BYTEORDER_SIZE), count)
     }
   }
 

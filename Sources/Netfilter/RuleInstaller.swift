@@ -20,7 +20,8 @@ package final class RuleInstaller {
   private let nftables: NetlinkSocket
   private let routing: PolicyRouting
   private let ownership: Ownership
-  private var hasInstalled = false
+  /// What this installer has put in place last.
+  private var installed: Installation?
 
   /// Changes nothing yet.
   package init(ownership: Ownership) throws(NetfilterError) {
@@ -34,47 +35,78 @@ package final class RuleInstaller {
   }
 
   /// Installs the policy, or replaces with it what was installed before: open flows that were captured
-  /// go on, and at no moment is a packet met by half of the rules.
+  /// go on, and at no moment is a packet met by half of the rules. Where only elements of sets differ
+  /// from what this installer has put in place, only those are changed.
   ///
-  /// An unowned table of our name and the routing that a killed run left are replaced, too. After a
+  /// Unowned tables of our names and the routing that a killed run left are replaced, too. After a
   /// failure nothing is left behind; an earlier installation stays as it was.
   package func install(_ policy: RedirectPolicy) throws(NetfilterError) {
+    try put(Installation(policy), changing: installed)
+  }
+
+  /// Installs the policy anew, whatever others have made of it.
+  package func restore(_ policy: RedirectPolicy) throws(NetfilterError) {
+    try put(Installation(policy), changing: nil)
+  }
+
+  /// Installs only the table that rejects what the policy would capture, if it has one: nothing leaves
+  /// from here on, but nothing is captured either.
+  package func installGuard(_ policy: RedirectPolicy) throws(NetfilterError) {
+    guard let table = policy.guardTable() else { return }
+    try checkHolder()
+    var transaction = Transaction()
+    transaction.deleteTable(RedirectPolicy.guardTableName)
+    transaction.add(table, flags: 0)
+    try commit(transaction)
+  }
+
+  /// Takes away the tables, the rules of policy routing and the routes, whoever left them; does nothing
+  /// if there are none.
+  /// - Parameter keepsGuard: leaves the table that rejects what would have been captured.
+  package func remove(keepsGuard: Bool = false) throws(NetfilterError) {
+    try checkHolder()
+    var transaction = Transaction()
+    transaction.deleteTable(RedirectPolicy.tableName)
+    if !keepsGuard { transaction.deleteTable(RedirectPolicy.guardTableName) }
+    try commit(transaction)
+    try routing.removeAll(except: RoutingPlan())
+    installed = nil
+  }
+
+  // MARK: Pieces
+
+  /// - Parameter previous: what is known to be in place, nil if that is not known.
+  private func put(_ next: Installation, changing previous: Installation?) throws(NetfilterError) {
     try checkHolder()
     // Routing before the rules and after them, so that what they mark always has a way to go.
-    let plan = policy.routing()
-    let added = try routing.add(plan)
+    let added = try routing.add(next.routing)
     do {
-      var transaction = Transaction()
-      transaction.deleteTable(RedirectPolicy.tableName)
-      transaction.add(policy.table(), flags: tableFlags)
-      try commit(transaction)
+      try commit(transaction(to: next, from: previous))
     } catch {
       routing.remove(added)
       throw error
     }
     do {
-      try routing.removeAll(except: plan)
+      try routing.removeAll(except: next.routing)
     } catch {
-      if !hasInstalled { try? remove() }
+      if installed == nil { try? remove() }
       throw error
     }
-    hasInstalled = true
+    installed = next
   }
 
-  /// Takes away the table, the rules of policy routing and the routes, whoever left them; does nothing
-  /// if there are none.
-  package func remove() throws(NetfilterError) {
-    if try holder() != nil {
-      try checkHolder()
-      var transaction = Transaction()
-      transaction.deleteTable(RedirectPolicy.tableName)
-      try commit(transaction)
+  private func transaction(to next: Installation, from previous: Installation?) -> Transaction {
+    var transaction = Transaction()
+    if let previous, let changes = next.elementChanges(from: previous) {
+      for change in changes { transaction.apply(change) }
+      return transaction
     }
-    try routing.removeAll(except: RoutingPlan(rules: [], routes: []))
-    hasInstalled = false
+    transaction.deleteTable(RedirectPolicy.guardTableName)
+    if let table = next.guardTable { transaction.add(table, flags: 0) }
+    transaction.deleteTable(RedirectPolicy.tableName)
+    transaction.add(next.table, flags: tableFlags)
+    return transaction
   }
-
-  // MARK: Pieces
 
   private var tableFlags: UInt32 {
     switch ownership {
@@ -97,51 +129,10 @@ package final class RuleInstaller {
 
   /// Throws if the table belongs to somebody else, so that nothing of theirs is touched.
   private func checkHolder() throws(NetfilterError) {
-    guard let holder = try holder(), holder != 0, holder != nftables.portID else { return }
+    guard let holder = try nftables.owner(of: RedirectPolicy.tableName), holder != 0,
+      holder != nftables.portID
+    else { return }
     throw .heldByAnother(portID: holder)
-  }
-
-  /// Who owns the table: a netlink port, zero for nobody; nil if there is no table.
-  private func holder() throws(NetfilterError) -> UInt32? {
-    let answers: [[UInt8]]
-    do {
-      answers = try nftables.answers(to: Self.tableRequest)
-    } catch .noEntry {
-      return nil
-    } catch .notPermitted {
-      throw .notPermitted
-    } catch {
-      throw .unsupported(feature: "nftables (CONFIG_NF_TABLES)", error)
-    }
-    guard let answer = answers.first else { return nil }
-    let object = allocated(nftnl_table_alloc())
-    defer { nftnl_table_free(object) }
-    return answer.withUnsafeBytes { bytes in
-      // SAFETY: the bytes are one whole message, whose header states their count; an array's storage is
-      // aligned for it.
-      guard let header = bytes.baseAddress?.assumingMemoryBound(to: nlmsghdr.self),
-        nftnl_table_nlmsg_parse(header, object) == 0,
-        nftnl_table_is_set(object, UInt16(NFTNL_TABLE_OWNER.rawValue))
-      else { return 0 }
-      return nftnl_table_get_u32(object, UInt16(NFTNL_TABLE_OWNER.rawValue))
-    }
-  }
-
-  /// Asks for the table by its name.
-  private static var tableRequest: [UInt8] {
-    [UInt8](unsafeUninitializedCapacity: 256) { buffer, count in
-      let object = allocated(nftnl_table_alloc())
-      defer { nftnl_table_free(object) }
-      nftnl_table_set_str(object, UInt16(NFTNL_TABLE_NAME.rawValue), RedirectPolicy.tableName)
-      // SAFETY: two headers and a short name fit; the header's length says what is initialised.
-      let header = buffer.withMemoryRebound(to: CChar.self) {
-        nftnl_nlmsg_build_hdr(
-          $0.baseAddress, UInt16(NFT_MSG_GETTABLE.rawValue), UInt16(NFPROTO_INET), 0, 0)
-      }
-      guard let header else { preconditionFailure("libnftnl gave no header") }
-      nftnl_table_nlmsg_build_payload(header, object)
-      count = Int(header.pointee.nlmsg_len)
-    }
   }
 }
 

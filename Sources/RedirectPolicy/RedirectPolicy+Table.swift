@@ -1,203 +1,201 @@
 internal import Addressing
 package import NFTables
 
-// The ruleset. `nft/*.nft` show it for each scope, with the reason of every rule.
-
-/// Names of what the table holds.
-private enum Name {
-  static let upstream4 = "upstream4"
-  static let upstream6 = "upstream6"
-  static let bypass4 = "bypass4"
-  static let bypass6 = "bypass6"
-  static let localTypes = "local_types"
-  static let interfaces = "interfaces"
-  static let exempt = "exempt"
-  static let divert = "divert"
-}
+// The tables. `nft/*.nft` show them for each scope.
 
 extension RedirectPolicy {
-  /// The name of our only table.
+  /// The table that captures; it belongs to the daemon's process.
   package static let tableName = "sluice"
+  /// The table that keeps `exit` closed; it belongs to nobody.
+  package static let guardTableName = "sluice_guard"
 
-  /// The table of family `inet` that captures according to this policy.
+  /// The table of family `inet` that captures, and in an open policy rejects what cannot be captured.
   package func table() -> Table {
-    Table(family: .inet, name: Self.tableName, sets: sets, chains: chains)
+    let rejecting = exit == .open && phase == .capturing ? refusals(of: .uncaptured) : []
+    var chains = rejecting.filter { $0.base == nil }
+    if phase == .capturing && !chains.contains(exemptChain) { chains.insert(exemptChain, at: 0) }
+    chains += captureChains + rejecting.filter { $0.base != nil }
+    return Table(
+      family: .inet, name: Self.tableName, sets: sets(usedBy: chains), chains: chains)
   }
 
-  // MARK: Sets
+  /// The table that rejects what would have been captured wherever the other one does not capture it;
+  /// nil in an open policy.
+  package func guardTable() -> Table? {
+    guard exit == .closed, phase != .suspended else { return nil }
+    let chains = refusals(of: .everything)
+    return Table(
+      family: .inet, name: Self.guardTableName, sets: sets(usedBy: chains), chains: chains)
+  }
 
-  private var sets: [NamedSet] {
-    var sets: [NamedSet] = []
-    if phase == .capturing {
-      let blocks =
-        BypassRanges.scoped + (proxyPrivate ? [] : BypassRanges.privateUse) + bypass
-      sets += [
-        NamedSet(Name.upstream4, hosts: upstreams, .v4),
-        NamedSet(Name.upstream6, hosts: upstreams, .v6),
-        NamedSet(Name.bypass4, blocks: blocks, .v4),
-        NamedSet(Name.bypass6, blocks: blocks, .v6),
-        NamedSet(Name.localTypes, addressTypes: [.local, .broadcast, .anycast, .multicast]),
+  /// What is never captured, whatever the scope. An accept ends the chain that jumped here.
+  var exemptChain: Chain {
+    let exemptions = Rule.exempting
+    var rules = [
+      Rule(
+        .addressType(AddressTypeLookup(in: SetName.localTypes)), .verdict(.accept),
+        comment: "this host, and several hosts at once"),
+      exemptions(
+        .address(AddressLookup(.v4, .destination, in: SetName.upstreams(.v4))), "upstream"),
+      exemptions(
+        .address(AddressLookup(.v6, .destination, in: SetName.upstreams(.v6))), "upstream"),
+      exemptions(.address(AddressLookup(.v4, .destination, in: SetName.bypass(.v4))), "bypass"),
+      exemptions(.address(AddressLookup(.v6, .destination, in: SetName.bypass(.v6))), "bypass"),
+    ]
+    if destinations.only != nil {
+      rules += [IPFamily.v4, .v6].map {
+        exemptions(
+          .address(AddressLookup($0, .destination, .notEqual, in: SetName.only($0))),
+          "not in proxy-only")
+      }
+    }
+    if !destinations.bypassPorts.isEmpty {
+      rules += [PortLookup.Transport.tcp, .udp].map {
+        exemptions(.port(PortLookup($0, .destination, in: SetName.bypassPorts)), "bypass-port")
+      }
+    }
+    if !destinations.onlyPorts.isEmpty {
+      rules += [PortLookup.Transport.tcp, .udp].map {
+        exemptions(
+          .port(PortLookup($0, .destination, .notEqual, in: SetName.onlyPorts)),
+          "not in proxy-only-port")
+      }
+    }
+    return Chain(ChainName.exempt, rules: rules)
+  }
+}
+
+/// Names of chains that others jump to.
+enum ChainName {
+  static let exempt = "exempt"
+  static let divert = "divert"
+  static let refuse = "refuse"
+}
+
+extension Rule {
+  fileprivate static func exempting(_ match: Expression, _ comment: String) -> Rule {
+    Rule(match, .verdict(.accept), comment: comment)
+  }
+}
+
+// MARK: Rules of several chains
+
+extension RedirectPolicy {
+  /// First of every base chain, so that the daemon can never meet itself.
+  var isOwn: Rule {
+    Rule(
+      .mark(MarkMatch(.packet, numbers.marks.own)), .verdict(.return),
+      comment: "the daemon's own sockets")
+  }
+
+  var isReply: Rule {
+    Rule(.direction(.reply), .verdict(.return), comment: "answers of services")
+  }
+
+  var jumpExempt: Rule { Rule(.verdict(.jump(ChainName.exempt))) }
+
+  /// Leaves what comes in by the gateway's interfaces and from its sources.
+  func outsideLAN(_ gateway: Gateway) -> [Rule] {
+    var elsewhere: [Expression] = []
+    if !gateway.interfaces.isEmpty {
+      elsewhere.append(.interface(InterfaceMatch(.input, .notEqual, .set(SetName.interfaces))))
+    }
+    if !gateway.interfaceGroups.isEmpty {
+      elsewhere.append(
+        .interfaceGroup(InterfaceGroupLookup(.notEqual, in: SetName.interfaceGroups)))
+    }
+    return [Rule(elsewhere + [.verdict(.return)], comment: "not from the LAN")]
+  }
+
+  /// Leaves what the gateway's choices of senders include.
+  func otherSenders(_ gateway: Gateway) -> [Rule] {
+    var rules: [Rule] = []
+    for family in [IPFamily.v4, .v6] {
+      if !gateway.sources.only.isEmpty {
+        rules.append(
+          Rule(
+            .address(AddressLookup(family, .source, .notEqual, in: SetName.sources(family))),
+            .verdict(.return), comment: "not from"))
+      }
+      if !gateway.sources.except.isEmpty {
+        rules.append(
+          Rule(
+            .address(AddressLookup(family, .source, in: SetName.exceptSources(family))),
+            .verdict(.return), comment: "except-from"))
+      }
+    }
+    if !gateway.hardwareAddresses.except.isEmpty {
+      rules.append(
+        Rule(
+          .hardwareAddress(HardwareAddressLookup(in: SetName.exceptHardwareAddresses)),
+          .verdict(.return), comment: "except-mac"))
+    }
+    return rules
+  }
+
+  /// The upstream itself may be a host of the LAN.
+  var fromUpstream: [Rule] {
+    [IPFamily.v4, .v6].map {
+      Rule(
+        .address(AddressLookup($0, .source, in: SetName.upstreams($0))), .verdict(.return),
+        comment: "from the upstream")
+    }
+  }
+
+  /// Leaves what the machine's choices do not except.
+  func excepted(_ machine: Machine) -> [Rule] {
+    func leave(_ match: Expression, _ comment: String) -> Rule {
+      Rule(match, .verdict(.return), comment: comment)
+    }
+    var rules: [Rule] = []
+    if !machine.users.except.isEmpty {
+      rules.append(leave(.owner(SocketOwnerLookup(.user, in: SetName.exceptUsers)), "except-uid"))
+    }
+    if !machine.groups.except.isEmpty {
+      rules.append(leave(.owner(SocketOwnerLookup(.group, in: SetName.exceptGroups)), "except-gid"))
+    }
+    for level in machine.controlGroups.except.levels {
+      rules.append(
+        leave(
+          .controlGroup(
+            ControlGroupLookup(level: level, in: SetName.exceptControlGroups(level))),
+          "except-cgroup"))
+    }
+    if !machine.outputInterfaces.except.isEmpty {
+      rules.append(
+        leave(
+          .interface(InterfaceMatch(.output, .equal, .set(SetName.exceptOutputInterfaces))),
+          "except-out-interface"))
+    }
+    return rules
+  }
+
+  /// Matches what the machine's choices include, in each way that can be: control groups of every
+  /// depth need a match of their own.
+  func selections(_ machine: Machine) -> [[Expression]] {
+    var matches: [Expression] = []
+    if !machine.users.only.isEmpty {
+      matches.append(.owner(SocketOwnerLookup(.user, in: SetName.users)))
+    }
+    if !machine.groups.only.isEmpty {
+      matches.append(.owner(SocketOwnerLookup(.group, in: SetName.groups)))
+    }
+    if !machine.outputInterfaces.only.isEmpty {
+      matches.append(
+        .interface(InterfaceMatch(.output, .equal, .set(SetName.outputInterfaces))))
+    }
+    let levels = machine.controlGroups.only.levels
+    if levels.isEmpty { return [matches] }
+    return levels.map { level in
+      matches + [
+        .controlGroup(ControlGroupLookup(level: level, in: SetName.controlGroups(level)))
       ]
     }
-    if let gateway, phase == .capturing || gateway.capture == .tproxy {
-      sets.append(NamedSet(Name.interfaces, interfaces: gateway.interfaces))
-    }
-    return sets
   }
 
-  // MARK: Chains
-
-  /// Chains that are jumped to come first, as rules can only name what exists.
-  private var chains: [Chain] {
-    var chains: [Chain] = []
-    if phase == .capturing { chains.append(exemptChain) }
-    if usesTransparentProxy { chains.append(divertChain) }
-    switch machine {
-    case .redirect: chains.append(machineRedirectChain)
-    case .tproxy: chains += [machineMarkChain, machineTproxyChain]
-    case nil: break
-    }
-    switch gateway?.capture {
-    case .redirect: chains.append(gatewayRedirectChain)
-    case .tproxy: chains.append(gatewayTproxyChain)
-    case nil: break
-    }
-    if usesTransparentProxy { chains.append(guardChain) }
-    return chains
-  }
-
-  /// Accepts what is never captured, whatever the scope.
-  private var exemptChain: Chain {
-    Chain(
-      Name.exempt,
-      rules: [
-        Rule(.addressType(AddressTypeLookup(in: Name.localTypes)), .verdict(.accept)),
-        Rule(.address(AddressLookup(.v4, .destination, in: Name.upstream4)), .verdict(.accept)),
-        Rule(.address(AddressLookup(.v6, .destination, in: Name.upstream6)), .verdict(.accept)),
-        Rule(.address(AddressLookup(.v4, .destination, in: Name.bypass4)), .verdict(.accept)),
-        Rule(.address(AddressLookup(.v6, .destination, in: Name.bypass6)), .verdict(.accept)),
-      ])
-  }
-
-  /// Gives a packet to the `tproxy` listener or the connection that it accepted, or to nobody.
-  private var divertChain: Chain {
-    func deliver(_ family: IPFamily, _ loopback: IPAddress) -> Rule {
-      Rule(
-        .family(FamilyMatch(family)), .transport(TransportMatch(.equal, .tcp)),
-        .tproxy(TransparentProxy(to: SocketAddress(loopback, ports.tproxy))), .verdict(.accept))
-    }
-    return Chain(
-      Name.divert,
-      rules: [
-        Rule(.setMark(MarkAssignment(.packet, Mark.maskedTproxy))),
-        deliver(.v4, .v4(.loopback)),
-        deliver(.v6, .v6(.loopback)),
-        Rule(.verdict(.drop)),
-      ])
-  }
-
-  /// While draining, a rule that asks for the direction keeps connection tracking on in this
-  /// namespace: without any the kernel stops it, and the translation of open flows with it.
-  private var machineRedirectChain: Chain {
-    let capture = [isOwn] + openings + [toRedirectListener]
-    return Chain(
-      "machine_redirect", Chain.Base(.nat, .output, .dstnat),
-      rules: phase == .capturing ? capture : [isOwn, isReply])
-  }
-
-  private var machineMarkChain: Chain {
-    let captured = Rule(
-      .mark(MarkMatch(.connection, Mark.maskedTproxy)),
-      .setMark(MarkAssignment(.packet, Mark.maskedTproxy)), .verdict(.accept))
-    let capture = Rule(
-      .setMark(MarkAssignment(.connection, Mark.maskedTproxy)),
-      .setMark(MarkAssignment(.packet, Mark.maskedTproxy)))
-    return Chain(
-      "machine_mark", Chain.Base(.route, .output, .mangle),
-      rules: [isOwn, notTCP, isReply, captured]
-        + (phase == .capturing ? [notOpening, jumpExempt, capture] : []))
-  }
-
-  private var machineTproxyChain: Chain {
-    Chain(
-      "machine_tproxy", Chain.Base(.filter, .prerouting, .mangle),
-      rules: [
-        isOwn,
-        Rule(
-          .interface(InterfaceMatch(.input, .equal, .name("lo"))),
-          .mark(MarkMatch(.packet, Mark.maskedTproxy)), .verdict(.goto(Name.divert))),
-      ])
-  }
-
-  private var gatewayRedirectChain: Chain {
-    let capture =
-      [isOwn, notFromLAN] + openings + fromUpstream + [toRedirectListener]
-    return Chain(
-      "gateway_redirect", Chain.Base(.nat, .prerouting, .dstnat),
-      rules: phase == .capturing ? capture : [isOwn, isReply])
-  }
-
-  private var gatewayTproxyChain: Chain {
-    let captured = [
-      Rule(.mark(MarkMatch(.connection, Mark.maskedTproxy)), .verdict(.goto(Name.divert))),
-      Rule(notOpeningMatch, .socket(.transparent), .verdict(.goto(Name.divert))),
-    ]
-    let capture = Rule(
-      .setMark(MarkAssignment(.connection, Mark.maskedTproxy)), .verdict(.goto(Name.divert)))
-    return Chain(
-      "gateway_tproxy", Chain.Base(.filter, .prerouting, .mangle),
-      rules: [isOwn, notFromLAN, notTCP] + captured
-        + (phase == .capturing ? [isReply, notOpening, jumpExempt] + fromUpstream + [capture] : []))
-  }
-
-  /// Drops what was captured and would still leave this host, as when the `ip rule` is gone.
-  private var guardChain: Chain {
-    Chain(
-      "guard", Chain.Base(.filter, .postrouting, .mangle),
-      rules: [
-        isOwn,
-        Rule(
-          .mark(MarkMatch(.packet, Mark.maskedTproxy)),
-          .interface(InterfaceMatch(.output, .notEqual, .name("lo"))), .verdict(.drop)),
-      ])
-  }
-
-  // MARK: Rules
-
-  /// First of every base chain, so that the daemon can never meet itself.
-  private var isOwn: Rule { Rule(.mark(MarkMatch(.packet, Mark.maskedOwn)), .verdict(.return)) }
-
-  private var notFromLAN: Rule {
-    Rule(
-      .interface(InterfaceMatch(.input, .notEqual, .set(Name.interfaces))), .verdict(.return))
-  }
-
-  private var notTCP: Rule {
-    Rule(.transport(TransportMatch(.notEqual, .tcp)), .verdict(.return))
-  }
-
-  private var isReply: Rule { Rule(.direction(.reply), .verdict(.return)) }
-
-  private var notOpeningMatch: Expression {
-    .flags(TCPFlagsMatch(.notEqual, .syn, of: [.fin, .syn, .rst, .ack]))
-  }
-
-  /// Whatever does not open a connection belongs to one that has never been captured.
-  private var notOpening: Rule { Rule(notOpeningMatch, .verdict(.return)) }
-
-  private var jumpExempt: Rule { Rule(.verdict(.jump(Name.exempt))) }
-
-  /// Leaves the first packets of connections that may be captured.
-  private var openings: [Rule] { [notTCP, isReply, notOpening, jumpExempt] }
-
-  private var fromUpstream: [Rule] {
-    [
-      Rule(.address(AddressLookup(.v4, .source, in: Name.upstream4)), .verdict(.return)),
-      Rule(.address(AddressLookup(.v6, .source, in: Name.upstream6)), .verdict(.return)),
-    ]
-  }
-
-  private var toRedirectListener: Rule {
-    Rule(.transport(TransportMatch(.equal, .tcp)), .redirect(Redirect(to: ports.redirect)))
+  /// Matches the hardware addresses that the gateway's choice includes.
+  func selection(_ gateway: Gateway) -> [Expression] {
+    gateway.hardwareAddresses.only.isEmpty
+      ? [] : [.hardwareAddress(HardwareAddressLookup(in: SetName.hardwareAddresses))]
   }
 }

@@ -1,6 +1,7 @@
 package import Addressing
+package import NFTables
 
-/// What is to be captured, and how; `table()` and `routing()` say what makes the kernel do it.
+/// What is to be captured, and how; `tables` and `routing` say what makes the kernel do it.
 package struct RedirectPolicy: Hashable, Sendable {
   /// How TCP reaches the daemon.
   package enum Capture: Hashable, Sendable {
@@ -10,22 +11,103 @@ package struct RedirectPolicy: Hashable, Sendable {
     case tproxy
   }
 
-  /// Capture of what arrives from a LAN.
-  package struct Gateway: Hashable, Sendable {
-    /// Names; an interface need not exist yet.
-    package var interfaces: [String]
-    package var capture: Capture
+  /// Which of many are meant.
+  package struct Choice<Element: Hashable & Sendable>: Hashable, Sendable {
+    /// Empty: all.
+    package var only: [Element]
+    /// Never, whatever `only` says.
+    package var except: [Element]
 
-    package init(interfaces: [String], capture: Capture) {
-      self.interfaces = interfaces
-      self.capture = capture
+    package init(only: [Element] = [], except: [Element] = []) {
+      self.only = only
+      self.except = except
     }
+
+    package var isEverything: Bool { only.isEmpty && except.isEmpty }
+  }
+
+  /// Capture of what this host's programs send. All choices have to apply.
+  package struct Machine: Hashable, Sendable {
+    package var capture: Capture
+    /// User and group numbers of the sending sockets.
+    package var users = Choice<ClosedRange<UInt32>>()
+    package var groups = Choice<ClosedRange<UInt32>>()
+    package var controlGroups = Choice<ControlGroup>()
+    /// Interfaces by which the packets would leave: names, or beginnings of names and `*`.
+    package var outputInterfaces = Choice<String>()
+
+    package init(_ capture: Capture) { self.capture = capture }
+  }
+
+  /// Capture of what arrives from a LAN. All choices have to apply.
+  package struct Gateway: Hashable, Sendable {
+    package var capture: Capture
+    /// Names, or beginnings of names and `*`; an interface need not exist yet.
+    package var interfaces: [String]
+    /// Interfaces of these groups count as well.
+    package var interfaceGroups: [UInt32]
+    package var sources = Choice<CIDR>()
+    package var hardwareAddresses = Choice<HardwareAddress>()
+
+    package init(_ capture: Capture, interfaces: [String], interfaceGroups: [UInt32] = []) {
+      self.capture = capture
+      self.interfaces = interfaces
+      self.interfaceGroups = interfaceGroups
+    }
+  }
+
+  /// Which destinations are captured, in every scope.
+  package struct Destinations: Hashable, Sendable {
+    /// Nil blocks: all but private ranges (`BypassRanges.privateUse`).
+    package var only: [CIDR]?
+    package var onlyPorts: [ClosedRange<UInt16>] = []
+    package var bypass: [CIDR] = []
+    package var bypassPorts: [ClosedRange<UInt16>] = []
+    /// Whether private ranges are captured, too.
+    package var includesPrivate = false
+
+    package init() {}
+  }
+
+  /// What becomes of selected traffic that is not captured.
+  package enum Treatment: Hashable, Sendable {
+    /// It goes its ordinary way.
+    case bypass
+    /// Its sender is told that it may not.
+    case reject
+  }
+
+  /// Traffic that is selected like captured traffic and is none, by class.
+  package struct Uncaptured: Hashable, Sendable {
+    package var udp: Treatment
+    /// ICMP other than messages about undeliverable packets and those that keep a link going.
+    package var icmp: Treatment
+    /// Every other protocol, such as SCTP, GRE or ESP.
+    package var other: Treatment
+    /// Everything over IPv6; nil if it is captured like IPv4.
+    package var ipv6: Treatment?
+
+    package init(_ treatment: Treatment, ipv6: Treatment? = nil) {
+      udp = treatment
+      icmp = treatment
+      other = treatment
+      self.ipv6 = ipv6
+    }
+  }
+
+  package enum Exit: Hashable, Sendable {
+    /// Without the daemon everything goes its ordinary way.
+    case open
+    /// A second table, which outlives the daemon, rejects what would have been captured.
+    case closed
   }
 
   package enum Phase: Hashable, Sendable {
     case capturing
     /// No new connection is captured; those that were go on.
     case draining
+    /// The same, and nothing is rejected either: the upstream is down and the user wants to go on.
+    case suspended
   }
 
   /// Where the daemon listens. For `tproxy` that is 127.0.0.1 and ::1; for `redirect` the same as
@@ -41,31 +123,40 @@ package struct RedirectPolicy: Hashable, Sendable {
   }
 
   /// Nil: this host's own traffic is left alone.
-  package var machine: Capture?
+  package var machine: Machine?
   package var gateway: Gateway?
-  package var ports: Ports
+  package var destinations = Destinations()
+  package var uncaptured = Uncaptured(.bypass)
+  package var exit = Exit.open
+  package var phase = Phase.capturing
+  package var ports = Ports()
   /// Never captured, nor is what they send.
   package var upstreams: [IPAddress]
-  /// Never captured, in addition to the default ranges.
-  package var bypass: [CIDR]
-  /// Whether private ranges (`BypassRanges.privateUse`) are captured.
-  package var proxyPrivate: Bool
-  package var phase: Phase
+  /// TCP ports of services of this host. Their answers pass even where connection tracking has
+  /// forgotten, or never seen, who began.
+  package var services: [ClosedRange<UInt16>] = []
+  package var numbers = Numbers()
 
-  package init(
-    machine: Capture? = nil, gateway: Gateway? = nil, ports: Ports = Ports(),
-    upstreams: [IPAddress] = [], bypass: [CIDR] = [], proxyPrivate: Bool = false,
-    phase: Phase = .capturing
-  ) {
+  package init(machine: Machine? = nil, gateway: Gateway? = nil, upstreams: [IPAddress] = []) {
     self.machine = machine
     self.gateway = gateway
-    self.ports = ports
     self.upstreams = upstreams
-    self.bypass = bypass
-    self.proxyPrivate = proxyPrivate
-    self.phase = phase
   }
 
   /// Whether any scope is captured by `tproxy`.
-  var usesTransparentProxy: Bool { machine == .tproxy || gateway?.capture == .tproxy }
+  var usesTransparentProxy: Bool {
+    machine?.capture == .tproxy || gateway?.capture == .tproxy
+  }
+}
+
+/// Numbers of the kernel that other programs use as well, so that free ones have to be chosen.
+package struct Numbers: Hashable, Sendable {
+  package var marks = Marks.candidates[0]
+  /// Of our routes (`rtm_table`).
+  package var routeTable: UInt8 = 155
+  /// Place of our rules among all rules of policy routing, and of the two behind it: after `local` (0),
+  /// before `main` (32766).
+  package var rulePriority: UInt32 = 155
+
+  package init() {}
 }

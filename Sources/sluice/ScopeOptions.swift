@@ -9,13 +9,74 @@ struct ScopeOptions: ParsableArguments {
       discussion: "Without it the embedded SOCKS5 server is used, which connects directly."))
   var upstream: String?
 
-  @Flag(help: "Capture this host's own TCP.")
+  @Flag(help: "Capture what this host itself sends; implied by the choices of it that follow.")
   var machine = false
 
   @Option(
+    name: .customLong("uid"),
+    help: ArgumentHelp("… of this user alone: name, number or range.", valueName: "user"))
+  var users: [String] = []
+
+  @Option(
+    name: .customLong("except-uid"), help: ArgumentHelp("… not of this user.", valueName: "user"))
+  var exceptUsers: [String] = []
+
+  @Option(
+    name: .customLong("gid"),
+    help: ArgumentHelp("… of this group alone: name, number or range.", valueName: "group"))
+  var groups: [String] = []
+
+  @Option(
+    name: .customLong("except-gid"), help: ArgumentHelp("… not of this group.", valueName: "group"))
+  var exceptGroups: [String] = []
+
+  @Option(
+    name: .customLong("cgroup"),
+    help: ArgumentHelp(
+      "… of this control group alone: a path, or a systemd unit or slice.", valueName: "cgroup"))
+  var controlGroups: [String] = []
+
+  @Option(
+    name: .customLong("except-cgroup"),
+    help: ArgumentHelp("… not of this control group.", valueName: "cgroup"))
+  var exceptControlGroups: [String] = []
+
+  @Option(
+    name: .customLong("out-interface"),
+    help: ArgumentHelp("… that would leave by this interface alone.", valueName: "interface"))
+  var outputInterfaces: [String] = []
+
+  @Option(
+    name: .customLong("except-out-interface"),
+    help: ArgumentHelp("… that would leave by another interface.", valueName: "interface"))
+  var exceptOutputInterfaces: [String] = []
+
+  @Option(
     name: .customLong("gateway"),
-    help: ArgumentHelp("Capture TCP that arrives on this interface.", valueName: "interface"))
+    help: ArgumentHelp(
+      "Capture what arrives on this interface: a name, the beginning of one (docker*), or group:N.",
+      valueName: "interface"))
   var gateways: [String] = []
+
+  @Option(
+    name: .customLong("from"),
+    help: ArgumentHelp("… from this address or block alone.", valueName: "cidr"))
+  var sources: [String] = []
+
+  @Option(
+    name: .customLong("except-from"),
+    help: ArgumentHelp("… not from this address or block.", valueName: "cidr"))
+  var exceptSources: [String] = []
+
+  @Option(
+    name: .customLong("mac"),
+    help: ArgumentHelp("… from this hardware address alone.", valueName: "mac"))
+  var hardwareAddresses: [String] = []
+
+  @Option(
+    name: .customLong("except-mac"),
+    help: ArgumentHelp("… not from this hardware address.", valueName: "mac"))
+  var exceptHardwareAddresses: [String] = []
 
   @Option(
     help: ArgumentHelp(
@@ -35,19 +96,90 @@ struct ScopeOptions: ParsableArguments {
       valueName: "cidr"))
   var bypass: [String] = []
 
+  @Option(
+    name: .customLong("bypass-file"),
+    help: ArgumentHelp(
+      "The same for each line of this file; SIGHUP reads it again.", valueName: "file"))
+  var bypassFiles: [String] = []
+
+  @Option(
+    name: .customLong("bypass-port"),
+    help: ArgumentHelp("Leave connections to this port or range alone.", valueName: "port"))
+  var bypassPorts: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Capture only connections to this address or block, private ones too.", valueName: "cidr"))
+  var proxyOnly: [String] = []
+
+  @Option(
+    name: .customLong("proxy-only-file"),
+    help: ArgumentHelp(
+      "The same for each line of this file; SIGHUP reads it again.", valueName: "file"))
+  var proxyOnlyFiles: [String] = []
+
+  @Option(
+    name: .customLong("proxy-only-port"),
+    help: ArgumentHelp("Capture only connections to this port or range.", valueName: "port"))
+  var proxyOnlyPorts: [String] = []
+
   @Flag(help: "Capture connections to private ranges too.")
   var proxyPrivate = false
+
+  @Option(
+    help: ArgumentHelp(
+      "UDP of whom is captured: bypass or reject (default: as --on-exit, open or closed).",
+      valueName: "what"))
+  var udp: String?
+
+  @Option(
+    help: ArgumentHelp("The same for ICMP, as of ping.", valueName: "what"))
+  var icmp: String?
+
+  @Option(
+    help: ArgumentHelp("The same for every other protocol.", valueName: "what"))
+  var other: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "IPv6: proxy, bypass or reject (default: proxy, or reject where the upstream has none).",
+      valueName: "what"))
+  var ipv6: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Without Sluice everything goes directly (open, the default), or what would be captured is rejected until it runs again (closed).",
+      valueName: "how"))
+  var onExit: String?
 
   /// The raw settings, for `Configuration` to check.
   var options: Options {
     var options = Options()
     options.upstream = upstream
     options.machine = machine
+    options.users = Options.Choice(only: users, except: exceptUsers)
+    options.groups = Options.Choice(only: groups, except: exceptGroups)
+    options.controlGroups = Options.Choice(only: controlGroups, except: exceptControlGroups)
+    options.outputInterfaces = Options.Choice(
+      only: outputInterfaces, except: exceptOutputInterfaces)
     options.gateways = gateways
+    options.sources = Options.Choice(only: sources, except: exceptSources)
+    options.hardwareAddresses = Options.Choice(
+      only: hardwareAddresses, except: exceptHardwareAddresses)
     options.tcp = tcp
     options.port = port
     options.bypass = bypass
+    options.bypassFiles = bypassFiles
+    options.bypassPorts = bypassPorts
+    options.proxyOnly = proxyOnly
+    options.proxyOnlyFiles = proxyOnlyFiles
+    options.proxyOnlyPorts = proxyOnlyPorts
     options.proxyPrivate = proxyPrivate
+    options.udp = udp
+    options.icmp = icmp
+    options.other = other
+    options.ipv6 = ipv6
+    options.onExit = onExit
     return options
   }
 }

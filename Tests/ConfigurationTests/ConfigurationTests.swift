@@ -15,12 +15,16 @@ private func options(_ change: (inout Options) -> Void = { _ in }) -> Options {
 struct ConfigurationTests {
   @Test func defaults() throws {
     let configuration = try Configuration(options())
-    #expect(configuration.machine)
-    #expect(configuration.gateways.isEmpty)
+    #expect(configuration.machine?.users.only == [])
+    #expect(configuration.gateway == nil)
     #expect(configuration.tcp == nil)
     #expect(configuration.port == 10880)
-    #expect(configuration.bypass.isEmpty)
-    #expect(!configuration.proxyPrivate)
+    #expect(configuration.destinations.bypass.isEmpty)
+    #expect(!configuration.destinations.isList)
+    #expect(!configuration.destinations.proxyPrivate)
+    #expect(configuration.onExit == .open)
+    #expect(configuration.onUpstreamDown == .closed)
+    #expect(configuration.uncaptured == Configuration.Uncaptured())
     #expect(configuration.workers == nil)
     #expect(configuration.timeouts == Configuration.Timeouts())
   }
@@ -33,7 +37,18 @@ struct ConfigurationTests {
     let configuration = try Configuration(
       options {
         $0.machine = false
-        $0.gateways = ["lan0", "wlan0.7"]
+        $0.gateways = ["lan0", "docker*", "group:7"]
+        $0.sources = Options.Choice(only: ["11.0.0.0/8"], except: ["11.1.0.0/16"])
+        $0.hardwareAddresses.only = ["02:00:00:00:00:01"]
+        $0.users = Options.Choice(only: ["1000-1999", "www-data"], except: ["0"])
+        $0.controlGroups.except = ["/sys/fs/cgroup/system.slice/ssh.service/"]
+        $0.outputInterfaces.only = ["wan0"]
+        $0.proxyOnlyFiles = ["/etc/list"]
+        $0.bypassPorts = ["22", "8000-8999"]
+        $0.udp = "reject"
+        $0.ipv6 = "bypass"
+        $0.onExit = "closed"
+        $0.onUpstreamDown = "open"
         $0.tcp = "redirect"
         $0.port = 65534
         $0.bypass = ["198.51.100.0/24", "2001:db8::1"]
@@ -45,9 +60,24 @@ struct ConfigurationTests {
         $0.halfCloseTimeout = 4
         $0.drainTimeout = 0
       })
-    #expect(configuration.gateways == ["lan0", "wlan0.7"])
+    let gateway = try #require(configuration.gateway)
+    #expect(gateway.interfaces == ["lan0", "docker*"])
+    #expect(gateway.interfaceGroups == [7])
+    #expect(gateway.sources.except.map(\.description) == ["11.1.0.0/16"])
+    #expect(gateway.hardwareAddresses.only.map(\.description) == ["02:00:00:00:00:01"])
+    let machine = try #require(configuration.machine, "its choices imply --machine")
+    #expect(machine.users.only == [.numbers(1000...1999), .name("www-data")])
+    #expect(machine.users.except == [.numbers(0...0)])
+    #expect(machine.controlGroups.except == ["system.slice/ssh.service"])
+    #expect(machine.outputInterfaces.only == ["wan0"])
+    #expect(configuration.destinations.isList)
+    #expect(configuration.destinations.bypassPorts == [22...22, 8000...8999])
+    #expect(configuration.uncaptured == Configuration.Uncaptured(udp: .reject, ipv6: .bypass))
+    #expect(configuration.onExit == .closed)
+    #expect(configuration.onUpstreamDown == .open)
     #expect(configuration.tcp == .redirect)
-    #expect(configuration.bypass.map(\.description) == ["198.51.100.0/24", "2001:db8::1"])
+    #expect(
+      configuration.destinations.bypass.map(\.description) == ["198.51.100.0/24", "2001:db8::1"])
     #expect(configuration.workers == 1)
     #expect(
       configuration.timeouts
@@ -77,7 +107,31 @@ struct ConfigurationTests {
     Fault("--gateway") { $0.gateways = ["a-name-longer-than-15"] },
     Fault("--gateway") { $0.gateways = ["eth0\" drop"] },
     Fault("--gateway") { $0.gateways = [".."] },
-    Fault("--gateway") { $0.gateways = ["eth*"] },
+    Fault("--gateway") { $0.gateways = ["*"] },
+    Fault("--gateway") { $0.gateways = ["e*h"] },
+    Fault("--gateway") { $0.gateways = ["group:lan"] },
+    Fault("--gateway") { $0.sources.only = ["11.0.0.0/8"] },
+    Fault("--except-from") {
+      $0.gateways = ["lan0"]
+      $0.sources.except = ["11.0.0.1/8"]
+    },
+    Fault("--mac") {
+      $0.gateways = ["lan0"]
+      $0.hardwareAddresses.only = ["02:00:00:00:00"]
+    },
+    Fault("--uid") { $0.users.only = ["9-3"] },
+    Fault("--uid") { $0.users.only = [""] },
+    Fault("--except-gid") { $0.groups.except = ["4294967296"] },
+    Fault("--cgroup") { $0.controlGroups.only = ["/"] },
+    Fault("--cgroup") { $0.controlGroups.only = ["a/../b"] },
+    Fault("--out-interface") { $0.outputInterfaces.only = ["a b"] },
+    Fault("--bypass-port") { $0.bypassPorts = ["0"] },
+    Fault("--proxy-only-port") { $0.proxyOnlyPorts = ["80-"] },
+    Fault("--proxy-only") { $0.proxyOnly = ["all"] },
+    Fault("--udp") { $0.udp = "proxy" },
+    Fault("--ipv6") { $0.ipv6 = "off" },
+    Fault("--on-exit") { $0.onExit = "ajar" },
+    Fault("--on-upstream-down") { $0.onUpstreamDown = "" },
     Fault("--workers") { $0.workers = 0 },
     Fault("--connect-timeout") { $0.connectTimeout = 0 },
     Fault("--idle-timeout") { $0.idleTimeout = Configuration.maximumTimeout + 1 },

@@ -29,8 +29,22 @@ struct ExpressionTextTests {
       ),
       (
         .setMark(MarkAssignment(.connection, MaskedMark(0x3000, mask: ours))),
-        "ct mark set ct mark & 0xffffffff | 0x00003000"
+        "ct mark set ct mark | 0x00003000"
       ),
+      (.interfaceGroup(InterfaceGroupLookup(.notEqual, in: "g")), "iifgroup != @g"),
+      (.hardwareAddress(HardwareAddressLookup(in: "m")), "ether saddr @m"),
+      (.owner(SocketOwnerLookup(.user, in: "u")), "meta skuid @u"),
+      (.owner(SocketOwnerLookup(.group, in: "u")), "meta skgid @u"),
+      (.controlGroup(ControlGroupLookup(level: 2, in: "c")), "socket cgroupv2 level 2 @c"),
+      (.transport(TransportMatch(.equal, .icmpv6)), "meta l4proto ipv6-icmp"),
+      (.port(PortLookup(.tcp, .source, in: "p")), "tcp sport @p"),
+      (.port(PortLookup(.udp, .destination, .notEqual, in: "p")), "udp dport != @p"),
+      (.icmpType(ICMPTypeLookup(.v4, in: "i")), "icmp type @i"),
+      (.icmpType(ICMPTypeLookup(.v6, in: "i")), "icmpv6 type @i"),
+      (.address(AddressLookup(.v4, .destination, .notEqual, in: "a")), "ip daddr != @a"),
+      (.reject(.tcpReset), "reject with tcp reset"),
+      (.reject(.portUnreachable), "reject"),
+      (.reject(.administrativelyProhibited), "reject with icmpx admin-prohibited"),
       (.direction(.reply), "ct direction reply"),
       (.direction(.original), "ct direction original"),
       (.flags(TCPFlagsMatch(.equal, .syn, of: [.syn, .ack])), "tcp flags syn / syn,ack"),
@@ -62,6 +76,7 @@ struct ExpressionTextTests {
     (Chain.Base(.nat, .output, .dstnat), "nat hook output priority -100"),
     (Chain.Base(.route, .output, .mangle), "route hook output priority mangle"),
     (Chain.Base(.filter, .postrouting, .mangle), "filter hook postrouting priority mangle"),
+    (Chain.Base(.filter, .output, .filter), "filter hook output priority filter"),
   ])
   func baseChain(_ base: Chain.Base, text: String) {
     #expect(base.description == "type \(text); policy accept;")

@@ -26,6 +26,50 @@ struct NamedSetTests {
       ]
     ),
     (
+      NamedSet("s", interfaces: ["lan0", "zz9", "br-*", "br-lan*", "br-x", "a*", "wlan0"]),
+      [
+        "type ifname", "flags interval", #"elements = { "a*","#, #"\#t     "br-*","#,
+        #"\#t     "lan0","#, #"\#t     "wlan0","#, #"\#t     "zz9" }"#,
+      ]
+    ),
+    (
+      NamedSet("s", interfaceGroups: [300, 7, 7]),
+      ["type devgroup", "elements = { 7,", "\t     300 }"]
+    ),
+    (
+      NamedSet("s", .user, [5...9, 20...20, 10...12, 1...1, 2...2, 30...31, 40...40, 50...50]),
+      ["type uid", "flags interval", "elements = { 1-2, 5-12, 20, 30-31, 40,", "\t     50 }"]
+    ),
+    (
+      NamedSet("s", .group, [0...UInt32.max, 7...8]),
+      ["type gid", "flags interval", "elements = { 0-4294967295 }"]
+    ),
+    (
+      NamedSet("s", ports: [443...443, 80...90]),
+      ["type inet_service", "flags interval", "elements = { 80-90, 443 }"]
+    ),
+    (
+      NamedSet(
+        "s",
+        hardwareAddresses: ["02:00:00:00:00:02", "02-00-00-00-00-0A", "00:ff:00:00:00:00"]
+          .compactMap { HardwareAddress($0) }),
+      [
+        "type ether_addr", "elements = { 00:ff:00:00:00:00,", "\t     02:00:00:00:00:02,",
+        "\t     02:00:00:00:00:0a }",
+      ]
+    ),
+    (
+      NamedSet("s", controlGroups: [ControlGroup(path: "a/b", level: 2, identifier: 7)]),
+      ["type cgroupsv2", #"elements = { "a/b" }"#]
+    ),
+    (
+      NamedSet("s", icmpTypes: ICMPType.errors, .v4),
+      [
+        "type icmp_type", "elements = { destination-unreachable,", "\t     time-exceeded,",
+        "\t     parameter-problem }",
+      ]
+    ),
+    (
       NamedSet("s", addressTypes: [.multicast, .local, .local]),
       ["type fib_addrtype", "elements = { local,", "\t     multicast }"]
     ),

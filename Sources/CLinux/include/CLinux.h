@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/netfilter_ipv4.h>
 #include <net/if.h>
@@ -15,6 +16,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
@@ -27,6 +29,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -66,6 +69,15 @@ static inline int clx_set_pipe_bytes(int fd, int bytes) {
 }
 static inline long clx_readlink(const char *path, char *buffer, size_t count) {
   return CLX_RESULT(readlink(path, buffer, count));
+}
+
+/// The inode number of a directory.
+static inline long clx_directory_inode(const char *path, uint64_t *inode) {
+  struct stat status;
+  if (stat(path, &status) < 0) return -errno;
+  if (!S_ISDIR(status.st_mode)) return -ENOTDIR;
+  *inode = status.st_ino;
+  return 0;
 }
 
 // Readiness. `struct epoll_event` is packed on x86-64, which Swift cannot address field by field.

@@ -1,5 +1,5 @@
-/// `ip daddr @SET`: an address of the packet is in a set of the same table; packets of the other
-/// family never match.
+/// `ip daddr @SET`: an address of the packet is, or is not, in a set of the same table; packets of the
+/// other family never match.
 package struct AddressLookup: Hashable, Sendable, CustomStringConvertible {
   package enum Field: String, Hashable, Sendable {
     case source = "saddr"
@@ -8,15 +8,21 @@ package struct AddressLookup: Hashable, Sendable, CustomStringConvertible {
 
   package let family: IPFamily
   package let field: Field
+  package let comparison: Comparison
   package let set: String
 
-  package init(_ family: IPFamily, _ field: Field, in set: String) {
+  package init(
+    _ family: IPFamily, _ field: Field, _ comparison: Comparison = .equal, in set: String
+  ) {
     self.family = family
     self.field = field
+    self.comparison = comparison
     self.set = set
   }
 
-  package var description: String { "\(family.keyword) \(field.rawValue) @\(set)" }
+  package var description: String {
+    "\(family.keyword) \(field.rawValue)\(comparison.infix)@\(set)"
+  }
 }
 
 /// `fib daddr type @SET`: what the routing tables make of the destination is in a set of the same

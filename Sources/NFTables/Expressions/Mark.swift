@@ -42,10 +42,12 @@ package struct MarkAssignment: Hashable, Sendable, CustomStringConvertible {
     self.mark = mark
   }
 
-  /// The kernel keeps `(mark & ~mask) ^ value`; nft lists the bits that it sets in both operands.
+  /// The kernel keeps `(mark & ~mask) ^ value`; nft lists the bits that it sets in both operands, and
+  /// leaves out a mask of all bits.
   package var description: String {
-    let kept = hexadecimal(~mark.mask | mark.value)
-    return "\(holder.rawValue) set \(holder.rawValue) & \(kept) | \(hexadecimal(mark.value))"
+    let kept = ~mark.mask | mark.value
+    let masked = kept == .max ? "" : " & \(hexadecimal(kept))"
+    return "\(holder.rawValue) set \(holder.rawValue)\(masked) | \(hexadecimal(mark.value))"
   }
 }
 

@@ -20,6 +20,9 @@ package struct FamilyMatch: Hashable, Sendable, CustomStringConvertible {
 package struct TransportMatch: Hashable, Sendable, CustomStringConvertible {
   package enum Transport: String, Hashable, Sendable {
     case tcp
+    case udp
+    case icmp
+    case icmpv6 = "ipv6-icmp"
   }
 
   package let comparison: Comparison

@@ -1,0 +1,40 @@
+internal import CLinux
+
+/// Users and groups by name, as the host's name service knows them. May block.
+package enum Accounts {
+  /// The number of a user (`getpwnam_r(3)`), nil if there is none of that name.
+  package static func user(named name: String) -> UInt32? {
+    var entry = passwd()
+    return look { buffer, count in
+      var found: UnsafeMutablePointer<passwd>?
+      let result = getpwnam_r(name, &entry, buffer, count, &found)
+      return (result, found?.pointee.pw_uid)
+    }
+  }
+
+  /// The number of a group (`getgrnam_r(3)`), nil if there is none of that name.
+  package static func group(named name: String) -> UInt32? {
+    var entry = CLinux.group()
+    return look { buffer, count in
+      var found: UnsafeMutablePointer<CLinux.group>?
+      let result = getgrnam_r(name, &entry, buffer, count, &found)
+      return (result, found?.pointee.gr_gid)
+    }
+  }
+
+  /// Asks with a buffer that grows until the entry fits: a group may have many members.
+  private static func look(
+    _ ask: (UnsafeMutablePointer<CChar>, Int) -> (error: Int32, number: UInt32?)
+  ) -> UInt32? {
+    let maximumBytes = 1 << 24
+    var count = 1 << 12
+    while count <= maximumBytes {
+      let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: count)
+      defer { buffer.deallocate() }
+      let answer = ask(buffer, count)
+      if answer.error != ERANGE { return answer.number }
+      count *= 4
+    }
+    return nil
+  }
+}

@@ -1,0 +1,48 @@
+internal import CLibmnl
+
+/// A message taken apart.
+struct ParsedMessage<Header: BitwiseCopyable> {
+  let header: Header
+  /// Contents by type.
+  let attributes: [UInt16: [UInt8]]
+
+  func number(_ type: UInt16) -> UInt32? { attributes[type].flatMap(UInt32.init(hostBytes:)) }
+
+  /// Without the zero that ends it.
+  func text(_ type: UInt16) -> String? {
+    attributes[type].map { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+  }
+
+  /// Nil for another type of message, or one that is too short.
+  init?(_ bytes: [UInt8], type: Int) {
+    let headerStart = MemoryLayout<nlmsghdr>.size
+    let headerEnd = headerStart + MemoryLayout<Header>.size
+    guard bytes.count >= headerEnd else { return nil }
+    // NLA_TYPE_MASK (<linux/netlink.h>).
+    let typeMask: UInt16 = 0x3FFF
+    var attributes: [UInt16: [UInt8]] = [:]
+    let header: Header? = bytes.withUnsafeBytes { buffer -> Header? in
+      guard Int(buffer.loadUnaligned(as: nlmsghdr.self).nlmsg_type) == type else { return nil }
+      var rest = buffer[((headerEnd + 3) & ~3)...]
+      while rest.count >= MemoryLayout<nlattr>.size {
+        let attribute = UnsafeRawBufferPointer(rebasing: rest).loadUnaligned(as: nlattr.self)
+        let length = Int(attribute.nla_len)
+        guard length >= MemoryLayout<nlattr>.size, length <= rest.count else { break }
+        let content = rest.prefix(length).dropFirst(MemoryLayout<nlattr>.size)
+        attributes[attribute.nla_type & typeMask] = Array(content)
+        rest = rest.dropFirst((length + 3) & ~3)
+      }
+      return buffer.loadUnaligned(fromByteOffset: headerStart, as: Header.self)
+    }
+    guard let header else { return nil }
+    self.header = header
+    self.attributes = attributes
+  }
+}
+
+extension UInt32 {
+  fileprivate init?(hostBytes: [UInt8]) {
+    guard hostBytes.count == 4 else { return nil }
+    self = hostBytes.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
+  }
+}
