@@ -61,7 +61,7 @@ struct RuleEncoder {
     case .transport(let match): encode(match)
     case .mark(let match):
       loadMark(match.holder)
-      bitwise(mask: hostBytes(match.mark.mask), xor: hostBytes(0))
+      bitwise(mask: hostBytes(match.mark.mask), xor: hostBytes(UInt32(0)))
       compare(.equal, hostBytes(match.mark.value))
     case .setMark(let assignment):
       loadMark(assignment.holder)
