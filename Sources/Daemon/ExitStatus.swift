@@ -18,4 +18,9 @@ package struct CommandFailure: Error, Sendable {
     self.message = message
     self.status = status
   }
+
+  /// The same with something to know beside it.
+  func remarking(_ remark: String) -> CommandFailure {
+    CommandFailure("\(message) (\(remark))", status)
+  }
 }

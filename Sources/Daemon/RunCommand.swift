@@ -30,14 +30,19 @@ package struct RunCommand {
     let descriptors = DescriptorLimit.raise()
     let addresses = try UpstreamSetup.addresses(configuration.upstream)
     let scope = try Scope(configuration, upstreams: addresses.map(\.address))
-    let rules: RuleInstaller
+    let rules = try keeping { () throws(NetfilterError) in try RuleKeeper(scope.policy, log: log) }
+    try keeping { () throws(NetfilterError) in try rules.close() }
     do {
-      rules = try RuleInstaller(ownership: .process)
-      // From here on nothing leaves directly, whatever fails.
-      try rules.installGuard(scope.policy)
+      try run(scope, rules, addresses, descriptors: descriptors)
     } catch {
-      throw CommandFailure(rules: error)
+      throw scope.policy.exit == .closed ? error.remarking(Self.staysClosed) : error
     }
+  }
+
+  /// Everything behind the point from which nothing leaves directly, where the user wants that.
+  private func run(
+    _ scope: Scope, _ rules: RuleKeeper, _ addresses: [SocketAddress], descriptors: Int
+  ) throws(CommandFailure) {
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
     let upstream = try reachUpstream(addresses, scope)
     let supervisor = try startedUp { () throws(Errno) in
@@ -58,18 +63,25 @@ package struct RunCommand {
       }
     }
 
-    do {
-      try rules.install(scope.policy)
-      announce(scope, dataPlane)
-      supervisor.waitForEnd(of: dataPlane)
-      drain(dataPlane, supervisor, rules, scope.policy)
-      dataPlane.stop()
-      try rules.remove(keepsGuard: scope.policy.exit == .closed)
-    } catch {
-      throw CommandFailure(rules: error)
+    try keeping { () throws(NetfilterError) in try rules.install() }
+    let steward = try startedUp { () throws(Errno) in
+      try Steward(configuration, rules, upstream, supervisor, log: log)
+    }
+    announce(scope, dataPlane)
+    supervisor.waitForEnd(of: dataPlane)
+    steward.retire()
+    drain(dataPlane, supervisor, rules)
+    dataPlane.stop()
+    try keeping { () throws(NetfilterError) in try rules.remove() }
+    if scope.policy.exit == .closed {
+      log.notice("\(Self.staysClosed)", metadata: ["event": "closed"])
     }
     supervisor.summarise(dataPlane)
   }
+
+  /// What somebody who wants an exit closed has to know after it.
+  private static let staysClosed =
+    "what would be captured is rejected until Sluice runs again; to end that: sluice rules remove"
 
   private func announce(_ scope: Scope, _ dataPlane: DataPlane) {
     for name in scope.policy.gateway?.interfaces ?? []
@@ -92,14 +104,9 @@ package struct RunCommand {
   }
 
   /// New connections go their own way from here on; those that are open get time to end.
-  private func drain(
-    _ dataPlane: DataPlane, _ supervisor: Supervisor, _ rules: RuleInstaller,
-    _ policy: RedirectPolicy
-  ) {
-    var draining = policy
-    draining.phase = .draining
+  private func drain(_ dataPlane: DataPlane, _ supervisor: Supervisor, _ rules: RuleKeeper) {
     do {
-      try rules.install(draining)
+      try rules.change { $0.phase = .draining }
     } catch {
       log.warning("cannot let open flows end (\(error)), ending them now")
       return
@@ -185,6 +192,17 @@ package struct RunCommand {
     } catch {
       throw CommandFailure(listen: error.address, error.errno)
     }
+  }
+}
+
+/// Runs a step of which only the kernel's rules can be the trouble.
+private func keeping<Result>(
+  _ step: () throws(NetfilterError) -> Result
+) throws(CommandFailure) -> Result {
+  do {
+    return try step()
+  } catch {
+    throw CommandFailure(rules: error)
   }
 }
 

@@ -1,31 +1,46 @@
 internal import DataPlane
 internal import LinuxIO
 
-/// The main thread: signals and the data plane's events, until it is time to end.
+/// The main thread: signals, the data plane's events and whatever else is registered, until it is time
+/// to end.
 final class Supervisor {
-  private enum Source: UInt64 { case signals, events }
+  /// What the main thread does at most this long after it was due.
+  private static let tick = Timeout.seconds(2)
 
   private let signals: SignalReader
   private let queue: Mailbox<Event>
   private let epoll: Epoll
+  private let terminal = Terminal()
   private var reporter: Reporter
+  /// By token, which is an index.
+  private var handlers: [() -> Void] = []
+
+  /// Is called for each event, before it is reported.
+  var onEvent: (Event) -> Void = { _ in }
+  /// Is called when the settings are to be read again. Without it SIGHUP ends the run.
+  var onReload: (() -> Void)?
+  /// Is called about every `tick`. Without it the main thread sleeps until something happens.
+  var onTick: (() -> Void)?
 
   /// Must come before any thread is started: they inherit the blocked signals.
   init(reporter: Reporter) throws(Errno) {
     self.reporter = reporter
-    let signals = try SignalReader()
-    let queue = try Mailbox<Event>()
-    let epoll = try Epoll(capacity: 8)
-    try epoll.add(signals.rawValue, .readable, token: Source.signals.rawValue)
-    try epoll.add(queue.wakeDescriptor, .readable, token: Source.events.rawValue)
-    self.signals = signals
-    self.queue = queue
-    self.epoll = epoll
+    signals = try SignalReader()
+    queue = try Mailbox<Event>()
+    epoll = try Epoll(capacity: 8)
+    try watch(signals.rawValue) {}
+    try watch(queue.wakeDescriptor) {}
   }
 
   /// For the data plane, from any thread.
   var post: @Sendable (Event) -> Void {
     { [queue] event in queue.post(event) }
+  }
+
+  /// Calls `handle` on the main thread whenever the descriptor is readable.
+  func watch(_ descriptor: Int32, _ handle: @escaping () -> Void) throws(Errno) {
+    try epoll.add(descriptor, .readable, token: UInt64(handlers.count))
+    handlers.append(handle)
   }
 
   /// Reports what happens until SIGINT, SIGTERM or, when the terminal goes, SIGHUP.
@@ -42,20 +57,35 @@ final class Supervisor {
 
   private func wait(for dataPlane: DataPlane, until deadline: Instant?, isOver: () -> Bool) {
     while !isOver() {
-      var milliseconds: Int32 = -1
-      if let deadline {
-        let left = deadline.milliseconds(since: .now())
-        if left == 0 { return }
-        milliseconds = Int32(clamping: left)
+      if let deadline, deadline <= .now() { return }
+      let count = epoll.wait(milliseconds: patience(until: deadline))
+      for index in 0..<count { handlers[Int(epoll.event(at: index).token)]() }
+      onTick?()
+      for event in queue.takeAll() {
+        onEvent(event)
+        reporter.report(event)
       }
-      _ = epoll.wait(milliseconds: milliseconds)
-      for event in queue.takeAll() { reporter.report(event) }
       while let signal = signals.next() {
         switch signal {
-        case .hangUp, .interrupt, .terminate: return
+        case .interrupt, .terminate: return
+        case .hangUp:
+          guard let onReload, !terminal.isGone else { return }
+          onReload()
         case .userDefined1: reporter.status(dataPlane.snapshot())
         }
       }
+    }
+  }
+
+  /// Milliseconds to wait for something to happen, negative for ever.
+  private func patience(until deadline: Instant?) -> Int32 {
+    let tick = onTick == nil ? nil : Int32(Self.tick.milliseconds)
+    let left = deadline.map { Int32(clamping: $0.milliseconds(since: .now())) }
+    switch (tick, left) {
+    case (let tick?, let left?): return min(tick, left)
+    case (let tick?, nil): return tick
+    case (nil, let left?): return left
+    case (nil, nil): return -1
     }
   }
 }

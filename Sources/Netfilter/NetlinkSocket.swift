@@ -67,6 +67,27 @@ struct NetlinkSocket: ~Copyable {
     return messages
   }
 
+  // MARK: Notifications
+
+  /// For registration with `Epoll`.
+  var rawValue: Int32 { mnl_socket_get_fd(socket) }
+
+  /// Subscribes to a multicast group (`RTNLGRP_*`, `NFNLGRP_*`).
+  func join(_ group: Int32) throws(Errno) { _ = try checked(clx_mnl_join(socket, group)) }
+
+  /// Keeps away notifications of what the socket with this port has caused.
+  func ignore(port: UInt32) throws(Errno) { _ = try checked(clx_mnl_ignore(socket, port)) }
+
+  /// Notifications that wait, headers included. Throws ENOBUFS when some were lost.
+  func notifications() throws(Errno) -> [[UInt8]] {
+    var messages: [[UInt8]] = []
+    try receive { _, bytes in
+      messages.append(Array(bytes))
+      return .more
+    }
+    return messages
+  }
+
   // MARK: Pieces
 
   private enum Progress {

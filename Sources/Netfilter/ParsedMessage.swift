@@ -13,16 +13,15 @@ struct ParsedMessage<Header: BitwiseCopyable> {
     attributes[type].map { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
   }
 
-  /// Nil for another type of message, or one that is too short.
-  init?(_ bytes: [UInt8], type: Int) {
+  /// Nil for another type of message than this, if one is asked for, or one that is too short.
+  init?(_ bytes: [UInt8], type: Int? = nil) {
     let headerStart = MemoryLayout<nlmsghdr>.size
     let headerEnd = headerStart + MemoryLayout<Header>.size
-    guard bytes.count >= headerEnd else { return nil }
+    guard bytes.count >= headerEnd, type == nil || type == messageType(bytes) else { return nil }
     // NLA_TYPE_MASK (<linux/netlink.h>).
     let typeMask: UInt16 = 0x3FFF
     var attributes: [UInt16: [UInt8]] = [:]
-    let header: Header? = bytes.withUnsafeBytes { buffer -> Header? in
-      guard Int(buffer.loadUnaligned(as: nlmsghdr.self).nlmsg_type) == type else { return nil }
+    header = bytes.withUnsafeBytes { buffer in
       var rest = buffer[((headerEnd + 3) & ~3)...]
       while rest.count >= MemoryLayout<nlattr>.size {
         let attribute = UnsafeRawBufferPointer(rebasing: rest).loadUnaligned(as: nlattr.self)
@@ -34,10 +33,14 @@ struct ParsedMessage<Header: BitwiseCopyable> {
       }
       return buffer.loadUnaligned(fromByteOffset: headerStart, as: Header.self)
     }
-    guard let header else { return nil }
-    self.header = header
     self.attributes = attributes
   }
+}
+
+/// `nlmsg_type`, nil for what is shorter than a header.
+func messageType(_ bytes: [UInt8]) -> Int? {
+  guard bytes.count >= MemoryLayout<nlmsghdr>.size else { return nil }
+  return bytes.withUnsafeBytes { Int($0.loadUnaligned(as: nlmsghdr.self).nlmsg_type) }
 }
 
 extension UInt32 {

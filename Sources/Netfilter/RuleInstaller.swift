@@ -60,6 +60,23 @@ package final class RuleInstaller {
     try commit(transaction)
   }
 
+  /// Adds what is missing of the rules and routes of policy routing.
+  /// - Returns: what it was, as `ip rule` and `ip route` list it.
+  package func restoreRouting() throws(NetfilterError) -> [String] {
+    guard let installed else { return [] }
+    let added = try routing.add(installed.routing)
+    return added.rules.map(\.text) + added.routes.map(\.text)
+  }
+
+  /// Watches for changes that others make from here on.
+  package func watch() throws(NetfilterError) -> RuleWatch {
+    do {
+      return try RuleWatch(besides: nftables.portID)
+    } catch {
+      throw .failed(operation: "watch for changes of rules and routes", error)
+    }
+  }
+
   /// Takes away the tables, the rules of policy routing and the routes, whoever left them; does nothing
   /// if there are none.
   /// - Parameter keepsGuard: leaves the table that rejects what would have been captured.

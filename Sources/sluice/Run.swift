@@ -7,7 +7,7 @@ struct Run: ParsableCommand {
     abstract: "Capture and relay in the foreground; everything is restored at exit.",
     discussion: """
       SIGINT or SIGTERM ends it: open connections get time to finish, a second signal ends them at \
-      once. SIGUSR1 prints the present state.
+      once. SIGHUP reads the files of blocks again. SIGUSR1 prints the present state.
       """)
 
   @OptionGroup var scope: ScopeOptions
@@ -38,8 +38,15 @@ struct Run: ParsableCommand {
     help: ArgumentHelp("For open flows to finish at exit (default: 10).", valueName: "seconds"))
   var drainTimeout: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "While the upstream is down: everything goes directly (open), or what is captured is reset (closed, the default).",
+      valueName: "how"))
+  var onUpstreamDown: String?
+
   func run() throws {
     var options = scope.options
+    options.onUpstreamDown = onUpstreamDown
     options.workers = workers
     options.connectTimeout = connectTimeout
     options.handshakeTimeout = handshakeTimeout

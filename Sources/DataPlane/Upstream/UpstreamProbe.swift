@@ -1,4 +1,4 @@
-internal import Addressing
+package import Addressing
 package import LinuxIO
 package import SOCKS
 
@@ -7,11 +7,13 @@ package import SOCKS
 package enum UpstreamProbe {
   /// What the upstream is asked for: the discard port of its own host, which it can refuse at once.
   /// Any reply proves what is asked here.
-  private static let target = Endpoint.address(SocketAddress(.v4(.loopback), 9))
+  package static let target = Endpoint.address(SocketAddress(.v4(.loopback), 9))
+  /// The same by IPv6, for what `ReplyCode.addressTypeNotSupported` says of an upstream.
+  package static let targetV6 = Endpoint.address(SocketAddress(.v6(.loopback), 9))
 
   package enum Outcome: Sendable {
     /// The whole handshake went through; whether the target was reached does not matter.
-    case replied
+    case replied(ReplyCode)
     case cannotConnect(Errno)
     /// It ended like this before a reply. After a time-out it is `.closed` with the phase that was
     /// waited in.
@@ -21,7 +23,8 @@ package enum UpstreamProbe {
   /// Blocks until the upstream has answered, at most `timeout` for the connection and as much again
   /// for the handshake.
   package static func run(
-    _ upstream: Upstream, mode: ClientHandshake.Mode, mark: UInt32?, timeout: Timeout
+    _ upstream: Upstream, target: Endpoint = target, mode: ClientHandshake.Mode, mark: UInt32?,
+    timeout: Timeout
   ) -> Outcome {
     let socket: Descriptor
     do {
@@ -33,17 +36,16 @@ package enum UpstreamProbe {
       return .cannotConnect(.timedOut)
     }
     if let error = socket.pendingError { return .cannotConnect(error) }
-    return negotiate(
-      on: socket, credentials: upstream.credentials, mode: mode, deadline: .now() + timeout)
+    let handshake = ClientHandshake(
+      destination: target, credentials: upstream.credentials, mode: mode)
+    return negotiate(handshake, on: socket, deadline: .now() + timeout)
   }
 
   private static func negotiate(
-    on socket: borrowing Descriptor, credentials: Credentials?, mode: ClientHandshake.Mode,
-    deadline: Instant
+    _ handshake: ClientHandshake, on socket: borrowing Descriptor, deadline: Instant
   ) -> Outcome {
     let negotiation = Negotiation()
-    negotiation.startClient(
-      ClientHandshake(destination: target, credentials: credentials, mode: mode))
+    negotiation.startClient(handshake)
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 1)
     defer { buffer.deallocate() }
     while true {
@@ -61,7 +63,8 @@ package enum UpstreamProbe {
         let input = UnsafeRawBufferPointer(rebasing: buffer[..<count])
         switch negotiation.receiveAsClient(input).action {
         case .receive: continue
-        case .established, .failed(.refused): return .replied
+        case .established: return .replied(.succeeded)
+        case .failed(.refused(let code)): return .replied(code)
         case .failed(let failure): return .failed(failure, isTimeout: false)
         }
       }

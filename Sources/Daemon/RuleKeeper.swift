@@ -1,0 +1,110 @@
+internal import LinuxIO
+internal import Logging
+internal import Netfilter
+internal import RedirectPolicy
+
+/// Keeps the rules and routes of a run in the kernel: installs them, changes them as the run goes on,
+/// and puts back what others take away.
+final class RuleKeeper {
+  private(set) var policy: RedirectPolicy
+  private let installer: RuleInstaller
+  private let watch: RuleWatch
+  private var settings: SettingWatch
+  private let log: Logger
+  /// Whether `policy` is in place.
+  private var isInstalled = false
+  /// The last trouble told, so that one that lasts is told once.
+  private var toldTrouble: String?
+
+  /// Changes nothing yet.
+  init(_ policy: RedirectPolicy, log: Logger) throws(NetfilterError) {
+    self.policy = policy
+    self.log = log
+    installer = try RuleInstaller(ownership: .process)
+    watch = try installer.watch()
+    settings = SettingWatch(interfaces: [], forwards: false)
+  }
+
+  /// For registration with `Epoll`: readable when somebody has changed something.
+  var descriptors: [Int32] { watch.descriptors }
+
+  /// From here on nothing leaves directly, if that is what the policy wants.
+  func close() throws(NetfilterError) { try installer.installGuard(policy) }
+
+  /// Captures from here on.
+  func install() throws(NetfilterError) {
+    _ = watch.take()
+    try installer.install(policy)
+    isInstalled = true
+    settings = SettingWatch(
+      interfaces: policy.gateway?.interfaces ?? [], forwards: policy.gateway != nil)
+  }
+
+  /// Changes the policy in place; after a failure the former one goes on.
+  func change(_ update: (inout RedirectPolicy) -> Void) throws(NetfilterError) {
+    var changed = policy
+    update(&changed)
+    guard changed != policy else { return }
+    try installer.install(changed)
+    policy = changed
+  }
+
+  /// Takes the rules and routes away, except what keeps a closed exit closed.
+  func remove() throws(NetfilterError) {
+    isInstalled = false
+    try installer.remove(keepsGuard: policy.exit == .closed)
+  }
+
+  // MARK: Guarding
+
+  /// Looks at what others have changed, puts it back and tells it.
+  func handleChanges() {
+    let changes = watch.take()
+    guard isInstalled else { return }
+    if changes.contains(.tables) { restoreTables() }
+    if changes.contains(.routing) { restoreRouting() }
+    if changes.contains(.settings) { tellSettings() }
+  }
+
+  /// Tells settings that have changed; not all of them are notified by the kernel.
+  func tellSettings() {
+    for line in settings.changes() {
+      log.warning(
+        "somebody changed a kernel setting: \(line)", metadata: ["event": "setting_changed"])
+    }
+  }
+
+  private func restoreTables() {
+    do {
+      try installer.restore(policy)
+      tellRestored("rules of table \(RedirectPolicy.guardTableName)")
+    } catch {
+      tell(trouble: "\(error)")
+    }
+  }
+
+  private func restoreRouting() {
+    do {
+      let restored = try installer.restoreRouting()
+      toldTrouble = nil
+      if !restored.isEmpty { tellRestored(restored.joined(separator: ", ")) }
+    } catch {
+      tell(trouble: "\(error)")
+    }
+  }
+
+  private func tellRestored(_ what: String) {
+    toldTrouble = nil
+    log.warning(
+      "somebody took away what capturing needs, put back: \(what)",
+      metadata: ["event": "restored", "what": .string(what)])
+  }
+
+  private func tell(trouble: String) {
+    guard trouble != toldTrouble else { return }
+    toldTrouble = trouble
+    log.warning(
+      "cannot put back what somebody took away (\(trouble)), trying again at the next change",
+      metadata: ["event": "not_restored"])
+  }
+}

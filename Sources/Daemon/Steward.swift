@@ -1,0 +1,162 @@
+internal import Addressing
+internal import Configuration
+internal import DataPlane
+internal import LinuxIO
+internal import Logging
+internal import NFTables
+internal import Netfilter
+internal import RedirectPolicy
+internal import SOCKS
+
+/// What changes the rules while a run goes on: others who take them away, lists that are read again,
+/// control groups that are made anew, and an upstream that dies or cannot carry IPv6.
+final class Steward {
+  private let configuration: Configuration
+  private let rules: RuleKeeper
+  private let supervisor: Supervisor
+  private let log: Logger
+  /// Nil where the user wants nothing to go directly while the upstream is down.
+  private let monitor: UpstreamMonitor?
+  private let abilities: Mailbox<Bool>
+
+  /// Registers everything with the supervisor.
+  /// - Parameter upstream: nil for the embedded server.
+  init(
+    _ configuration: Configuration, _ rules: RuleKeeper, _ upstream: Upstream?,
+    _ supervisor: Supervisor, log: Logger
+  ) throws(Errno) {
+    self.configuration = configuration
+    self.rules = rules
+    self.supervisor = supervisor
+    self.log = log
+    let timeout = Timeouts(configuration.timeouts).connect
+    let mark = rules.policy.numbers.marks.own.value
+    abilities = try Mailbox()
+    if let upstream, configuration.onUpstreamDown == .open {
+      monitor = try UpstreamMonitor(upstream, mark: mark, timeout: timeout)
+    } else {
+      monitor = nil
+    }
+    for descriptor in rules.descriptors {
+      try supervisor.watch(descriptor) { [rules] in rules.handleChanges() }
+    }
+    try supervisor.watch(abilities.wakeDescriptor) { [unowned self] in handleAbility() }
+    if let monitor {
+      try supervisor.watch(monitor.wakeDescriptor) { [unowned self] in handleAnswer() }
+    }
+    supervisor.onReload = { [unowned self] in reload() }
+    supervisor.onTick = { [unowned self] in handleTick() }
+    supervisor.onEvent = { [unowned self] event in
+      if case .failures(let failure, _, _) = event { self.monitor?.handleFailure(failure) }
+    }
+    if let upstream, configuration.uncaptured.ipv6 == nil {
+      try probeIPv6(upstream, mark: mark, timeout: timeout)
+    }
+  }
+
+  /// Nothing changes by itself from here on, except what others take away.
+  func retire() {
+    supervisor.onReload = nil
+    supervisor.onTick = nil
+    supervisor.onEvent = { _ in }
+  }
+
+  // MARK: Lists
+
+  /// Reads the lists again. A list with an error changes nothing.
+  private func reload() {
+    do {
+      let destinations = try Scope.destinations(configuration.destinations)
+      try rules.change { $0.destinations = destinations }
+      log.notice("read the lists again", metadata: ["event": "reloaded"])
+    } catch let failure as CommandFailure {
+      log.error("cannot reload, going on as before: \(failure.message)", metadata: notReloaded)
+    } catch {
+      log.error("cannot reload, going on as before: \(error)", metadata: notReloaded)
+    }
+  }
+
+  private let notReloaded: Logger.Metadata = ["event": "not_reloaded"]
+
+  // MARK: Time
+
+  private func handleTick() {
+    rules.tellSettings()
+    renewControlGroups()
+    monitor?.handleTime(now: .now())
+  }
+
+  /// A unit that is started again has a control group of the same name and another number.
+  private func renewControlGroups() {
+    guard let machine = rules.policy.machine, !machine.controlGroups.isEverything,
+      let groups = ControlGroups()
+    else { return }
+    var renewed = machine.controlGroups
+    renewed.only = renewed.only.map { $0.renewed(in: groups) }
+    renewed.except = renewed.except.map { $0.renewed(in: groups) }
+    guard renewed != machine.controlGroups else { return }
+    attempt("follow a control group that was made anew") { () throws(NetfilterError) in
+      try rules.change { $0.machine?.controlGroups = renewed }
+    }
+  }
+
+  // MARK: Upstream
+
+  private func handleAnswer() {
+    switch monitor?.handleAnswer() {
+    case .down:
+      log.warning(
+        "\(configuration.upstream) is down: capturing nothing until it answers again",
+        metadata: ["event": "upstream_down"])
+      attempt("let connections go directly") { () throws(NetfilterError) in
+        try rules.change { $0.phase = .suspended }
+      }
+    case .up:
+      attempt("capture again") { () throws(NetfilterError) in
+        try rules.change { $0.phase = .capturing }
+      }
+      log.notice(
+        "\(configuration.upstream) answers again: capturing", metadata: ["event": "upstream_up"])
+    case nil: break
+    }
+  }
+
+  /// Asks once, on a thread of its own, for an IPv6 target.
+  private func probeIPv6(_ upstream: Upstream, mark: UInt32, timeout: Timeout) throws(Errno) {
+    let abilities = abilities
+    try Thread(name: "sluice-probe") {
+      let outcome = UpstreamProbe.run(
+        upstream, target: UpstreamProbe.targetV6, mode: .stepwise, mark: mark, timeout: timeout)
+      if case .replied(.addressTypeNotSupported) = outcome { abilities.post(false) }
+    }.detach()
+  }
+
+  private func handleAbility() {
+    guard abilities.takeAll().contains(false) else { return }
+    log.warning(
+      """
+      \(configuration.upstream) cannot carry IPv6: it is rejected, so that programs take IPv4 \
+      (--ipv6 says otherwise)
+      """, metadata: ["event": "no_ipv6"])
+    attempt("reject IPv6") { () throws(NetfilterError) in
+      try rules.change { $0.uncaptured.ipv6 = .reject }
+    }
+  }
+
+  private func attempt(_ what: String, _ step: () throws(NetfilterError) -> Void) {
+    do {
+      try step()
+    } catch {
+      log.error("cannot \(what): \(error)", metadata: ["event": "rules_failed"])
+    }
+  }
+}
+
+extension ControlGroup {
+  /// With the number that the group of this path has now; the same while there is none.
+  fileprivate func renewed(in groups: ControlGroups) -> ControlGroup {
+    let components = path.split(separator: "/").suffix(Int(level)).joined(separator: "/")
+    guard let identifier = groups.identifier(of: components) else { return self }
+    return ControlGroup(path: path, level: level, identifier: identifier)
+  }
+}

@@ -1,0 +1,17 @@
+internal import CLinux
+internal import LinuxIO
+
+/// The terminal that the process was started from.
+struct Terminal {
+  private let wasThere = Self.isThere
+
+  /// Whether there was one and it has gone: closed, or its line is cut (`tty(4)`).
+  var isGone: Bool { wasThere && !Self.isThere }
+
+  private static var isThere: Bool {
+    let result = clx_open("/dev/tty", O_RDONLY | O_NOCTTY, 0)
+    guard result >= 0 else { return false }
+    _ = Descriptor(owning: result)
+    return true
+  }
+}

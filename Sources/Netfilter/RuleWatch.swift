@@ -1,0 +1,76 @@
+internal import CLibmnl
+internal import CLibnftnl
+internal import CLinux
+internal import LinuxIO
+internal import RedirectPolicy
+
+/// Notifications of the kernel about changes that others make to rules, routes and settings.
+package final class RuleWatch {
+  /// What may have changed.
+  package struct Changes: OptionSet, Sendable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Our tables.
+    package static let tables = Changes(rawValue: 1)
+    /// Rules and routes of policy routing, or interfaces that routes need.
+    package static let routing = Changes(rawValue: 2)
+    /// Settings of interfaces.
+    package static let settings = Changes(rawValue: 4)
+  }
+
+  private let nftables: NetlinkSocket
+  private let routing: NetlinkSocket
+
+  /// - Parameter port: the netlink socket whose own changes do not count.
+  init(besides port: UInt32) throws(Errno) {
+    nftables = try NetlinkSocket(NETLINK_NETFILTER)
+    try nftables.ignore(port: port)
+    try nftables.join(Int32(NFNLGRP_NFTABLES.rawValue))
+    routing = try NetlinkSocket(NETLINK_ROUTE)
+    for group in [
+      RTNLGRP_LINK, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
+      RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
+    ] {
+      try routing.join(Int32(group.rawValue))
+    }
+  }
+
+  /// For registration with `Epoll`: readable when there is something to take.
+  package var descriptors: [Int32] { [nftables.rawValue, routing.rawValue] }
+
+  /// Takes what was notified since the last time. Where notifications were lost, anything may have
+  /// changed.
+  package func take() -> Changes {
+    var changes: Changes = []
+    do {
+      for message in try nftables.notifications() where Self.isOurs(message) {
+        changes.insert(.tables)
+      }
+    } catch {
+      changes.insert(.tables)
+    }
+    do {
+      for message in try routing.notifications() { changes.formUnion(Self.kind(message)) }
+    } catch {
+      changes.formUnion([.routing, .settings])
+    }
+    return changes
+  }
+
+  /// Whether a notification of nftables is about a table of ours: the name of the table is the first
+  /// attribute of every object (`NFTA_*_TABLE`).
+  private static func isOurs(_ message: [UInt8]) -> Bool {
+    guard let table = ParsedMessage<nfgenmsg>(message)?.text(UInt16(NFTA_TABLE_NAME.rawValue))
+    else { return false }
+    return table == RedirectPolicy.tableName || table == RedirectPolicy.guardTableName
+  }
+
+  private static func kind(_ message: [UInt8]) -> Changes {
+    switch messageType(message) {
+    case RTM_NEWNETCONF: .settings
+    case RTM_NEWLINK, RTM_DELRULE, RTM_DELROUTE, RTM_NEWROUTE: .routing
+    default: []
+    }
+  }
+}
