@@ -126,6 +126,13 @@ class Echo(Target):
             stream.sendall(data)
 
 
+class Mirror(Target):
+    """Tells everybody which address it sees, and hangs up."""
+
+    def serve(self, stream: socket.socket) -> None:
+        stream.sendall(stream.getpeername()[0].removeprefix("::ffff:").encode())
+
+
 class Banner(Target):
     """Speaks first, then echoes: as SSH, SMTP and databases do."""
 

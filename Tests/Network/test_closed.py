@@ -1,0 +1,237 @@
+"""A closed exit: what would be captured never leaves directly, whatever happens; an open one: the host
+works on by itself."""
+
+import contextlib
+import signal
+import threading
+from typing import Iterator
+
+import pytest
+
+from harness import kernel, upstreams
+from harness.flows import attempt
+from harness.namespaces import Namespace
+from harness.programs import Program
+from harness.sluice import Capture, Sluice, binary
+from harness.targets import Echo
+from harness.topology import ADDRESSES, FAMILIES, Topology
+from harness.waiting import wait_until
+
+GUARD = "table inet sluice_guard"
+
+
+@pytest.fixture(scope="module")
+def echo(topology: Topology) -> Iterator[Echo]:
+    with Echo(topology.server) as target:
+        yield target
+
+
+@pytest.fixture
+def guarded(topology: Topology, capture: Capture) -> Iterator[Namespace]:
+    """The host where Sluice runs; what it leaves is taken away in the end, as a user would do it."""
+    host = capture.host(topology)
+    try:
+        yield host
+    finally:
+        host.run(binary(), "rules", "remove")
+        assert kernel.tables(host) == []
+
+
+class Knocking:
+    """Connections to the server from two threads, one after the other, all the time."""
+
+    def __init__(self, topology: Topology, port: int) -> None:
+        self.outcomes: list[str] = []
+        self._topology, self._port = topology, port
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._knock, args=(ADDRESSES[family].server,))
+            for family in FAMILIES]
+
+    def __enter__(self) -> "Knocking":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _knock(self, address: str) -> None:
+        while not self._over.is_set():
+            self.outcomes.append(attempt(self._topology.client, address, self._port, 0.5))
+
+    def wait(self, outcomes: int = 20) -> list[str]:
+        """The outcomes from now on, at least so many."""
+        start = len(self.outcomes)
+        wait_until(lambda: len(self.outcomes) >= start + outcomes, "connections to be tried")
+        return self.outcomes[start:]
+
+
+@contextlib.contextmanager
+def tap(topology: Topology, echo: Echo) -> Iterator[Program]:
+    """A packet capture on the uplink of whatever goes from the client or to the server itself: what goes
+    through the proxy has neither address there, or is no captured traffic."""
+    at4, at6 = ADDRESSES["ipv4"], ADDRESSES["ipv6"]
+    watched = f"(host {at4.server} or host {at6.server}) and (tcp or udp or icmp)"
+    with Program(
+        topology.proxy, "tcpdump", "-i", "wan0", "-n", "-l", "--immediate-mode", watched
+    ) as program:
+        program.wait_for_output(
+            lambda: any("listening on" in line for line in program.lines), "listening", 20)
+        yield program
+
+
+def packets(program: Program) -> list[str]:
+    return [line for line in program.lines if " IP" in line]
+
+
+def test_nothing_leaves_from_start_to_restart(
+    topology: Topology, capture: Capture, guarded: Namespace, echo: Echo, tmp_path
+) -> None:
+    leaked = topology.leaked(echo.port)
+    blocks = tmp_path / "list"
+    blocks.write_text("198.18.0.0/15\n")
+    flags = ("--on-exit", "closed", "--bypass-file", str(blocks))
+    with upstreams.microsocks(topology.proxy, port=1083) as server, tap(topology, echo) as capturer:
+        upstream = upstreams.url(ADDRESSES["ipv4"].proxy, 1083)
+        with Sluice.capturing(topology, capture, upstream, *flags) as sluice, \
+                Knocking(topology, echo.port) as knocking:
+            assert "answer" in knocking.wait()
+            for count in range(1, 4):
+                blocks.write_text(f"198.18.{count}.0/24\n")
+                sluice.signal(signal.SIGHUP)
+                sluice.wait_for("reloaded", count)
+                assert set(knocking.wait()) == {"answer"}
+            sluice.signal(signal.SIGKILL)
+            sluice.wait()
+            knocking.wait(4)
+            assert "answer" not in knocking.wait(), "the guard stays"
+            assert kernel.tables(guarded) == [GUARD]
+            with Sluice.capturing(topology, capture, upstream, *flags) as second:
+                knocking.wait(4)
+                assert set(knocking.wait()) == {"answer"}
+                server.end()
+                knocking.wait(4)
+                assert "answer" not in knocking.wait(), "a dead upstream"
+                second.finish()
+            knocking.wait(4)
+            assert "answer" not in knocking.wait(), "asked to end"
+            assert kernel.tables(guarded) == [GUARD]
+        # Something that the tap has to see ends the capture; all before it is there by then.
+        guarded.run(binary(), "rules", "remove")
+        assert attempt(topology.client, ADDRESSES["ipv4"].server, echo.port) == "answer"
+        wait_until(lambda: packets(capturer), "the tap to see a direct connection")
+    first = packets(capturer)[0]
+    assert "Flags [S]," in first
+    assert {family: count - leaked[family] for family, count in topology.leaked(echo.port).items()}[
+        "ipv6"] == 0
+
+
+def test_dead_upstream_at_the_start_leaves_nothing_open(
+    topology: Topology, capture: Capture, guarded: Namespace, echo: Echo
+) -> None:
+    upstream = upstreams.url(ADDRESSES["ipv4"].proxy, 1)
+    done = guarded.run(
+        binary(), "run", upstream, *capture.flags(), "--on-exit", "closed", check=False)
+    assert done.returncode == 69
+    assert "sluice rules remove" in done.stderr
+    assert attempt(topology.client, ADDRESSES["ipv4"].server, echo.port) != "answer"
+
+
+def test_open_run_takes_an_old_guard_away(
+    topology: Topology, capture: Capture, guarded: Namespace, echo: Echo, dante: Program
+) -> None:
+    upstream = upstreams.url(ADDRESSES["ipv4"].proxy)
+    with Sluice.capturing(topology, capture, upstream, "--on-exit", "closed") as sluice:
+        sluice.finish()
+    assert kernel.tables(guarded) == [GUARD]
+    with Sluice.capturing(topology, capture, upstream):
+        assert kernel.tables(guarded) == ["table inet sluice"]
+    assert attempt(topology.client, ADDRESSES["ipv4"].server, echo.port) == "answer"
+
+
+def test_connection_tracking_flushed(
+    topology: Topology, capture: Capture, guarded: Namespace, echo: Echo, dante: Program
+) -> None:
+    """Captured flows that connection tracking has forgotten are cut or go on, but never leave."""
+    leaked = topology.leaked(echo.port)
+    upstream = upstreams.url(ADDRESSES["ipv4"].proxy)
+    with Sluice.capturing(topology, capture, upstream, "--on-exit", "closed") as sluice, \
+            topology.client.connect(ADDRESSES["ipv4"].server, echo.port) as stream:
+        stream.sendall(b"hello")
+        assert stream.recv(100) == b"hello"
+        guarded.run("conntrack", "-F")
+        with contextlib.suppress(ConnectionResetError):
+            stream.sendall(b"again")
+            assert stream.recv(100) == b"again"
+        sluice.finish()
+    assert topology.leaked(echo.port) == leaked
+
+
+@pytest.mark.parametrize("exit", ["open", "closed"])
+def test_hosted_services_stay_reachable(
+    topology: Topology, capture: Capture, guarded: Namespace, family: str, exit: str,
+    dante: Program,
+) -> None:
+    """From outside: of the machine itself, of the gateway, and of a host behind it; sessions from before
+    the start, in which the service speaks first, and new ones."""
+    at = ADDRESSES[family]
+    places = [(topology.client, at.client)]
+    if capture.scope == "gateway":
+        places.append((topology.gateway, at.gateway_wan))
+    upstream = upstreams.url(ADDRESSES["ipv4"].proxy)
+    for host, address in places:
+        with Echo(host) as service, topology.server.connect(address, service.port) as old:
+            old.sendall(b"before")
+            assert old.recv(100) == b"before"
+            with Sluice.capturing(topology, capture, upstream, "--on-exit", exit) as sluice:
+                old.sendall(b"meanwhile")
+                assert old.recv(100) == b"meanwhile"
+                assert attempt(topology.server, address, service.port) == "answer"
+                sluice.finish()
+            old.sendall(b"after")
+            assert old.recv(100) == b"after"
+
+
+@pytest.mark.parametrize("choice", ["open", "closed"])
+def test_upstream_down(
+    topology: Topology, capture: Capture, guarded: Namespace, echo: Echo, choice: str
+) -> None:
+    at = ADDRESSES["ipv4"]
+    upstream = upstreams.url(at.proxy, 1084)
+
+    def seen() -> str | None:
+        del echo.peers[:]
+        attempt(topology.client, at.server, echo.port, 1)
+        return echo.peers[0] if echo.peers else None
+
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(upstreams.microsocks(topology.proxy, port=1084))
+        sluice = stack.enter_context(Sluice.capturing(
+            topology, capture, upstream, "--on-upstream-down", choice))
+        assert seen() == at.proxy_exit
+        server.end()
+        if choice == "closed":
+            assert seen() is None
+            assert not sluice.events("upstream_down")
+        else:
+            wait_until(lambda: seen() == at.client, "connections to go directly")
+            assert len(sluice.events("upstream_down")) == 1
+        stack.enter_context(upstreams.microsocks(topology.proxy, port=1084))
+        wait_until(lambda: seen() == at.proxy_exit, "connections to be captured again")
+
+
+def test_open_exit_works_directly_after_a_kill(
+    topology: Topology, capture: Capture, guarded: Namespace, echo: Echo, dante: Program
+) -> None:
+    at = ADDRESSES["ipv4"]
+    with Sluice.capturing(topology, capture, upstreams.url(at.proxy)) as sluice:
+        sluice.signal(signal.SIGKILL)
+        sluice.wait()
+        del echo.peers[:]
+        wait_until(
+            lambda: attempt(topology.client, at.server, echo.port, 1) == "answer",
+            "the host to work directly", timeout=1)
+        assert echo.peers[-1] == at.client
