@@ -8,7 +8,6 @@ internal import RedirectPolicy
 final class RuleKeeper {
   private(set) var policy: RedirectPolicy
   private let installer: RuleInstaller
-  private let watch: RuleWatch
   private var settings: SettingWatch
   private let log: Logger
   /// Whether `policy` is in place.
@@ -21,19 +20,18 @@ final class RuleKeeper {
     self.policy = policy
     self.log = log
     installer = try RuleInstaller(ownership: .process)
-    watch = try installer.watch()
     settings = SettingWatch(interfaces: [], forwards: false)
   }
 
   /// For registration with `Epoll`: readable when somebody has changed something.
-  var descriptors: [Int32] { watch.descriptors }
+  var descriptors: [Int32] { installer.watch.descriptors }
 
   /// From here on nothing leaves directly, if that is what the policy wants.
   func close() throws(NetfilterError) { try installer.installGuard(policy) }
 
   /// Captures from here on.
   func install() throws(NetfilterError) {
-    _ = watch.take()
+    _ = installer.watch.take()
     try installer.install(policy)
     isInstalled = true
     settings = SettingWatch(
@@ -59,7 +57,7 @@ final class RuleKeeper {
 
   /// Looks at what others have changed, puts it back and tells it.
   func handleChanges() {
-    let changes = watch.take()
+    let changes = installer.watch.take()
     guard isInstalled else { return }
     if changes.contains(.tables) { restoreTables() }
     if changes.contains(.routing) { restoreRouting() }

@@ -75,8 +75,7 @@ struct NetlinkSocket: ~Copyable {
   /// Subscribes to a multicast group (`RTNLGRP_*`, `NFNLGRP_*`).
   func join(_ group: Int32) throws(Errno) { _ = try checked(clx_mnl_join(socket, group)) }
 
-  /// Keeps away notifications of what the socket with this port has caused.
-  func ignore(port: UInt32) throws(Errno) { _ = try checked(clx_mnl_ignore(socket, port)) }
+  func leave(_ group: Int32) throws(Errno) { _ = try checked(clx_mnl_leave(socket, group)) }
 
   /// Notifications that wait, headers included. Throws ENOBUFS when some were lost.
   func notifications() throws(Errno) -> [[UInt8]] {

@@ -22,6 +22,8 @@ package final class RuleInstaller {
   private let ownership: Ownership
   /// What this installer has put in place last.
   private var installed: Installation?
+  /// Tells what others change.
+  package let watch: RuleWatch
 
   /// Changes nothing yet.
   package init(ownership: Ownership) throws(NetfilterError) {
@@ -31,6 +33,11 @@ package final class RuleInstaller {
       throw .unsupported(feature: "netfilter's netlink interface (CONFIG_NETFILTER_NETLINK)", error)
     }
     routing = try PolicyRouting()
+    do {
+      watch = try RuleWatch()
+    } catch {
+      throw .failed(operation: "watch for changes of rules and routes", error)
+    }
     self.ownership = ownership
   }
 
@@ -68,15 +75,6 @@ package final class RuleInstaller {
     return added.rules.map(\.text) + added.routes.map(\.text)
   }
 
-  /// Watches for changes that others make from here on.
-  package func watch() throws(NetfilterError) -> RuleWatch {
-    do {
-      return try RuleWatch(besides: nftables.portID)
-    } catch {
-      throw .failed(operation: "watch for changes of rules and routes", error)
-    }
-  }
-
   /// Takes away the tables, the rules of policy routing and the routes, whoever left them; does nothing
   /// if there are none.
   /// - Parameter keepsGuard: leaves the table that rejects what would have been captured.
@@ -98,7 +96,7 @@ package final class RuleInstaller {
     // Routing before the rules and after them, so that what they mark always has a way to go.
     let added = try routing.add(next.routing)
     do {
-      try commit(transaction(to: next, from: previous))
+      try commitUnwatched(transaction(to: next, from: previous), of: next)
     } catch {
       routing.remove(added)
       throw error
@@ -110,6 +108,21 @@ package final class RuleInstaller {
       throw error
     }
     installed = next
+  }
+
+  /// Commits, and watches the tables from then on if somebody else can change one: the one that captures
+  /// is ours alone. What others did in between is undone by committing once more.
+  private func commitUnwatched(
+    _ transaction: Transaction, of next: Installation
+  ) throws(NetfilterError) {
+    try watch.watchTables(false)
+    let before = try nftables.generation()
+    try commit(transaction)
+    guard next.guardTable != nil else { return }
+    try watch.watchTables(true)
+    if try nftables.generation() != before &+ 1 {
+      try commit(self.transaction(to: next, from: nil))
+    }
   }
 
   private func transaction(to next: Installation, from previous: Installation?) -> Transaction {

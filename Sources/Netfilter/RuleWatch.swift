@@ -22,11 +22,12 @@ package final class RuleWatch {
   private let nftables: NetlinkSocket
   private let routing: NetlinkSocket
 
-  /// - Parameter port: the netlink socket whose own changes do not count.
-  init(besides port: UInt32) throws(Errno) {
+  private static let tables = Int32(NFNLGRP_NFTABLES.rawValue)
+  private var watchesTables = false
+
+  /// Watches everything but tables.
+  init() throws(Errno) {
     nftables = try NetlinkSocket(NETLINK_NETFILTER)
-    try nftables.ignore(port: port)
-    try nftables.join(Int32(NFNLGRP_NFTABLES.rawValue))
     routing = try NetlinkSocket(NETLINK_ROUTE)
     for group in [
       RTNLGRP_LINK, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
@@ -34,6 +35,18 @@ package final class RuleWatch {
     ] {
       try routing.join(Int32(group.rawValue))
     }
+  }
+
+  /// Begins or ceases to watch tables. The kernel writes a notification for every element of a set as
+  /// long as anybody wants to read it, which costs more than the change itself.
+  func watchTables(_ watches: Bool) throws(NetfilterError) {
+    guard watches != watchesTables else { return }
+    do {
+      if watches { try nftables.join(Self.tables) } else { try nftables.leave(Self.tables) }
+    } catch {
+      throw .failed(operation: "watch the tables", error)
+    }
+    watchesTables = watches
   }
 
   /// For registration with `Epoll`: readable when there is something to take.

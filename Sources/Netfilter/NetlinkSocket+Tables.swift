@@ -30,6 +30,30 @@ extension NetlinkSocket {
     }
   }
 
+  /// A number that goes up by one with every transaction of anybody in this network namespace.
+  func generation() throws(NetfilterError) -> UInt32 {
+    let answers: [[UInt8]]
+    do {
+      answers = try self.answers(to: Self.generationRequest)
+    } catch {
+      throw .failed(operation: "ask for the generation of the rules", error)
+    }
+    let message = answers.first.flatMap { ParsedMessage<nfgenmsg>($0) }
+    return UInt32(bigEndian: message?.number(UInt16(NFTA_GEN_ID.rawValue)) ?? 0)
+  }
+
+  private static var generationRequest: [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: 64) { buffer, count in
+      // SAFETY: two headers fit; the header's length says what is initialised.
+      let header = buffer.withMemoryRebound(to: CChar.self) {
+        nftnl_nlmsg_build_hdr(
+          $0.baseAddress, UInt16(NFT_MSG_GETGEN.rawValue), UInt16(AF_UNSPEC), 0, 0)
+      }
+      guard let header else { preconditionFailure("libnftnl gave no header") }
+      count = Int(header.pointee.nlmsg_len)
+    }
+  }
+
   /// Asks for a table by its name.
   private static func request(_ table: String) -> [UInt8] {
     [UInt8](unsafeUninitializedCapacity: 256) { buffer, count in
