@@ -118,7 +118,7 @@ private func parseBlock(_ text: String, _ flag: String) throws(ConfigurationErro
   return block
 }
 
-private func parseHardwareAddress(
+func parseHardwareAddress(
   _ text: String, _ flag: String
 ) throws(ConfigurationError) -> HardwareAddress {
   guard let address = HardwareAddress(text) else {
@@ -139,7 +139,7 @@ private func parsePorts(
 }
 
 /// A name has a character that is no digit.
-private func parseIdentity(_ text: String, _ flag: String) throws(ConfigurationError) -> Identity {
+func parseIdentity(_ text: String, _ flag: String) throws(ConfigurationError) -> Identity {
   if let range = parseRange(text, as: UInt32.self) { return .numbers(range) }
   let isName = !text.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x3A }
   guard isName, text.contains(where: { !$0.isNumber && $0 != "-" }) else {
@@ -149,8 +149,7 @@ private func parseIdentity(_ text: String, _ flag: String) throws(ConfigurationE
   return .name(text)
 }
 
-private func parseControlGroup(_ text: String, _ flag: String) throws(ConfigurationError) -> String
-{
+func parseControlGroup(_ text: String, _ flag: String) throws(ConfigurationError) -> String {
   var path = Substring(text)
   if path.hasPrefix("/sys/fs/cgroup/") { path = path.dropFirst("/sys/fs/cgroup/".count) }
   let components = path.split(separator: "/")
@@ -166,7 +165,7 @@ private func parseControlGroup(_ text: String, _ flag: String) throws(Configurat
 /// An interface name as the kernel takes it: 1 to 15 bytes, no space, slash or colon, not "." or
 /// ".." (`dev_valid_name` in net/core/dev.c), and no quotation mark, which nft text could not carry;
 /// or the beginning of one with a `*` behind it.
-private func parseInterface(_ text: String, _ flag: String) throws(ConfigurationError) -> String {
+func parseInterface(_ text: String, _ flag: String) throws(ConfigurationError) -> String {
   let name = text.hasSuffix("*") ? text.dropLast() : Substring(text)
   let isValid =
     (1...15).contains(name.utf8.count) && name != "." && name != ".."

@@ -118,7 +118,7 @@ struct Scope {
     return found
   }
 
-  private static func numbers(
+  static func numbers(
     _ identity: Identity, _ kind: String, _ find: (String) -> UInt32?
   ) throws(CommandFailure) -> ClosedRange<UInt32> {
     switch identity {
@@ -133,6 +133,16 @@ struct Scope {
   }
 
   private static func controlGroup(_ name: String) throws(CommandFailure) -> ControlGroup {
+    let (groups, path, identifier) = try find(controlGroup: name)
+    return ControlGroup(
+      path: groups.pathForRules(path), level: UInt32(path.split(separator: "/").count),
+      identifier: identifier)
+  }
+
+  /// - Parameter name: a path below the root, or the name of a systemd unit.
+  static func find(
+    controlGroup name: String
+  ) throws(CommandFailure) -> (ControlGroups, path: String, identifier: UInt64) {
     guard let groups = ControlGroups() else {
       throw CommandFailure(
         "control groups of version 2 are not mounted: mount -t cgroup2 none /sys/fs/cgroup",
@@ -149,9 +159,7 @@ struct Scope {
         "there is no control group \(name) below \(groups.mountPoint): start the unit first, or name "
           + "the slice that it runs in", .usage)
     }
-    return ControlGroup(
-      path: groups.pathForRules(path), level: UInt32(path.split(separator: "/").count),
-      identifier: identifier)
+    return (groups, path, identifier)
   }
 
   private static func blocks(in path: String) throws(CommandFailure) -> [CIDR] {

@@ -44,42 +44,27 @@ package struct StderrLog: LogHandler {
 
   private func json(_ level: Logger.Level, _ message: String, _ fields: Logger.Metadata) -> String {
     var members = [
-      "\"time\":\"\(timestamp())\"", "\"level\":\"\(level)\"", "\"message\":\(quote(message))",
+      "\"time\":\"\(timestamp())\"", "\"level\":\"\(level)\"", "\"message\":\(JSON.quote(message))",
     ]
     for (key, value) in fields.sorted(by: { $0.key < $1.key }) {
-      members.append("\(quote(key)):\(encode(value))")
+      members.append("\(JSON.quote(key)):\(encode(value))")
     }
     return "{\(members.joined(separator: ","))}"
   }
 
   private func encode(_ value: Logger.Metadata.Value) -> String {
     switch value {
-    case .string(let text): return quote(text)
+    case .string(let text): return JSON.quote(text)
     case .stringConvertible(let value):
       if value is any BinaryInteger || value is Bool { return "\(value)" }
-      return quote("\(value)")
+      return JSON.quote("\(value)")
     case .array(let values): return "[\(values.map(encode).joined(separator: ","))]"
     case .dictionary(let values):
-      let members = values.sorted { $0.key < $1.key }.map { "\(quote($0.key)):\(encode($0.value))" }
+      let members = values.sorted { $0.key < $1.key }.map {
+        "\(JSON.quote($0.key)):\(encode($0.value))"
+      }
       return "{\(members.joined(separator: ","))}"
     }
-  }
-
-  /// RFC 8259, section 7.
-  private func quote(_ text: String) -> String {
-    var quoted = "\""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\"": quoted += "\\\""
-      case "\\": quoted += "\\\\"
-      case "\n": quoted += "\\n"
-      case "\u{0}"..<"\u{20}":
-        let hex = String(scalar.value, radix: 16)
-        quoted += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-      default: quoted.unicodeScalars.append(scalar)
-      }
-    }
-    return quoted + "\""
   }
 
   /// RFC 3339, in UTC with milliseconds.

@@ -27,6 +27,7 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
   package static let tooManyOpenFilesInSystem = Errno(rawValue: ENFILE)
   package static let noBufferSpace = Errno(rawValue: ENOBUFS)
   package static let noMemory = Errno(rawValue: ENOMEM)
+  package static let noDevice = Errno(rawValue: ENODEV)
 }
 
 extension Errno: CustomStringConvertible {

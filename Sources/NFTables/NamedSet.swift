@@ -164,7 +164,7 @@ extension NamedSet: CustomStringConvertible {
     }
   }
 
-  private func text<Number: FixedWidthInteger>(_ range: ClosedRange<Number>) -> String {
+  func text<Number: FixedWidthInteger>(_ range: ClosedRange<Number>) -> String {
     range.count == 1 ? "\(range.lowerBound)" : "\(range.lowerBound)-\(range.upperBound)"
   }
 

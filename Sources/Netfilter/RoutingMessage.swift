@@ -92,7 +92,7 @@ enum RoutingMessage {
   }
 
   /// A request: the netlink header, the family's own, and attributes.
-  fileprivate static func message<Header: BitwiseCopyable>(
+  static func message<Header: BitwiseCopyable>(
     _ type: Int, _ flags: Int32, _ header: Header,
     _ attributes: (UnsafeMutablePointer<nlmsghdr>) -> Void
   ) -> [UInt8] {
@@ -174,5 +174,5 @@ extension IPFamily {
   }
 
   /// AF_INET or AF_INET6.
-  fileprivate var number: UInt8 { UInt8(self == .v4 ? AF_INET : AF_INET6) }
+  var number: UInt8 { UInt8(self == .v4 ? AF_INET : AF_INET6) }
 }
