@@ -83,5 +83,9 @@ let package = Package(
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Addressing"],
       swiftSettings: strict),
+    .testTarget(
+      name: "DaemonTests",
+      dependencies: ["Daemon", "Netfilter", "RedirectPolicy", "NFTables", "LinuxIO"],
+      swiftSettings: strict),
   ]
 )

@@ -9,6 +9,9 @@ internal import RedirectPolicy
 struct Scope {
   var policy: RedirectPolicy
 
+  /// The scope of a policy that is there already.
+  init(_ policy: RedirectPolicy) { self.policy = policy }
+
   /// Looks up what the settings name: users, groups, control groups, files.
   /// - Parameter upstreams: all addresses of the upstream.
   init(_ configuration: Configuration, upstreams: [IPAddress]) throws(CommandFailure) {

@@ -126,7 +126,7 @@ final class Steward {
     let abilities = abilities
     try Thread(name: "sluice-probe") {
       let outcome = UpstreamProbe.run(
-        upstream, target: UpstreamProbe.targetV6, mode: .stepwise, mark: mark, timeout: timeout)
+        upstream, to: UpstreamProbe.targetV6, mode: .stepwise, mark: mark, timeout: timeout)
       if case .replied(.addressTypeNotSupported) = outcome { abilities.post(false) }
     }.detach()
   }

@@ -23,31 +23,59 @@ enum UpstreamSetup {
     }
   }
 
+  /// What came of asking the upstream at one of its addresses.
+  struct Attempt {
+    let upstream: Upstream
+    let outcome: UpstreamProbe.Outcome
+
+    /// Whether a SOCKS5 server answered and took our credentials.
+    var isLetIn: Bool {
+      switch outcome {
+      case .replied, .failed(.closed(.reply), _): true
+      case .cannotConnect, .failed: false
+      }
+    }
+  }
+
+  /// Asks at one address after the other until one lets us in; nil if there is none to ask.
+  static func attempt(
+    _ addresses: [SocketAddress], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
+  ) throws(CommandFailure) -> Attempt? {
+    let credentials = try credentials(of: url)
+    var last: Attempt?
+    for address in addresses {
+      let upstream = Upstream(address: address, credentials: credentials)
+      let attempt = Attempt(
+        upstream: upstream,
+        outcome: UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout))
+      if attempt.isLetIn { return attempt }
+      last = attempt
+    }
+    return last
+  }
+
   /// The first of the addresses where a SOCKS5 server answers and takes our credentials.
   static func reach(
     _ addresses: [SocketAddress], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
   ) throws(CommandFailure) -> Upstream {
-    let credentials = try credentials(of: url)
-    var failure = CommandFailure("\(url) has no address", .unavailable)
-    for address in addresses {
-      let upstream = Upstream(address: address, credentials: credentials)
-      switch UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout) {
-      case .replied, .failed(.closed(.reply), _):
-        return upstream
-      case .cannotConnect(let error):
-        failure = CommandFailure(
-          "cannot reach \(url) at \(address): \(error); is the SOCKS5 server running?",
-          .unavailable)
-      case .failed(let error, let isTimeout):
-        failure = CommandFailure(
-          "\(url) at \(address) "
-            + (isTimeout
-              ? "accepts connections but does not answer; is it a SOCKS5 server?"
-              : "does not let us in: \(error)"),
-          .unavailable)
-      }
+    guard let attempt = try attempt(addresses, url, mark: mark, timeout: timeout) else {
+      throw CommandFailure("\(url) has no address", .unavailable)
     }
-    throw failure
+    switch attempt.outcome {
+    case .replied, .failed(.closed(.reply), _):
+      return attempt.upstream
+    case .cannotConnect(let error):
+      throw CommandFailure(
+        "cannot reach \(url) at \(attempt.upstream.address): \(error); is the SOCKS5 server running?",
+        .unavailable)
+    case .failed(let error, let isTimeout):
+      throw CommandFailure(
+        "\(url) at \(attempt.upstream.address) "
+          + (isTimeout
+            ? "accepts connections but does not answer; is it a SOCKS5 server?"
+            : "does not let us in: \(error)"),
+        .unavailable)
+    }
   }
 
   /// Credentials that nobody else knows, for the embedded server on loopback.

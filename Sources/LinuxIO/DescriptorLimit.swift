@@ -2,6 +2,12 @@ internal import CLinux
 
 /// How many descriptors this process may have open (`RLIMIT_NOFILE`).
 package enum DescriptorLimit {
+  /// What it can be raised to, nil if the kernel does not say.
+  package static var hard: Int? {
+    var limit = rlimit()
+    return clx_get_descriptor_limit(&limit) == 0 ? Int(clamping: limit.rlim_max) : nil
+  }
+
   /// Raises the soft limit to the hard one and returns what holds now.
   package static func raise() -> Int {
     var limit = rlimit()

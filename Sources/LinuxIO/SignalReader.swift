@@ -13,13 +13,13 @@ package struct SignalReader: ~Copyable {
   private let descriptor: Descriptor
 
   /// Blocks every `Signal` in the calling thread, and so in all threads that it starts later, and
-  /// ignores SIGPIPE, which `splice` would raise where `send` can be told not to.
+  /// ignores SIGPIPE.
   package init() throws(Errno) {
     var set = sigset_t()
     sigemptyset(&set)
     for signal in Signal.allCases { sigaddset(&set, signal.rawValue) }
     _ = try checked(clx_block_signals(&set))
-    clx_ignore_broken_pipe()
+    System.ignoreBrokenPipes()
     descriptor = Descriptor(owning: try checked(clx_signalfd(&set)))
   }
 

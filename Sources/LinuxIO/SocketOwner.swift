@@ -9,9 +9,15 @@ package struct SocketOwner: Hashable, Sendable {
   package let executable: String
 
   /// Last component of the executable's path.
-  package var name: String {
-    executable.lastIndex(of: "/").map { String(executable[executable.index(after: $0)...]) }
-      ?? executable
+  package var name: String { Self.lastComponent(executable) }
+
+  /// The name of the program that a process runs; nil if there is none, or it may not be looked at.
+  package static func program(ofProcess processID: UInt32) -> String? {
+    readLink("/proc/\(processID)/exe").map(lastComponent)
+  }
+
+  private static func lastComponent(_ path: String) -> String {
+    path.lastIndex(of: "/").map { String(path[path.index(after: $0)...]) } ?? path
   }
 
   package var isOurselves: Bool { processID == getpid() }

@@ -24,6 +24,18 @@ package enum System {
   /// Whether CAP_NET_ADMIN is in the effective set (`capabilities(7)`).
   package static var hasNetworkAdministration: Bool { clx_has_capability(CAP_NET_ADMIN) != 0 }
 
+  /// Whether CAP_SYS_ADMIN is in the effective set.
+  package static var hasSystemAdministration: Bool { clx_has_capability(CAP_SYS_ADMIN) != 0 }
+
+  /// Ignores SIGPIPE, which `splice` raises where `send` can be told not to; a data plane needs it.
+  package static func ignoreBrokenPipes() { clx_ignore_broken_pipe() }
+
+  /// Moves the calling thread, and those that it will start, into a new network namespace without
+  /// anything but a loopback that is down (`unshare(2)`). It goes when the last of them has ended.
+  package static func enterNewNetworkNamespace() throws(Errno) {
+    _ = try checked(clx_unshare_network())
+  }
+
   /// Whether this network namespace has an interface of this name (`if_nametoindex(3)`).
   package static func hasInterface(_ name: String) -> Bool { if_nametoindex(name) != 0 }
 

@@ -52,7 +52,7 @@ extension AddressRange: CustomStringConvertible {
 }
 
 extension IPAddress {
-  var family: IPFamily { isIPv4 ? .v4 : .v6 }
+  package var family: IPFamily { isIPv4 ? .v4 : .v6 }
 
   /// Whether this is below `other`; an IPv4 address is below every IPv6 address.
   func precedes(_ other: IPAddress) -> Bool {

@@ -13,6 +13,9 @@ package struct Forwarding {
   private var previous: [(setting: Sysctl, value: String)] = []
   private let isOff: [Sysctl]
 
+  /// The switches that are off.
+  package var missing: [Sysctl] { isOff }
+
   /// Reads the switches; changes nothing.
   package init() {
     isOff = Self.switches.filter { $0.value == "0" }

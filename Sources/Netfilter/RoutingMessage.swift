@@ -49,7 +49,7 @@ enum RoutingMessage {
   // MARK: Pieces
 
   /// The loopback interface has this index in every network namespace.
-  fileprivate static let loopbackIndex: UInt32 = 1
+  static let loopbackIndex: UInt32 = 1
 
   /// Nil for what `RoutingPlan` cannot say.
   private static func rule(_ parsed: ParsedMessage<fib_rule_hdr>) -> RoutingPlan.Rule? {
@@ -165,7 +165,7 @@ extension RoutingPlan.Route {
 }
 
 extension IPFamily {
-  fileprivate init?(_ number: UInt8) {
+  init?(_ number: UInt8) {
     switch Int32(number) {
     case AF_INET: self = .v4
     case AF_INET6: self = .v6

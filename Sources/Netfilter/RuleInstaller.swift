@@ -2,7 +2,7 @@ internal import CLibmnl
 internal import CLibnftnl
 internal import CLinux
 internal import LinuxIO
-internal import NFTables
+package import NFTables
 package import RedirectPolicy
 
 /// Puts the rules and routes of a policy into the kernel of this network namespace, and takes them
@@ -54,6 +54,21 @@ package final class RuleInstaller {
   /// Installs the policy anew, whatever others have made of it.
   package func restore(_ policy: RedirectPolicy) throws(NetfilterError) {
     try put(Installation(policy), changing: nil)
+  }
+
+  /// Installs a table of the caller's, with routing, beside or without a policy; `remove` takes away
+  /// the routing, and the table goes with this installer if that owns it.
+  package func install(_ table: Table, _ plan: RoutingPlan) throws(NetfilterError) {
+    _ = try routing.add(plan)
+    var transaction = Transaction()
+    transaction.add(table, flags: tableFlags)
+    try commit(transaction)
+  }
+
+  /// Who owns the table `sluice`: a netlink port, which is mostly a process id, zero for nobody; nil if
+  /// there is no such table.
+  package func holder() throws(NetfilterError) -> UInt32? {
+    try nftables.owner(of: RedirectPolicy.tableName)
   }
 
   /// Installs only the table that rejects what the policy would capture, if it has one: nothing leaves
@@ -159,7 +174,7 @@ package final class RuleInstaller {
 
   /// Throws if the table belongs to somebody else, so that nothing of theirs is touched.
   private func checkHolder() throws(NetfilterError) {
-    guard let holder = try nftables.owner(of: RedirectPolicy.tableName), holder != 0,
+    guard let holder = try holder(), holder != 0,
       holder != nftables.portID
     else { return }
     throw .heldByAnother(portID: holder)

@@ -2,25 +2,33 @@ internal import CLinux
 internal import LinuxIO
 
 /// A kernel setting under `/proc/sys`, of this process's network namespace.
-struct Sysctl: Hashable {
+package struct Sysctl: Hashable, Sendable {
   private let components: [String]
 
   /// An interface's name is one component, though it may have dots.
-  init(components: [String]) { self.components = components }
+  package init(components: [String]) { self.components = components }
 
   /// - Parameter name: as `sysctl(8)` takes it, none of its components with a dot.
-  init(_ name: String) { components = name.split(separator: ".").map(String.init) }
+  package init(_ name: String) { components = name.split(separator: ".").map(String.init) }
 
   /// As `sysctl(8)` prints it: dots within a component become slashes.
-  var name: String {
+  package var name: String {
     components.map { String($0.map { $0 == "." ? "/" : $0 }) }.joined(separator: ".")
   }
 
   private var path: String { "/proc/sys/" + components.joined(separator: "/") }
 
   /// Nil if there is no such setting.
-  var value: String? {
+  package var value: String? {
     readFile(path).map { String($0.prefix { $0 != "\n" }) }
+  }
+
+  /// Whether `set` may change it; finds out without writing.
+  package var isWritable: Bool {
+    let result = clx_open(path, O_WRONLY, 0)
+    guard result >= 0 else { return false }
+    _ = Descriptor(owning: result)
+    return true
   }
 
   func set(_ value: String) throws(Errno) {

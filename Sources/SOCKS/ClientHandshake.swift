@@ -1,6 +1,7 @@
 package import Addressing
 
-/// The client's side of one CONNECT: greeting, RFC 1929 where the server asks for it, request.
+/// The client's side of one request, a CONNECT as a rule: greeting, RFC 1929 where the server asks for
+/// it, request.
 ///
 ///     ready ──start──▶ methodSelection ──02──▶ authentication ──status 0──▶ reply ──REP 0──▶ established
 ///                          │ │                    │                        ▲ │
@@ -44,6 +45,7 @@ package struct ClientHandshake: Sendable {
   private var state = State.ready
   /// Has room for `Reply.maximumBytes`, the longest message of a server.
   private var partial = MessageBuffer<262>()
+  private let command: Command
   private let destination: Endpoint
   private let credentials: Credentials?
   private let mode: Mode
@@ -52,7 +54,11 @@ package struct ClientHandshake: Sendable {
   /// established; nil if it reported a name that no host can have. Many servers report nonsense.
   package private(set) var boundAddress: Endpoint?
 
-  package init(destination: Endpoint, credentials: Credentials?, mode: Mode) {
+  /// - Parameter command: what to ask for; what follows a success is up to the command.
+  package init(
+    _ command: Command = .connect, destination: Endpoint, credentials: Credentials?, mode: Mode
+  ) {
+    self.command = command
     self.destination = destination
     self.credentials = credentials
     self.mode = mode
@@ -72,7 +78,7 @@ package struct ClientHandshake: Sendable {
     greeting.encode(into: &output)
     if mode == .pipelined {
       if let credentials { Authentication.encode(credentials, into: &output) }
-      Request.encode(.connect, to: destination, into: &output)
+      Request.encode(command, to: destination, into: &output)
     }
     state = .methodSelection
   }
@@ -153,7 +159,7 @@ package struct ClientHandshake: Sendable {
       try answer(hasMore: hasMore) { Authentication.encode(credentials, into: &output) }
     } else {
       state = .reply
-      try answer(hasMore: hasMore) { Request.encode(.connect, to: destination, into: &output) }
+      try answer(hasMore: hasMore) { Request.encode(command, to: destination, into: &output) }
     }
   }
 
@@ -162,7 +168,7 @@ package struct ClientHandshake: Sendable {
   ) throws(HandshakeFailure) {
     guard status.isSuccess else { throw .authenticationRejected(status: status.status) }
     state = .reply
-    try answer(hasMore: hasMore) { Request.encode(.connect, to: destination, into: &output) }
+    try answer(hasMore: hasMore) { Request.encode(command, to: destination, into: &output) }
   }
 
   private mutating func handle(_ reply: Reply) throws(HandshakeFailure) {

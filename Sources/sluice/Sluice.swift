@@ -11,7 +11,7 @@ struct Sluice: ParsableCommand {
     commandName: "sluice",
     abstract: "Sends a machine's or a LAN's TCP through a SOCKS5 server.",
     version: "0.1.0",
-    subcommands: [Run.self, Serve.self, Rules.self, Explain.self])
+    subcommands: [Run.self, Serve.self, Rules.self, Doctor.self, Explain.self])
 
   static func main() {
     do {

@@ -31,6 +31,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -138,9 +139,46 @@ static inline int clx_local_address(int fd, struct sockaddr *address, socklen_t 
   return (int)CLX_RESULT(getsockname(fd, address, length));
 }
 
+// Datagrams. CMSG_* are macros, which Swift cannot call.
+
+static inline int clx_datagram_socket(int family) {
+  return (int)CLX_RESULT(socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP));
+}
+static inline long clx_send_to(int fd, const void *buffer, size_t count,
+                               const struct sockaddr *address, socklen_t length) {
+  return CLX_RESULT(sendto(fd, buffer, count, MSG_NOSIGNAL, address, length));
+}
+/// `recvmsg` with the control message of IP_RECVORIGDSTADDR or IPV6_RECVORIGDSTADDR, whose type is
+/// `kind`; `*destination` has family 0 if there was none.
+static inline long clx_receive_with_destination(int fd, void *buffer, size_t count, int level,
+                                                int kind, struct sockaddr_storage *destination) {
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(struct sockaddr_in6))];
+  } control;
+  struct iovec part = {.iov_base = buffer, .iov_len = count};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
+                           .msg_controllen = sizeof control.bytes};
+  destination->ss_family = 0;
+  long result = CLX_RESULT(recvmsg(fd, &message, 0));
+  if (result < 0) return result;
+  for (struct cmsghdr *entry = CMSG_FIRSTHDR(&message); entry != NULL;
+       entry = CMSG_NXTHDR(&message, entry)) {
+    size_t length = entry->cmsg_len - CMSG_LEN(0);
+    if (entry->cmsg_level == level && entry->cmsg_type == kind && length <= sizeof *destination) {
+      memcpy(destination, CMSG_DATA(entry), length);
+    }
+  }
+  return result;
+}
+
 // Constants that Debian 12's libc headers lack or define in a header that conflicts with them
 // (linux/netfilter_ipv6/ip6_tables.h, linux/in6.h).
-enum { CLX_IP6T_SO_ORIGINAL_DST = 80, CLX_IPV6_TRANSPARENT = 75 };
+enum {
+  CLX_IP6T_SO_ORIGINAL_DST = 80,
+  CLX_IPV6_ORIGDSTADDR = 74,
+  CLX_IPV6_TRANSPARENT = 75,
+};
 
 // Process.
 
@@ -164,6 +202,9 @@ static inline long clx_get_affinity(uint8_t mask[1024]) {
 static inline long clx_set_affinity(const uint8_t mask[1024]) {
   return CLX_RESULT(syscall(SYS_sched_setaffinity, 0, (size_t)1024, mask));
 }
+/// Moves the calling thread into a network namespace of its own; CLONE_NEWNET (<linux/sched.h>, which
+/// conflicts with libc's) needs CAP_SYS_ADMIN.
+static inline int clx_unshare_network(void) { return (int)CLX_RESULT(syscall(SYS_unshare, 0x40000000)); }
 static inline void clx_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 static inline int clx_has_capability(int capability) {
   struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};

@@ -3,7 +3,7 @@ package import LinuxIO
 package import SOCKS
 
 /// One handshake on a connection of our own, off every flow's path: is the upstream there, does it
-/// take our credentials, and does it take the whole handshake in one write?
+/// take our credentials, does it take the whole handshake in one write, and what does it reply?
 package enum UpstreamProbe {
   /// What the upstream is asked for: the discard port of its own host, which it can refuse at once.
   /// Any reply proves what is asked here.
@@ -23,8 +23,8 @@ package enum UpstreamProbe {
   /// Blocks until the upstream has answered, at most `timeout` for the connection and as much again
   /// for the handshake.
   package static func run(
-    _ upstream: Upstream, target: Endpoint = target, mode: ClientHandshake.Mode, mark: UInt32?,
-    timeout: Timeout
+    _ upstream: Upstream, _ command: SOCKS.Command = .connect, to destination: Endpoint = target,
+    mode: ClientHandshake.Mode, mark: UInt32?, timeout: Timeout
   ) -> Outcome {
     let socket: Descriptor
     do {
@@ -37,12 +37,12 @@ package enum UpstreamProbe {
     }
     if let error = socket.pendingError { return .cannotConnect(error) }
     let handshake = ClientHandshake(
-      destination: target, credentials: upstream.credentials, mode: mode)
-    return negotiate(handshake, on: socket, deadline: .now() + timeout)
+      command, destination: destination, credentials: upstream.credentials, mode: mode)
+    return negotiate(on: socket, handshake, deadline: .now() + timeout)
   }
 
   private static func negotiate(
-    _ handshake: ClientHandshake, on socket: borrowing Descriptor, deadline: Instant
+    on socket: borrowing Descriptor, _ handshake: ClientHandshake, deadline: Instant
   ) -> Outcome {
     let negotiation = Negotiation()
     negotiation.startClient(handshake)

@@ -170,9 +170,9 @@ package struct Evaluator: Sendable {
   ) -> Effect {
     var effect = Effect.goesOn
     for expression in rule.expressions {
-      if let finding = expression.finding(packet, table) {
-        guard finding.holds else { return .misses(finding.reason) }
-        reasons.append(finding.reason)
+      if let outcome = expression.outcome(packet, table) {
+        guard outcome.holds else { return .misses(outcome.reason) }
+        reasons.append(outcome.reason)
       }
       switch expression {
       case .setMark(let assignment):

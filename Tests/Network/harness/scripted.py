@@ -41,6 +41,8 @@ class Behaviour:
     """Of the username/password negotiation."""
     reply: int = 0
     """The code of the reply (RFC 1928 section 6)."""
+    refusal: int = REFUSED
+    """The code for a client that only wants to know how the server behaves."""
     bound: bytes = b"\x01\x00\x00\x00\x00\x00\x00"
     """Address type, address and port of the reply."""
     behind_reply: bytes = b""
@@ -143,7 +145,7 @@ class _Exchange:
         if not self.goes_on(behaviour.at_request):
             return
         if self.conversation.is_test:
-            self.say(bytes([5, REFUSED, 0]) + behaviour.bound)
+            self.say(bytes([5, behaviour.refusal, 0]) + behaviour.bound)
             return
         answer = bytes([behaviour.version, behaviour.reply, 0]) + behaviour.bound
         self.say(answer + behaviour.behind_reply)

@@ -39,7 +39,8 @@ user.privileged: root
 user.unprivileged: nobody
 timeout.connect: 1
 client pass {{ from: 0/0 to: 0/0 }}
-socks pass {{ from: 0/0 to: 0/0 command: connect }}
+socks pass {{ from: 0/0 to: 0/0 command: connect udpassociate }}
+socks pass {{ from: 0/0 to: 0/0 command: udpreply }}
 """
 
 

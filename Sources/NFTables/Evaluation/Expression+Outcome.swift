@@ -1,7 +1,7 @@
 internal import Addressing
 
 /// Whether a match holds for a packet, and why.
-package struct Finding: Hashable, Sendable {
+package struct MatchOutcome: Hashable, Sendable {
   package let holds: Bool
   /// For people: "203.0.113.7 is in @bypass4 (203.0.113.0/24)".
   package let reason: String
@@ -15,9 +15,9 @@ package struct Finding: Hashable, Sendable {
 extension Expression {
   /// What a match makes of a packet; nil for a statement, which matches nothing.
   /// - Parameter table: where the sets are.
-  func finding(_ packet: Packet, _ table: Table) -> Finding? {
+  func outcome(_ packet: Packet, _ table: Table) -> MatchOutcome? {
     switch self {
-    case .interface(let match): match.finding(packet, table)
+    case .interface(let match): match.outcome(packet, table)
     case .interfaceGroup(let lookup):
       table.lookup(
         lookup.comparison, lookup.set,
@@ -27,7 +27,7 @@ extension Expression {
       table.lookup(
         .equal, lookup.set, packet.hardwareAddress.map { ("\($0)", .hardwareAddress($0)) },
         otherwise: "the sender's hardware address is unknown")
-    case .owner(let lookup): lookup.finding(packet, table)
+    case .owner(let lookup): lookup.outcome(packet, table)
     case .controlGroup(let lookup):
       table.lookup(
         .equal, lookup.set,
@@ -36,9 +36,9 @@ extension Expression {
         },
         otherwise: "the sender has no control group of level \(lookup.level)")
     case .family(let match):
-      Finding(match.family == packet.family, "it is \(packet.family == .v4 ? "IPv4" : "IPv6")")
+      MatchOutcome(match.family == packet.family, "it is \(packet.family == .v4 ? "IPv4" : "IPv6")")
     case .transport(let match):
-      Finding(
+      MatchOutcome(
         match.comparison.holds(match.transport == packet.transport.kind),
         "it is \(packet.transport.name)")
     case .port(let lookup):
@@ -51,20 +51,20 @@ extension Expression {
       table.lookup(
         .equal, lookup.set, packet.icmpType(lookup.family).map { ("type \($0)", .icmpType($0)) },
         otherwise: "it is no \(lookup.family == .v4 ? "ICMP" : "ICMPv6")")
-    case .mark(let match): match.finding(packet)
+    case .mark(let match): match.outcome(packet)
     case .direction(let direction):
-      Finding(
+      MatchOutcome(
         direction == packet.direction,
         packet.direction == .reply ? "it answers" : "it does not answer")
-    case .flags(let match): match.finding(packet)
-    case .address(let lookup): lookup.finding(packet, table)
+    case .flags(let match): match.outcome(packet)
+    case .address(let lookup): lookup.outcome(packet, table)
     case .addressType(let lookup):
       table.lookup(
         .equal, lookup.set,
         packet.destinationType.map { ("the type of \(packet.destination)", .addressType($0)) },
         otherwise: "\(packet.destination) is another host")
     case .socket(.transparent):
-      Finding(
+      MatchOutcome(
         packet.hasTransparentSocket,
         "\(packet.hasTransparentSocket ? "a" : "no") transparent socket has this connection")
     case .setMark, .redirect, .tproxy, .reject, .verdict: nil
@@ -89,13 +89,13 @@ extension Table {
   fileprivate func lookup(
     _ comparison: Comparison, _ set: String, _ subject: (name: String, key: NamedSet.Key)?,
     otherwise absence: String
-  ) -> Finding {
-    guard let subject else { return Finding(false, absence) }
+  ) -> MatchOutcome {
+    guard let subject else { return MatchOutcome(false, absence) }
     guard let element = sets.first(where: { $0.name == set })?.element(with: subject.key) else {
-      return Finding(comparison.holds(false), "\(subject.name) is not in @\(set)")
+      return MatchOutcome(comparison.holds(false), "\(subject.name) is not in @\(set)")
     }
     let detail = subject.name.hasSuffix(element) ? "" : " (\(element))"
-    return Finding(comparison.holds(true), "\(subject.name) is in @\(set)\(detail)")
+    return MatchOutcome(comparison.holds(true), "\(subject.name) is in @\(set)\(detail)")
   }
 }
 
@@ -114,12 +114,12 @@ extension Packet {
 
 extension InterfaceMatch {
   /// The kernel takes the name of an absent interface to be empty (`nft_meta_store_ifname`).
-  fileprivate func finding(_ packet: Packet, _ table: Table) -> Finding {
+  fileprivate func outcome(_ packet: Packet, _ table: Table) -> MatchOutcome {
     let interface = (direction == .input ? packet.input?.name : packet.output) ?? ""
     switch operand {
     case .name(let name):
       let way = direction == .input ? "arrives by" : "leaves by"
-      return Finding(
+      return MatchOutcome(
         comparison.holds(interface == name),
         "it \(way) \(interface.isEmpty ? "no interface" : interface)")
     case .set(let set):
@@ -130,7 +130,7 @@ extension InterfaceMatch {
 }
 
 extension SocketOwnerLookup {
-  fileprivate func finding(_ packet: Packet, _ table: Table) -> Finding {
+  fileprivate func outcome(_ packet: Packet, _ table: Table) -> MatchOutcome {
     let (name, number) =
       switch identity {
       case .user: ("user", packet.user)
@@ -144,7 +144,7 @@ extension SocketOwnerLookup {
 
 extension AddressLookup {
   /// Of the other family neither comparison holds.
-  fileprivate func finding(_ packet: Packet, _ table: Table) -> Finding {
+  fileprivate func outcome(_ packet: Packet, _ table: Table) -> MatchOutcome {
     let address = field == .source ? packet.source : packet.destination
     let isFamily = packet.family == family
     return table.lookup(
@@ -154,20 +154,20 @@ extension AddressLookup {
 }
 
 extension MarkMatch {
-  fileprivate func finding(_ packet: Packet) -> Finding {
+  fileprivate func outcome(_ packet: Packet) -> MatchOutcome {
     let value = packet[holder]
-    return Finding(
+    return MatchOutcome(
       value & mark.mask == mark.value,
       "the \(holder == .packet ? "packet" : "connection")'s mark is 0x\(String(value, radix: 16))")
   }
 }
 
 extension TCPFlagsMatch {
-  fileprivate func finding(_ packet: Packet) -> Finding {
+  fileprivate func outcome(_ packet: Packet) -> MatchOutcome {
     guard case .tcp(_, _, let flags) = packet.transport else {
-      return Finding(false, "it is \(packet.transport.name)")
+      return MatchOutcome(false, "it is \(packet.transport.name)")
     }
-    return Finding(
+    return MatchOutcome(
       comparison.holds(flags.intersection(mask) == value),
       flags.intersection(mask) == .syn ? "it opens a connection" : "it does not open a connection")
   }

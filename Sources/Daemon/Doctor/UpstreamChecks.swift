@@ -1,0 +1,121 @@
+internal import Addressing
+internal import Configuration
+internal import DataPlane
+internal import LinuxIO
+internal import NFTables
+internal import RedirectPolicy
+internal import SOCKS
+
+/// Whether the upstream is there, lets us in, and what it is able to do.
+struct UpstreamChecks {
+  /// For each of a connection and a handshake.
+  private static let patience = Timeout.seconds(5)
+  /// "From wherever my datagrams will come" (RFC 1928, section 7).
+  private static let anySource = Endpoint.address(SocketAddress(.v4(.any), 0))
+
+  private let url: UpstreamURL
+  private let mark: UInt32?
+
+  init(_ url: UpstreamURL, _ policy: RedirectPolicy, _ privileges: Privileges) {
+    self.url = url
+    mark = privileges.canChangeRules ? policy.numbers.marks.own.value : nil
+  }
+
+  func findings() -> [Finding] {
+    if case .embedded = url {
+      return [.ok(.upstream, "the embedded server, which connects directly")]
+    }
+    do throws(CommandFailure) {
+      let addresses = try UpstreamSetup.addresses(url)
+      let attempt = try UpstreamSetup.attempt(
+        addresses, url, mark: mark, timeout: Self.patience)
+      guard let attempt, attempt.isLetIn else { return [refusal(attempt)] }
+      let address = attempt.upstream.address
+      return [
+        .ok(.upstream, "\(url) lets us in at \(address)"), ipv6(attempt.upstream),
+        udp(attempt.upstream),
+      ]
+    } catch {
+      return [
+        .failure(
+          .upstream, error.message, advice: "give the upstream's address instead of its name")
+      ]
+    }
+  }
+
+  private func refusal(_ attempt: UpstreamSetup.Attempt?) -> Finding {
+    guard let attempt else {
+      return .failure(.upstream, "\(url) has no address", advice: "check the name")
+    }
+    let place = "\(url) at \(attempt.upstream.address)"
+    switch attempt.outcome {
+    case .replied:
+      return .ok(.upstream, "\(place) lets us in")
+    case .cannotConnect(let error):
+      return .failure(
+        .upstream, "cannot reach \(place): \(error)",
+        advice: "start the SOCKS5 server, or check address, port and firewall")
+    case .failed(_, isTimeout: true):
+      return .failure(
+        .upstream, "\(place) accepts connections but does not answer",
+        advice: "check that it is a SOCKS5 server, and whether it is overloaded")
+    case .failed(let failure, isTimeout: false):
+      return .failure(
+        .upstream, "\(place) does not let us in: \(failure)", advice: failure.advice)
+    }
+  }
+
+  // MARK: Abilities
+
+  private func ipv6(_ upstream: Upstream) -> Finding {
+    let outcome = ask(upstream, .connect, UpstreamProbe.targetV6)
+    guard case .replied(let code) = outcome, code != .addressTypeNotSupported else {
+      return .warning(
+        .upstreamIPv6, "the upstream takes no IPv6 addresses: \(outcome.text)",
+        advice: "reject IPv6, so that programs fall back on IPv4: --ipv6 reject")
+    }
+    return .ok(.upstreamIPv6, "the upstream takes IPv6 addresses")
+  }
+
+  private func udp(_ upstream: Upstream) -> Finding {
+    let outcome = ask(upstream, .udpAssociate, Self.anySource)
+    guard case .replied(.succeeded) = outcome else {
+      return .warning(
+        .upstreamUDP, "no UDP: the upstream answers UDP ASSOCIATE with \(outcome.text)",
+        advice: "allow UDP ASSOCIATE in the server, or keep UDP away from it: --udp reject")
+    }
+    return .ok(.upstreamUDP, "the upstream has UDP ASSOCIATE")
+  }
+
+  private func ask(
+    _ upstream: Upstream, _ command: Command, _ destination: Endpoint
+  ) -> UpstreamProbe.Outcome {
+    UpstreamProbe.run(
+      upstream, command, to: destination, mode: .stepwise, mark: mark, timeout: Self.patience)
+  }
+}
+
+extension UpstreamProbe.Outcome {
+  /// For people.
+  fileprivate var text: String {
+    switch self {
+    case .replied(let code): "\(code)"
+    case .cannotConnect(let error): "\(error)"
+    case .failed(_, isTimeout: true): "silence"
+    case .failed(let failure, isTimeout: false): "\(failure)"
+    }
+  }
+}
+
+extension HandshakeFailure {
+  /// What helps against it.
+  fileprivate var advice: String {
+    switch self {
+    case .authenticationRejected: "correct user and password in the URL"
+    case .noAcceptableMethod:
+      "give user and password in the URL, or leave them out: the server wants it otherwise"
+    case .protocolViolation: "check that address and port are those of a SOCKS5 server"
+    case .refused, .closed: "look into the server's log, and at whom it lets in"
+    }
+  }
+}
