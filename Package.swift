@@ -81,6 +81,10 @@ let package = Package(
       dependencies: ["NFTables", "RedirectPolicy", "Addressing", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
+      name: "NetfilterTests",
+      dependencies: ["Netfilter", "CLibnftnl", "NFTables", "Addressing", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Addressing"],
       swiftSettings: strict),
     .testTarget(

@@ -3,6 +3,12 @@ package struct HardwareAddress: Hashable, Sendable {
   package let bytes: [UInt8]
 
   package static let byteCount = 6
+
+  /// Nil unless there are `byteCount` bytes.
+  package init?(bytes: [UInt8]) {
+    guard bytes.count == Self.byteCount else { return nil }
+    self.bytes = bytes
+  }
 }
 
 extension HardwareAddress: CustomStringConvertible, LosslessStringConvertible {

@@ -1,10 +1,14 @@
 /// How a command ended, as a shell sees it (`sysexits.h`).
 package enum ExitStatus: Int32, Sendable {
   case done = 0
+  /// Two things that were compared are not the same, as `diff(1)` says it.
+  case different = 1
   /// EX_USAGE: arguments or settings that cannot be used.
   case usage = 64
   /// EX_UNAVAILABLE: the upstream, or something of the kernel or host, is not to be had.
   case unavailable = 69
+  /// EX_TEMPFAIL: what was tried has been taken back.
+  case takenBack = 75
   /// EX_NOPERM: the privilege is missing.
   case noPermission = 77
 }

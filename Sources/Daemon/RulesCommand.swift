@@ -20,9 +20,38 @@ package enum RulesCommand {
     try withInstaller { (installer) throws(NetfilterError) in try installer.install(policy) }
   }
 
+  /// Installs them for as long as it takes until somebody confirms that they may stay; without that
+  /// what was there before comes back.
+  /// - Parameters:
+  ///   - seconds: how long that may take.
+  ///   - announce: shows a line to the user at once.
+  package static func apply(
+    _ configuration: Configuration, confirmedWithin seconds: UInt32,
+    announce: (String) -> Void
+  ) throws(CommandFailure) {
+    let policy = try policy(configuration)
+    let installer = try makeInstaller()
+    try TentativeRules.apply(policy, on: installer, seconds: seconds, announce: announce)
+  }
+
+  /// Says that rules of another process which wait to be confirmed may stay.
+  package static func confirm() throws(CommandFailure) { try TentativeRules.confirm() }
+
   /// Takes away what `apply`, or a run that was killed, has left.
   package static func remove() throws(CommandFailure) {
     try withInstaller { (installer) throws(NetfilterError) in try installer.remove() }
+  }
+
+  /// How what is in the kernel differs from what `apply` would install, as a unified diff; nil if it
+  /// does not. Touches nothing.
+  package static func difference(_ configuration: Configuration) throws(CommandFailure) -> String? {
+    let policy = try policy(configuration)
+    var lines: [String] = []
+    try withInstaller { (installer) throws(NetfilterError) in
+      lines = try installer.difference(to: policy)
+    }
+    if lines.isEmpty { return nil }
+    return (["--- in the kernel", "+++ by these flags"] + lines).joined(separator: "\n")
   }
 
   private static func policy(_ configuration: Configuration) throws(CommandFailure)
@@ -35,11 +64,20 @@ package enum RulesCommand {
   private static func withInstaller(
     _ body: (RuleInstaller) throws(NetfilterError) -> Void
   ) throws(CommandFailure) {
+    let installer = try makeInstaller()
+    do {
+      try body(installer)
+    } catch {
+      throw CommandFailure(rules: error)
+    }
+  }
+
+  private static func makeInstaller() throws(CommandFailure) -> RuleInstaller {
     guard System.hasNetworkAdministration else {
       throw CommandFailure("changing rules needs CAP_NET_ADMIN: run it with sudo", .noPermission)
     }
     do {
-      try body(RuleInstaller(ownership: .none))
+      return try RuleInstaller(ownership: .none)
     } catch {
       throw CommandFailure(rules: error)
     }

@@ -10,7 +10,7 @@ final class Supervisor {
   private let signals: SignalReader
   private let queue: Mailbox<Event>
   private let epoll: Epoll
-  private let terminal = Terminal()
+  private let terminal = ControllingTerminal()
   private var reporter: Reporter
   /// By token, which is an index.
   private var handlers: [() -> Void] = []

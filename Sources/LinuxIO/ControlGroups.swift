@@ -34,6 +34,28 @@ package struct ControlGroups: Sendable {
 
   /// The path of the first group of this name at any depth, as that of a systemd unit.
   package func path(ofName name: String) -> String? {
+    var found: String?
+    visit { path, _ in
+      guard path == name || path.hasSuffix("/\(name)") else { return true }
+      found = path
+      return false
+    }
+    return found
+  }
+
+  /// The paths of the groups with these inode numbers, as far as they exist.
+  package func paths(of identifiers: Set<UInt64>) -> [UInt64: String] {
+    var paths: [UInt64: String] = [:]
+    visit { path, identifier in
+      if identifiers.contains(identifier) { paths[identifier] = path }
+      return paths.count < identifiers.count
+    }
+    return paths
+  }
+
+  /// Shows each group and its inode number, those of the lowest depth first, as long as `handle` wants
+  /// more.
+  private func visit(_ handle: (String, UInt64) -> Bool) {
     var waiting = [""]
     var visited = 0
     let maximumVisits = 100_000
@@ -42,15 +64,13 @@ package struct ControlGroups: Sendable {
       waiting = []
       for parent in parents {
         visited += 1
-        let children = directoryEntries("\(mountPoint)/\(parent)")
-          .map { parent.isEmpty ? $0 : "\(parent)/\($0)" }
-          .filter { identifier(of: $0) != nil }
-        if let found = children.first(where: { $0 == name || $0.hasSuffix("/\(name)") }) {
-          return found
+        for child in directoryEntries("\(mountPoint)/\(parent)") {
+          let path = parent.isEmpty ? child : "\(parent)/\(child)"
+          guard let identifier = identifier(of: path) else { continue }
+          if !handle(path, identifier) { return }
+          waiting.append(path)
         }
-        waiting += children
       }
     }
-    return nil
   }
 }

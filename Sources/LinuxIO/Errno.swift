@@ -9,6 +9,7 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
   package static let notPermitted = Errno(rawValue: EPERM)
   package static let accessDenied = Errno(rawValue: EACCES)
   package static let noEntry = Errno(rawValue: ENOENT)
+  package static let interrupted = Errno(rawValue: EINTR)
   package static let noProcess = Errno(rawValue: ESRCH)
   package static let badDescriptor = Errno(rawValue: EBADF)
   package static let badAddress = Errno(rawValue: EFAULT)

@@ -5,7 +5,8 @@ package struct AddressRange: Hashable, Sendable {
   package let first: IPAddress
   package let last: IPAddress
 
-  init(first: IPAddress, last: IPAddress) {
+  /// - Parameter last: of the family of `first`, and not below it.
+  package init(first: IPAddress, last: IPAddress) {
     self.first = first
     self.last = last
   }

@@ -10,7 +10,7 @@ package struct Chain: Hashable, Sendable {
   }
 
   /// Where on a packet's way (`NF_INET_*` in <linux/netfilter.h>).
-  package enum Hook: String, Hashable, Sendable {
+  package enum Hook: String, CaseIterable, Hashable, Sendable {
     case prerouting
     case input
     case forward
@@ -21,6 +21,8 @@ package struct Chain: Hashable, Sendable {
   /// Order among the chains of one hook, the lowest first (<linux/netfilter_ipv4.h>).
   package struct Priority: Hashable, Sendable {
     package let rawValue: Int32
+
+    package init(rawValue: Int32) { self.rawValue = rawValue }
 
     /// `NF_IP_PRI_MANGLE`.
     package static let mangle = Priority(rawValue: -150)
@@ -57,9 +59,11 @@ package struct Chain: Hashable, Sendable {
 
 extension Chain: CustomStringConvertible {
   package var description: String {
-    let lines = (base.map { ["\($0)"] } ?? []) + rules.map(\.description)
-    return "\tchain \(name) {\n" + lines.map { "\t\t\($0)\n" }.joined() + "\t}"
+    "\tchain \(name) {\n" + lines.map { "\t\t\($0)\n" }.joined() + "\t}"
   }
+
+  /// The hook, if any, and each rule.
+  var lines: [String] { (base.map { ["\($0)"] } ?? []) + rules.map(\.description) }
 }
 
 extension Chain.Base: CustomStringConvertible {

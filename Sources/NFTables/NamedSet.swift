@@ -127,11 +127,17 @@ extension NamedSet {
 
 extension NamedSet: CustomStringConvertible {
   package var description: String {
-    var lines = ["type \(typeName)"]
-    if isInterval { lines.append("flags interval") }
+    var lines = properties
     let texts = elementTexts
     if !texts.isEmpty { lines.append("elements = { \(wrapped(texts)) }") }
     return "\tset \(name) {\n" + lines.map { "\t\t\($0)\n" }.joined() + "\t}"
+  }
+
+  /// Its properties and each element, as nft writes them.
+  var lines: [String] { properties + elementTexts }
+
+  private var properties: [String] {
+    ["type \(typeName)"] + (isInterval ? ["flags interval"] : [])
   }
 
   private var typeName: String {
@@ -149,7 +155,7 @@ extension NamedSet: CustomStringConvertible {
     }
   }
 
-  private var elementTexts: [String] {
+  var elementTexts: [String] {
     switch elements {
     case .hosts(_, let addresses): addresses.map(\.description)
     case .ranges(_, let ranges): ranges.map(\.description)

@@ -38,6 +38,14 @@ package struct ICMPType: Hashable, Sendable {
     self.name = name
   }
 
+  /// The type of this number, which is its name if it is none of those below.
+  package init(_ family: IPFamily, number: UInt8) {
+    let known = Self.errors + Self.linkControl
+    self =
+      known.first { $0.family == family && $0.number == number }
+      ?? ICMPType(family, number, "\(number)")
+  }
+
   /// Messages about packets that could not be delivered.
   package static let errors = [
     ICMPType(.v4, 3, "destination-unreachable"),

@@ -8,7 +8,7 @@ extension NetlinkSocket {
   func owner(of table: String) throws(NetfilterError) -> UInt32? {
     let answers: [[UInt8]]
     do {
-      answers = try self.answers(to: Self.request(table))
+      answers = try self.answers(to: ReadRequest.table(table).bytes)
     } catch .noEntry {
       return nil
     } catch .notPermitted {
@@ -50,23 +50,6 @@ extension NetlinkSocket {
           $0.baseAddress, UInt16(NFT_MSG_GETGEN.rawValue), UInt16(AF_UNSPEC), 0, 0)
       }
       guard let header else { preconditionFailure("libnftnl gave no header") }
-      count = Int(header.pointee.nlmsg_len)
-    }
-  }
-
-  /// Asks for a table by its name.
-  private static func request(_ table: String) -> [UInt8] {
-    [UInt8](unsafeUninitializedCapacity: 256) { buffer, count in
-      let object = allocated(nftnl_table_alloc())
-      defer { nftnl_table_free(object) }
-      nftnl_table_set_str(object, UInt16(NFTNL_TABLE_NAME.rawValue), table)
-      // SAFETY: two headers and a short name fit; the header's length says what is initialised.
-      let header = buffer.withMemoryRebound(to: CChar.self) {
-        nftnl_nlmsg_build_hdr(
-          $0.baseAddress, UInt16(NFT_MSG_GETTABLE.rawValue), UInt16(NFPROTO_INET), 0, 0)
-      }
-      guard let header else { preconditionFailure("libnftnl gave no header") }
-      nftnl_table_nlmsg_build_payload(header, object)
       count = Int(header.pointee.nlmsg_len)
     }
   }

@@ -46,12 +46,25 @@ struct NetlinkSocket: ~Copyable {
   }
 
   /// Sends a request for one object or for a dump, and returns the messages that it is answered
-  /// with, headers included.
+  /// with, headers included. A dump that met a change (NLM_F_DUMP_INTR) is asked for again; EINTR
+  /// where that happens too often.
   func answers(to request: [UInt8]) throws(Errno) -> [[UInt8]] {
+    for _ in 1..<Self.maximumAttempts {
+      do {
+        return try answersOnce(to: request)
+      } catch .interrupted {
+        continue
+      }
+    }
+    return try answersOnce(to: request)
+  }
+
+  private func answersOnce(to request: [UInt8]) throws(Errno) -> [[UInt8]] {
     try send(request)
     var messages: [[UInt8]] = []
     var failure: Errno?
     try receive { header, bytes in
+      if header.nlmsg_flags & UInt16(NLM_F_DUMP_INTR) != 0 { failure = .interrupted }
       switch Int32(header.nlmsg_type) {
       case NLMSG_ERROR, NLMSG_DONE:
         // Both begin with an error number, zero at the end of a complete dump.
@@ -94,6 +107,8 @@ struct NetlinkSocket: ~Copyable {
     case done
   }
 
+  /// Of a dump.
+  private static let maximumAttempts = 100
   private static let headerBytes = MemoryLayout<nlmsghdr>.size
   /// The kernel fills at most 32 KiB per read of a dump (`netlink_recvmsg`, `max_recvmsg_len`).
   private static let readBytes = 64 * 1024

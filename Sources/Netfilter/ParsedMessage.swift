@@ -42,10 +42,3 @@ func messageType(_ bytes: [UInt8]) -> Int? {
   guard bytes.count >= MemoryLayout<nlmsghdr>.size else { return nil }
   return bytes.withUnsafeBytes { Int($0.loadUnaligned(as: nlmsghdr.self).nlmsg_type) }
 }
-
-extension UInt32 {
-  fileprivate init?(hostBytes: [UInt8]) {
-    guard hostBytes.count == 4 else { return nil }
-    self = hostBytes.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
-  }
-}

@@ -9,7 +9,7 @@ internal import RedirectPolicy
 struct PolicyRouting: ~Copyable {
   /// A rule or route in the kernel.
   struct Entry {
-    enum Content: Hashable {
+    enum Content: Hashable, Sendable {
       case rule(RoutingPlan.Rule)
       case route(RoutingPlan.Route)
       /// Ours by its numbers, but not what this version makes.
@@ -70,6 +70,19 @@ struct PolicyRouting: ~Copyable {
         throw .failed(operation: "delete \(entry.content.text)", error)
       }
     }
+  }
+
+  /// What there is of ours, rules first.
+  func contents() throws(NetfilterError) -> [Entry.Content] { try entries().map(\.content) }
+
+  /// What `add` can put in place of a plan: of IPv6 nothing where there is none, and no route where
+  /// it is disabled on the loopback interface.
+  static func possible(_ plan: RoutingPlan) -> RoutingPlan {
+    let disabled = Sysctl("net.ipv6.conf.lo.disable_ipv6").value
+    if disabled == "0" { return plan }
+    return RoutingPlan(
+      rules: plan.rules.filter { $0.family == .v4 || disabled != nil },
+      routes: plan.routes.filter { $0.family == .v4 })
   }
 
   // MARK: Pieces
@@ -162,7 +175,7 @@ extension IPFamily {
 private func hex(_ value: UInt32) -> String { "0x" + String(value, radix: 16) }
 
 extension PolicyRouting.Entry.Content {
-  fileprivate var text: String {
+  var text: String {
     switch self {
     case .rule(let rule): rule.text
     case .route(let route): route.text

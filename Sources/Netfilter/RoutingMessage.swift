@@ -53,12 +53,25 @@ enum RoutingMessage {
 
   /// Nil for what `RoutingPlan` cannot say.
   private static func rule(_ parsed: ParsedMessage<fib_rule_hdr>) -> RoutingPlan.Rule? {
-    guard let family = IPFamily(parsed.header.family),
+    guard let family = IPFamily(parsed.header.family), hasNoOtherSelector(parsed),
       let action = action(parsed), let mark = mark(parsed)
     else { return nil }
     return RoutingPlan.Rule(
       family, priority: parsed.number(UInt16(FRA_PRIORITY)) ?? 0, mark: mark,
       inputInterface: parsed.text(UInt16(FRA_IIFNAME)), action: action)
+  }
+
+  /// Whether a rule selects by mark and interface alone.
+  private static func hasNoOtherSelector(_ parsed: ParsedMessage<fib_rule_hdr>) -> Bool {
+    let header = parsed.header
+    let said = [
+      FRA_PRIORITY, FRA_PROTOCOL, FRA_FWMARK, FRA_FWMASK, FRA_IIFNAME, FRA_TABLE, FRA_GOTO,
+      FRA_SUPPRESS_PREFIXLEN, FRA_PAD,
+    ]
+    return header.src_len == 0 && header.dst_len == 0 && header.tos == 0
+      && header.flags & UInt32(FIB_RULE_INVERT) == 0
+      && parsed.number(UInt16(FRA_SUPPRESS_PREFIXLEN)) ?? .max == .max
+      && parsed.attributes.keys.allSatisfy { key in said.contains { UInt16($0) == key } }
   }
 
   private static func action(_ parsed: ParsedMessage<fib_rule_hdr>) -> RoutingPlan.Rule.Action? {

@@ -16,9 +16,13 @@ struct RuleEncoder {
   }
 
   /// User data that nft lists as `comment "…"`: a type, a length and a text that ends with zero.
-  private func encode(comment: String) {
+  static func userData(comment: String) -> [UInt8] {
     let text = Array(comment.utf8.prefix(Rule.maximumCommentBytes)) + [0]
-    let data = [UInt8(NFTNL_UDATA_RULE_COMMENT.rawValue), UInt8(text.count)] + text
+    return [UInt8(NFTNL_UDATA_RULE_COMMENT.rawValue), UInt8(text.count)] + text
+  }
+
+  private func encode(comment: String) {
+    let data = Self.userData(comment: comment)
     nftnl_rule_set_data(rule, UInt16(NFTNL_RULE_USERDATA.rawValue), data, UInt32(data.count))
   }
 
@@ -190,9 +194,9 @@ struct RuleEncoder {
   private static let register1 = UInt32(NFT_REG_1.rawValue)
   private static let register2 = UInt32(NFT_REG_2.rawValue)
   /// ARPHRD_ETHER (<linux/if_arp.h>).
-  private static let ethernet = hostBytes(UInt16(1))
+  static let ethernet = hostBytes(UInt16(1))
   /// NF_NAT_RANGE_PROTO_SPECIFIED (<linux/netfilter/nf_nat.h>).
-  private static let rangeProtoSpecified: UInt32 = 2
+  static let rangeProtoSpecified: UInt32 = 2
 
   private static func number(_ family: IPFamily) -> UInt32 {
     UInt32(family == .v4 ? NFPROTO_IPV4 : NFPROTO_IPV6)

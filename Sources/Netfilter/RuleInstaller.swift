@@ -17,8 +17,8 @@ package final class RuleInstaller {
   }
 
   /// The table belongs to this socket, which therefore lives as long as the installer.
-  private let nftables: NetlinkSocket
-  private let routing: PolicyRouting
+  let nftables: NetlinkSocket
+  let routing: PolicyRouting
   private let ownership: Ownership
   /// What this installer has put in place last.
   private var installed: Installation?
@@ -69,6 +69,26 @@ package final class RuleInstaller {
   /// there is no such table.
   package func holder() throws(NetfilterError) -> UInt32? {
     try nftables.owner(of: RedirectPolicy.tableName)
+  }
+
+  /// Puts back what was there when `state` was read, which has nothing foreign.
+  package func restore(_ state: KernelState) throws(NetfilterError) {
+    precondition(state.foreign.isEmpty, "a state that cannot be made")
+    try checkHolder()
+    let added = try routing.add(state.routingPlan)
+    do {
+      var transaction = Transaction()
+      for (name, found) in state.tables {
+        transaction.deleteTable(name)
+        if let found { transaction.add(found.table, flags: 0) }
+      }
+      try commit(transaction)
+    } catch {
+      routing.remove(added)
+      throw error
+    }
+    try routing.removeAll(except: state.routingPlan)
+    installed = nil
   }
 
   /// Installs only the table that rejects what the policy would capture, if it has one: nothing leaves

@@ -93,6 +93,20 @@ struct KeyType {
     }
   }
 
+  /// The kind of set with keys of this number, without an element; nil for a type of another's.
+  static func elements(_ number: UInt32, isInterval: Bool) -> NamedSet.Elements? {
+    kinds.first {
+      KeyType($0).number == number && NamedSet("", $0).isInterval == isInterval
+    }
+  }
+
+  private static let kinds: [NamedSet.Elements] = [
+    .hosts(.v4, []), .hosts(.v6, []), .ranges(.v4, []), .ranges(.v6, []), .interfaces([]),
+    .interfacePatterns([]), .interfaceGroups([]), .identities(.user, []), .identities(.group, []),
+    .controlGroups([]), .hardwareAddresses([]), .ports([]), .icmpTypes(.v4, []),
+    .icmpTypes(.v6, []), .addressTypes([]),
+  ]
+
   /// A type, a length and a value: without it nft cannot print interface names.
   var userData: [UInt8] {
     [UInt8(NFTNL_UDATA_SET_KEYBYTEORDER.rawValue), 4] + hostBytes(byteOrder.rawValue)

@@ -86,7 +86,7 @@ func allocated(_ object: OpaquePointer?) -> OpaquePointer {
 
 extension Chain.Hook {
   /// `NF_INET_*`.
-  fileprivate var number: UInt32 {
+  var number: UInt32 {
     let hook =
       switch self {
       case .prerouting: NF_INET_PRE_ROUTING

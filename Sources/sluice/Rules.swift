@@ -1,11 +1,12 @@
 internal import ArgumentParser
 internal import Configuration
 internal import Daemon
+internal import Glibc
 
 struct Rules: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Show, install or remove the rules without a daemon.",
-    subcommands: [Show.self, Apply.self, Remove.self])
+    subcommands: [Show.self, Diff.self, Apply.self, Confirm.self, Remove.self])
 
   struct Show: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -18,13 +19,66 @@ struct Rules: ParsableCommand {
     }
   }
 
+  struct Diff: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Compare the rules in the kernel with those of the flags; touches nothing.",
+      discussion: """
+        Prints what the kernel has behind -, what the flags would install behind +, and exits with \
+        1; with 0 if there is no difference.
+        """)
+
+    @OptionGroup var scope: ScopeOptions
+
+    func run() throws {
+      guard let difference = try RulesCommand.difference(Configuration(scope.options)) else {
+        print("no difference")
+        return
+      }
+      print(difference)
+      throw ExitCode(ExitStatus.different.rawValue)
+    }
+  }
+
   struct Apply: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Install rules and routes; they stay until removed.")
 
     @OptionGroup var scope: ScopeOptions
 
-    func run() throws { try RulesCommand.apply(Configuration(scope.options)) }
+    @Option(
+      help: ArgumentHelp(
+        "Restore what was there before, unless it is confirmed in time that the rules may stay.",
+        valueName: "seconds"))
+    var confirm: UInt32?
+
+    func validate() throws {
+      guard let confirm, !Self.confirmable.contains(confirm) else { return }
+      throw ValidationError(
+        "--confirm \(confirm): expected \(Self.confirmable.lowerBound) to "
+          + "\(Self.confirmable.upperBound) seconds")
+    }
+
+    func run() throws {
+      let configuration = try Configuration(scope.options)
+      guard let confirm else {
+        try RulesCommand.apply(configuration)
+        return
+      }
+      try RulesCommand.apply(configuration, confirmedWithin: confirm) { line in
+        // Not print: nobody may wait for a buffer to fill.
+        let bytes = Array("\(line)\n".utf8)
+        _ = write(STDOUT_FILENO, bytes, bytes.count)
+      }
+    }
+
+    private static let confirmable: ClosedRange<UInt32> = 1...86400
+  }
+
+  struct Confirm: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Keep the rules of an apply --confirm that waits.")
+
+    func run() throws { try RulesCommand.confirm() }
   }
 
   struct Remove: ParsableCommand {

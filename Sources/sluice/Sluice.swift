@@ -21,6 +21,8 @@ struct Sluice: ParsableCommand {
       fail(failure.message, failure.status)
     } catch let error as ConfigurationError {
       fail("\(error)", .usage)
+    } catch let code as ExitCode {
+      Glibc.exit(code.rawValue)
     } catch {
       // Help and version are "errors" with exit code 0, and print themselves.
       if exitCode(for: error) == .success { exit(withError: error) }

@@ -32,6 +32,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -138,6 +140,21 @@ static inline int clx_get_option(int fd, int level, int name, void *value, sockl
 static inline int clx_local_address(int fd, struct sockaddr *address, socklen_t *length) {
   return (int)CLX_RESULT(getsockname(fd, address, length));
 }
+static inline int clx_local_socket(void) {
+  return (int)CLX_RESULT(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+}
+/// SO_PEERCRED (unix(7)), whose struct ucred is declared under _GNU_SOURCE alone.
+static inline int clx_peer_user(int fd, uid_t *user) {
+  struct {
+    pid_t process;
+    uid_t user;
+    gid_t group;
+  } peer;
+  socklen_t length = sizeof peer;
+  int result = (int)CLX_RESULT(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length));
+  if (result == 0) *user = peer.user;
+  return result;
+}
 
 // Datagrams. CMSG_* are macros, which Swift cannot call.
 
@@ -189,6 +206,7 @@ static inline int clx_block_signals(const sigset_t *set) {
   return -pthread_sigmask(SIG_BLOCK, set, NULL);
 }
 static inline void clx_ignore_broken_pipe(void) { signal(SIGPIPE, SIG_IGN); }
+static inline void clx_ignore_signal(int number) { signal(number, SIG_IGN); }
 static inline int clx_get_descriptor_limit(struct rlimit *limit) {
   return (int)CLX_RESULT(getrlimit(RLIMIT_NOFILE, limit));
 }

@@ -2,7 +2,7 @@ internal import CLinux
 internal import LinuxIO
 
 /// The terminal that the process was started from.
-struct Terminal {
+struct ControllingTerminal {
   private let wasThere = Self.isThere
 
   /// Whether there was one and it has gone: closed, or its line is cut (`tty(4)`).

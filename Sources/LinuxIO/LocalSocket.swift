@@ -1,0 +1,69 @@
+internal import CLinux
+
+/// Sockets between processes of one network namespace (`unix(7)`): with an abstract name, which goes
+/// away with its last socket.
+package enum LocalSocket {
+  /// A socket that listens under this name; EADDRINUSE if somebody does. Never blocks.
+  package static func listen(on name: String) throws(Errno) -> Descriptor {
+    let socket = Descriptor(owning: try checked(clx_local_socket()))
+    _ = try checked(withAddress(name) { clx_bind(socket.rawValue, $0, $1) })
+    _ = try checked(clx_listen(socket.rawValue, 8))
+    return socket
+  }
+
+  /// A connection to who listens under this name; ECONNREFUSED if nobody does.
+  package static func connect(to name: String) throws(Errno) -> Descriptor {
+    let socket = Descriptor(owning: try checked(clx_local_socket()))
+    _ = try checked(withAddress(name) { clx_connect(socket.rawValue, $0, $1) })
+    return socket
+  }
+
+  /// The next connection of a listening socket, nil if there is none.
+  package static func accept(_ listener: borrowing Descriptor) -> Descriptor? {
+    let result = clx_accept(listener.rawValue, nil, nil)
+    return result < 0 ? nil : Descriptor(owning: result)
+  }
+
+  /// Whether the other side was made by root, or by the user that this process acts for.
+  package static func isTrusted(_ socket: borrowing Descriptor) -> Bool {
+    var user: uid_t = 0
+    return clx_peer_user(socket.rawValue, &user) == 0 && (user == 0 || user == geteuid())
+  }
+
+  /// Sends one byte, which a new connection always has room for.
+  package static func send(_ byte: UInt8, to socket: borrowing Descriptor) throws(Errno) {
+    _ = try withUnsafeBytes(of: byte) { bytes throws(Errno) in
+      try checked(clx_send(socket.rawValue, bytes.baseAddress, bytes.count))
+    }
+  }
+
+  /// The next byte of the other side; nil if it closes first, or says nothing for `timeout`.
+  package static func receive(from socket: borrowing Descriptor, timeout: Timeout) -> UInt8? {
+    let deadline = Instant.now() + timeout
+    while true {
+      let left = Int32(clamping: deadline.milliseconds(since: .now()))
+      let ready = clx_poll(socket.rawValue, Int16(POLLIN), left)
+      if ready == -EINTR { continue }
+      var byte: UInt8 = 0
+      return ready > 0 && clx_recv(socket.rawValue, &byte, 1) == 1 ? byte : nil
+    }
+  }
+
+  /// The name behind a zero byte, without one at its end.
+  private static func withAddress(
+    _ name: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+  ) -> Int32 {
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    let bytes = [0] + Array(name.utf8)
+    withUnsafeMutableBytes(of: &address.sun_path) { path in
+      precondition(bytes.count <= path.count, "a name too long for a local socket")
+      path.copyBytes(from: bytes)
+    }
+    let length = MemoryLayout.offset(of: \sockaddr_un.sun_path).unsafelyUnwrapped + bytes.count
+    return withUnsafePointer(to: address) { pointer in
+      // SAFETY: the kernel reads `length` bytes, which `sockaddr_un` has.
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(length)) }
+    }
+  }
+}
