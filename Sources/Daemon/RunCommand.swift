@@ -84,6 +84,15 @@ package struct RunCommand {
     "what would be captured is rejected until Sluice runs again; to end that: sluice rules remove"
 
   private func announce(_ scope: Scope, _ dataPlane: DataPlane) {
+    let numbers = scope.policy.numbers
+    if numbers != Numbers() {
+      log.notice(
+        """
+        other programs use our usual numbers: taking the bits 0x\(String(numbers.marks.mask, radix: 16)) \
+        of marks, ip rules from priority \(numbers.rulePriority) on, and route table \
+        \(numbers.routeTable)
+        """, metadata: ["event": "numbers"])
+    }
     for name in scope.policy.gateway?.interfaces ?? []
     where !name.hasSuffix("*") && !System.hasInterface(name) {
       log.warning(

@@ -13,14 +13,22 @@ struct Scope {
   init(_ policy: RedirectPolicy) { self.policy = policy }
 
   /// Looks up what the settings name: users, groups, control groups, files.
-  /// - Parameter upstreams: all addresses of the upstream.
-  init(_ configuration: Configuration, upstreams: [IPAddress]) throws(CommandFailure) {
+  /// - Parameters:
+  ///   - upstreams: all addresses of the upstream.
+  ///   - surroundings: what to give way to.
+  init(
+    _ configuration: Configuration, upstreams: [IPAddress],
+    in surroundings: Surroundings = .current()
+  ) throws(CommandFailure) {
     policy = RedirectPolicy(upstreams: upstreams)
     let capture = Self.capture(configuration.tcp)
     if let selection = configuration.machine {
       policy.machine = try Self.machine(selection, capture)
     }
-    policy.gateway = configuration.gateway.map { Self.gateway($0, capture) }
+    if let selection = configuration.gateway {
+      policy.gateway = try Self.gateway(selection, configuration.tcp, in: surroundings)
+    }
+    policy.numbers = surroundings.numbers
     policy.ports = RedirectPolicy.Ports(
       redirect: configuration.port, tproxy: configuration.port + 1)
     policy.destinations = try Self.destinations(configuration.destinations)
@@ -59,10 +67,19 @@ struct Scope {
   }
 
   private static func gateway(
-    _ selection: GatewaySelection, _ capture: RedirectPolicy.Capture
-  ) -> RedirectPolicy.Gateway {
+    _ selection: GatewaySelection, _ choice: Configuration.Capture?, in surroundings: Surroundings
+  ) throws(CommandFailure) -> RedirectPolicy.Gateway {
     var gateway = RedirectPolicy.Gateway(
-      capture, interfaces: selection.interfaces, interfaceGroups: selection.interfaceGroups)
+      capture(choice), interfaces: selection.interfaces,
+      interfaceGroups: selection.interfaceGroups)
+    if gateway.capture == .tproxy, let bridge = surroundings.filteredBridge(of: gateway) {
+      guard choice == nil else {
+        throw CommandFailure(
+          "tproxy loses what arrives on the bridge \(bridge) under br_netfilter: use --tcp redirect, "
+            + "or set net.bridge.bridge-nf-call-iptables to 0", .unavailable)
+      }
+      gateway.capture = .redirect
+    }
     gateway.sources = RedirectPolicy.Choice(
       only: selection.sources.only, except: selection.sources.except)
     gateway.hardwareAddresses = RedirectPolicy.Choice(

@@ -154,9 +154,12 @@ package struct Numbers: Hashable, Sendable {
   package var marks = Marks.candidates[0]
   /// Of our routes (`rtm_table`).
   package var routeTable: UInt8 = 155
-  /// Place of our rules among all rules of policy routing, and of the two behind it: after `local` (0),
-  /// before `main` (32766).
+  /// Place of the first of our rules among all rules of policy routing: after `local` (0), before `main`
+  /// (32766).
   package var rulePriority: UInt32 = 155
+
+  /// How many priorities the rules need, from `rulePriority` on.
+  package static let ruleCount: UInt32 = 3
 
   package init() {}
 }

@@ -10,7 +10,7 @@ from harness import upstreams
 from harness.flows import attempt
 from harness.namespaces import Namespace
 from harness.programs import Program
-from harness.sluice import Capture, Sluice
+from harness.sluice import Capture, Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
 
@@ -141,3 +141,66 @@ def test_marks_of_others_stay(topology: Topology, upstream: str, echo: Echo) -> 
         assert counted[0] > 0 and counted[1] == 0
     finally:
         host.run("nft", "delete", "table", "inet", "foreign")
+
+
+@pytest.mark.parametrize("taken", [
+    ("rule add fwmark 0x1000/0xf000 lookup main priority 900",),
+    ("rule add from all fwmark 0x7/0xff lookup main priority 155",),
+    ("route add unreachable default table 155",),
+    ("rule add fwmark 0x2000/0x2000 lookup main priority 156",
+     "route add unreachable default table 155"),
+], ids=["mark", "priority", "table", "all"])
+def test_numbers_that_others_use(
+    topology: Topology, capture: Capture, upstream: str, echo: Echo, taken: tuple[str, ...]
+) -> None:
+    """Free ones are taken, and told."""
+    host = capture.host(topology)
+    for family in ("-4", "-6"):
+        for command in taken:
+            host.run("ip", family, *command.split())
+    try:
+        with Sluice.capturing(topology, capture, upstream) as sluice:
+            assert len(sluice.events("numbers")) == 1
+            check_captured(topology, echo)
+            assert sluice.finish()["sessions_opened"] == len(ADDRESSES)
+    finally:
+        for family in ("-4", "-6"):
+            for command in taken:
+                host.run("ip", family, *command.replace(" add ", " del ").split())
+
+
+@pytest.fixture
+def bridged(topology: Topology) -> Iterator[None]:
+    """The gateway's interface becomes the port of a bridge under br_netfilter, as with containers."""
+    host = topology.gateway
+    setting = "net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"
+    before = [host.read_sysctl(name) for name in setting]
+    host.ip("link add br-lan type bridge", "link set br-lan up")
+    addresses = [(at.gateway_lan, "64" if ":" in at.client else "24") for at in ADDRESSES.values()]
+    for address, length in addresses:
+        host.ip(f"addr del {address}/{length} dev lan0")
+    host.ip("link set lan0 master br-lan")
+    for address, length in addresses:
+        option = " nodad" if ":" in address else ""
+        host.ip(f"addr add {address}/{length} dev br-lan{option}")
+    for name in setting:
+        host.write_sysctl(name, "1")
+    try:
+        yield
+    finally:
+        for name, value in zip(setting, before):
+            host.write_sysctl(name, value)
+        host.ip("link del br-lan")
+        for address, length in addresses:
+            host.ip(f"addr add {address}/{length} dev lan0")
+
+
+def test_bridge_under_br_netfilter(bridged: None, topology: Topology, upstream: str, echo: Echo) -> None:
+    with Sluice(topology.gateway, upstream, "--gateway", "br-*") as sluice:
+        assert "redirect" in sluice.wait_for("ready")["scope"]
+        check_captured(topology, echo)
+        assert sluice.finish()["sessions_opened"] == len(ADDRESSES)
+    done = topology.gateway.run(
+        binary(), "run", upstream, "--gateway", "br-lan", "--tcp", "tproxy", check=False)
+    assert done.returncode == 69
+    assert "--tcp redirect" in done.stderr

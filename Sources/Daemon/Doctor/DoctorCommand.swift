@@ -16,7 +16,8 @@ package struct DoctorCommand {
   /// Prints each finding on standard output as soon as it is made. Blocks for seconds where something
   /// does not answer.
   package func run() throws(CommandFailure) -> ExitStatus {
-    let policy = try Scope(configuration, upstreams: []).policy
+    // The usual numbers, so that whoever uses them, too, is named.
+    let policy = try Scope(configuration, upstreams: [], in: Surroundings(rules: [])).policy
     var findings: [Finding] = []
     func report(_ more: [Finding]) {
       for finding in more { show(finding) }

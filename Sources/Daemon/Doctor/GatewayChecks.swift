@@ -28,10 +28,7 @@ struct GatewayChecks {
 
   /// Those of this host that the scope names.
   var chosen: [HostNetwork.Interface] {
-    interfaces.filter { interface in
-      gateway.interfaceGroups.contains(interface.group)
-        || gateway.interfaces.contains { $0.isMet(by: interface.name) }
-    }
+    interfaces.filter(gateway.includes)
   }
 
   func presence() -> [Finding] {
@@ -132,12 +129,5 @@ struct GatewayChecks {
       "\(names): br_netfilter hands bridged packets to the rules before "
         + "they are routed, and tproxy loses them",
       advice: "capture with --tcp redirect, or: sysctl -w \(setting.name)=0")
-  }
-}
-
-extension String {
-  /// Whether this is the name, or the beginning of it and `*`.
-  fileprivate func isMet(by name: String) -> Bool {
-    hasSuffix("*") ? name.hasPrefix(dropLast()) : self == name
   }
 }

@@ -22,8 +22,10 @@ struct RoutingConflicts {
       return .ok(.marks, "no other ip rule looks at the bits \(ours) of a mark")
     }
     return .warning(
-      .marks, "\(rule.text) looks at our bits \(ours) of a mark, and takes our packets for its own",
-      advice: "give that program another mark, or remove the rule: \(rule.removal)")
+      .marks, "\(rule.text) looks at our bits \(ours) of a mark",
+      advice:
+        "run takes other bits instead; to have these, give that program another mark, or remove "
+        + "the rule: \(rule.removal)")
   }
 
   private func priorities(_ rules: [HostNetwork.Rule]) -> Finding {
@@ -34,7 +36,9 @@ struct RoutingConflicts {
     }
     return .warning(
       .rulePriority, "\(rule.text) stands among our rules, at \(first) to \(first + 2)",
-      advice: "give that rule another priority, or remove it: \(rule.removal)")
+      advice:
+        "run takes other priorities instead; to have these, give that rule another one, or remove "
+        + "it: \(rule.removal)")
   }
 
   private func table(_ routes: [IPFamily: Int]) -> Finding {
@@ -45,9 +49,9 @@ struct RoutingConflicts {
     let option = family == .v4 ? "" : "-6 "
     return .warning(
       .routeTable,
-      "the routing table \(table), which is ours, has \(count) \(family.name) routes of another "
-        + "program, by which captured packets may leave",
-      advice: "look at them with: ip \(option)route show table \(table); remove them with: ip "
+      "the routing table \(table) has \(count) \(family.name) routes of another program",
+      advice:
+        "run takes another table instead; look at the routes with: ip \(option)route show table \(table); remove them with: ip "
         + "\(option)route flush table \(table)")
   }
 }
