@@ -1,12 +1,13 @@
 internal import CLinux
-internal import LinuxIO
 
 /// The terminal that the process was started from.
-struct ControllingTerminal {
+package struct ControllingTerminal {
   private let wasThere = Self.isThere
 
+  package init() {}
+
   /// Whether there was one and it has gone: closed, or its line is cut (`tty(4)`).
-  var isGone: Bool { wasThere && !Self.isThere }
+  package var isGone: Bool { wasThere && !Self.isThere }
 
   private static var isThere: Bool {
     let result = clx_open("/dev/tty", O_RDONLY | O_NOCTTY, 0)
