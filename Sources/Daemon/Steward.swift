@@ -40,14 +40,14 @@ final class Steward {
     for descriptor in rules.descriptors {
       try supervisor.watch(descriptor) { [rules] in rules.handleChanges() }
     }
-    try supervisor.watch(abilities.wakeDescriptor) { [unowned self] in handleAbility() }
+    try supervisor.watch(abilities.wakeDescriptor) { [weak self] in self?.handleAbility() }
     if let monitor {
-      try supervisor.watch(monitor.wakeDescriptor) { [unowned self] in handleAnswer() }
+      try supervisor.watch(monitor.wakeDescriptor) { [weak self] in self?.handleAnswer() }
     }
-    supervisor.onReload = { [unowned self] in reload() }
-    supervisor.onTick = { [unowned self] in handleTick() }
-    supervisor.onEvent = { [unowned self] event in
-      if case .failures(let failure, _, _) = event { self.monitor?.handleFailure(failure) }
+    supervisor.onReload = { [weak self] in self?.reload() }
+    supervisor.onTick = { [weak self] in self?.handleTick() }
+    supervisor.onEvent = { [monitor] event in
+      if case .failures(let failure, _, _) = event { monitor?.handleFailure(failure) }
     }
     if let upstream, configuration.uncaptured.ipv6 == nil {
       try probeIPv6(upstream, mark: mark, timeout: timeout)
@@ -105,12 +105,12 @@ final class Steward {
   private func handleAnswer() {
     switch monitor?.handleAnswer() {
     case .down:
-      log.warning(
-        "\(configuration.upstream) is down: capturing nothing until it answers again",
-        metadata: ["event": "upstream_down"])
       attempt("let connections go directly") { () throws(NetfilterError) in
         try rules.change { $0.phase = .suspended }
       }
+      log.warning(
+        "\(configuration.upstream) is down: capturing nothing until it answers again",
+        metadata: ["event": "upstream_down"])
     case .up:
       attempt("capture again") { () throws(NetfilterError) in
         try rules.change { $0.phase = .capturing }
@@ -133,14 +133,14 @@ final class Steward {
 
   private func handleAbility() {
     guard abilities.takeAll().contains(false) else { return }
+    attempt("reject IPv6") { () throws(NetfilterError) in
+      try rules.change { $0.uncaptured.ipv6 = .reject }
+    }
     log.warning(
       """
       \(configuration.upstream) cannot carry IPv6: it is rejected, so that programs take IPv4 \
       (--ipv6 says otherwise)
       """, metadata: ["event": "no_ipv6"])
-    attempt("reject IPv6") { () throws(NetfilterError) in
-      try rules.change { $0.uncaptured.ipv6 = .reject }
-    }
   }
 
   private func attempt(_ what: String, _ step: () throws(NetfilterError) -> Void) {
