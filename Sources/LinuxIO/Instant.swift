@@ -32,3 +32,9 @@ package struct Timeout: Hashable, Comparable, Sendable {
 
   package static func < (a: Timeout, b: Timeout) -> Bool { a.milliseconds < b.milliseconds }
 }
+
+/// Lets the calling thread rest.
+package func pause(_ timeout: Timeout) {
+  // A negative descriptor is never ready (`poll(2)`).
+  _ = clx_poll(-1, 0, Int32(clamping: timeout.milliseconds))
+}

@@ -52,9 +52,20 @@ package final class RuleWatch {
   /// For registration with `Epoll`: readable when there is something to take.
   package var descriptors: [Int32] { [nftables.rawValue, routing.rawValue] }
 
-  /// Takes what was notified since the last time. Where notifications were lost, anything may have
-  /// changed.
+  /// How long whoever changes something has to finish: what `ip route flush` deletes one by one, and
+  /// looks for again and again, should not be put back in between.
+  private static let settling = Timeout(milliseconds: 10)
+
+  /// Takes what was notified since the last time, with what follows at once.
   package func take() -> Changes {
+    let changes = takeWaiting()
+    if changes.isEmpty { return changes }
+    pause(Self.settling)
+    return changes.union(takeWaiting())
+  }
+
+  /// Where notifications were lost, anything may have changed.
+  private func takeWaiting() -> Changes {
     var changes: Changes = []
     do {
       for message in try nftables.notifications() where Self.isOurs(message) {

@@ -1,5 +1,6 @@
 """What others take away comes back, and is told once."""
 
+import contextlib
 import time
 from typing import Callable, Iterator
 
@@ -9,7 +10,7 @@ from harness import kernel, upstreams
 from harness.flows import attempt
 from harness.namespaces import Namespace
 from harness.programs import Program
-from harness.sluice import Capture, Sluice
+from harness.sluice import Capture, Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
 from harness.waiting import wait_until
@@ -36,12 +37,22 @@ def state(host: Namespace) -> str:
     return "\n".join(host.run(*command.split(), check=False).stdout for command in commands + routes)
 
 
+@contextlib.contextmanager
+def cleaned(host: Namespace) -> Iterator[None]:
+    """A host whose guard is gone afterwards."""
+    try:
+        yield
+    finally:
+        host.run(binary(), "rules", "remove")
+
+
 def check_repair(
-    topology: Topology, capture: Capture, upstream: str, echo: Echo, damage: Callable[[Namespace], None],
-    named: str,
+    topology: Topology, capture: Capture, upstream: str, echo: Echo,
+    damage: Callable[[Namespace], None], named: str,
 ) -> None:
     host = capture.host(topology)
-    with Sluice.capturing(topology, capture, upstream, "--on-exit", "closed") as sluice:
+    with cleaned(host), \
+            Sluice.capturing(topology, capture, upstream, "--on-exit", "closed") as sluice:
         before = state(host)
         damage(host)
         began = time.monotonic()
@@ -54,7 +65,6 @@ def check_repair(
         assert echo.peers[visitors:] == [at.proxy_exit for at in ADDRESSES.values()]
         assert topology.leaked(echo.port) == leaked
         assert len(sluice.events("restored")) == 1, "one line each"
-    host.nft("table inet sluice_guard\ndelete table inet sluice_guard")
 
 
 @pytest.mark.parametrize("capture", [Capture("machine", "tproxy"), Capture("gateway", "tproxy")], ids=str)
