@@ -3,6 +3,7 @@ works on by itself."""
 
 import contextlib
 import signal
+import socket
 import threading
 from typing import Iterator
 
@@ -13,9 +14,9 @@ from harness.flows import attempt
 from harness.namespaces import Namespace
 from harness.programs import Program
 from harness.sluice import Capture, Sluice, binary
-from harness.targets import Echo
+from harness.targets import Echo, Scripted
 from harness.topology import ADDRESSES, FAMILIES, Topology
-from harness.waiting import wait_until
+from harness.waiting import PATIENCE, wait_until
 
 GUARD = "table inet sluice_guard"
 
@@ -176,7 +177,7 @@ def test_hosted_services_stay_reachable(
     dante: Program,
 ) -> None:
     """From outside: of the machine itself, of the gateway, and of a host behind it; sessions from before
-    the start, in which the service speaks first, and new ones."""
+    the start, and new ones."""
     at = ADDRESSES[family]
     places = [(topology.client, at.client)]
     if capture.scope == "gateway":
@@ -193,6 +194,34 @@ def test_hosted_services_stay_reachable(
                 sluice.finish()
             old.sendall(b"after")
             assert old.recv(100) == b"after"
+
+
+@pytest.mark.parametrize("exit", ["open", "closed"])
+def test_session_in_which_the_service_speaks_first(
+    topology: Topology, capture: Capture, guarded: Namespace, family: str, exit: str,
+    dante: Program,
+) -> None:
+    """An administrator's session to this host, of which connection tracking has seen nothing before an
+    answer: to it the service looks like the one who began."""
+    started = threading.Event()
+
+    def script(stream: socket.socket) -> None:
+        stream.recv(100)
+        started.wait(PATIENCE)
+        stream.sendall(b"news")
+        stream.recv(100)
+
+    at = ADDRESSES[family]
+    address = at.client if capture.scope == "machine" else at.gateway_wan
+    upstream = upstreams.url(ADDRESSES["ipv4"].proxy)
+    with Scripted(guarded, script) as service, \
+            topology.server.connect(address, service.port) as session:
+        session.sendall(b"hello")
+        with Sluice.capturing(topology, capture, upstream, "--on-exit", exit) as sluice:
+            guarded.run("conntrack", "-F")
+            started.set()
+            assert session.recv(100) == b"news"
+            sluice.finish()
 
 
 @pytest.mark.parametrize("choice", ["open", "closed"])
