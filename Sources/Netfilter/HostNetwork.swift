@@ -44,14 +44,14 @@ package struct HostNetwork: ~Copyable {
   package init() throws(Errno) { socket = try NetlinkSocket(NETLINK_ROUTE) }
 
   package func interfaces() throws(Errno) -> [Interface] {
-    try dump(RoutingMessage.interfaceDump).compactMap(RoutingMessage.interface)
+    try socket.dump(RoutingMessage.interfaceDump).compactMap(RoutingMessage.interface)
   }
 
   /// The rules of both families that do not bear our protocol number.
   package func foreignRules() throws(Errno) -> [Rule] {
     var rules: [Rule] = []
     for family in [IPFamily.v4, .v6] {
-      rules += try dump(RoutingMessage.ruleDump(family)).compactMap(RoutingMessage.foreignRule)
+      rules += try socket.dump(RoutingMessage.ruleDump(family)).compactMap(RoutingMessage.foreignRule)
     }
     return rules
   }
@@ -60,22 +60,11 @@ package struct HostNetwork: ~Copyable {
   package func foreignRoutes(inTable table: UInt8) throws(Errno) -> [IPFamily: Int] {
     var counts: [IPFamily: Int] = [:]
     for family in [IPFamily.v4, .v6] {
-      let count = try dump(RoutingMessage.routeDump(family, table: table)).count {
+      let count = try socket.dump(RoutingMessage.routeDump(family, table: table)).count {
         RoutingMessage.isForeignRoute($0, inTable: table)
       }
       if count > 0 { counts[family] = count }
     }
     return counts
-  }
-
-  private func dump(_ request: [UInt8]) throws(Errno) -> [[UInt8]] {
-    do {
-      return try socket.answers(to: request)
-    } catch .familyNotSupported {
-      return []
-    } catch .noEntry {
-      // The table has never had a route.
-      return []
-    }
   }
 }

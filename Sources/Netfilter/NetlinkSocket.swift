@@ -80,6 +80,18 @@ struct NetlinkSocket: ~Copyable {
     return messages
   }
 
+  /// The same for a dump of routing objects, which are none where the kernel lacks the family, or has
+  /// never had a route in the table in question.
+  func dump(_ request: [UInt8]) throws(Errno) -> [[UInt8]] {
+    do {
+      return try answers(to: request)
+    } catch .familyNotSupported {
+      return []
+    } catch .noEntry {
+      return []
+    }
+  }
+
   // MARK: Notifications
 
   /// For registration with `Epoll`.

@@ -135,12 +135,7 @@ struct PolicyRouting: ~Copyable {
 
   private func dump(_ request: [UInt8]) throws(NetfilterError) -> [[UInt8]] {
     do {
-      return try socket.answers(to: request)
-    } catch .familyNotSupported {
-      return []
-    } catch .noEntry {
-      // The table in question has never had a route.
-      return []
+      return try socket.dump(request)
     } catch {
       throw .failed(operation: "list the policy routing", error)
     }

@@ -11,7 +11,8 @@ import pytest
 
 from harness import kernel, namespaces, sluice, upstreams
 from harness.programs import Program
-from harness.topology import FAMILIES, Topology
+from harness.targets import Echo
+from harness.topology import ADDRESSES, FAMILIES, Topology
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,6 +94,19 @@ def dante(topology: Topology, folder: Path) -> Iterator[Program]:
     """Dante on the proxy, for modules that need one real server."""
     with upstreams.dante(topology.proxy, folder) as program:
         yield program
+
+
+@pytest.fixture
+def upstream(dante: Program) -> str:
+    """The URL of Dante."""
+    return upstreams.url(ADDRESSES["ipv4"].proxy)
+
+
+@pytest.fixture(scope="module")
+def echo(topology: Topology) -> Iterator[Echo]:
+    """An echo server on the server."""
+    with Echo(topology.server) as target:
+        yield target
 
 
 @pytest.fixture(params=FAMILIES)

@@ -21,12 +21,6 @@ from harness.waiting import PATIENCE, wait_until
 GUARD = "table inet sluice_guard"
 
 
-@pytest.fixture(scope="module")
-def echo(topology: Topology) -> Iterator[Echo]:
-    with Echo(topology.server) as target:
-        yield target
-
-
 @pytest.fixture
 def guarded(topology: Topology, capture: Capture) -> Iterator[Namespace]:
     """The host where Sluice runs; what it leaves is taken away in the end, as a user would do it."""

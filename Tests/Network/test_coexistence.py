@@ -6,24 +6,11 @@ from typing import Iterator
 
 import pytest
 
-from harness import upstreams
 from harness.flows import attempt
 from harness.namespaces import Namespace
-from harness.programs import Program
 from harness.sluice import Capture, Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
-
-
-@pytest.fixture(scope="module")
-def echo(topology: Topology) -> Iterator[Echo]:
-    with Echo(topology.server) as target:
-        yield target
-
-
-@pytest.fixture
-def upstream(dante: Program) -> str:
-    return upstreams.url(ADDRESSES["ipv4"].proxy)
 
 
 def check_captured(topology: Topology, echo: Echo) -> None:

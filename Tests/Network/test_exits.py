@@ -6,9 +6,8 @@ from typing import Iterator
 
 import pytest
 
-from harness import kernel, upstreams
+from harness import kernel
 from harness.flows import Curl, attempt, fetch
-from harness.programs import Program
 from harness.sluice import Capture, Sluice
 from harness.targets import MEBIBYTE, Echo, Website
 from harness.topology import ADDRESSES, Topology
@@ -21,11 +20,6 @@ MEGABYTES = 50
 def website(topology: Topology) -> Iterator[Website]:
     with Website(topology.server, MEGABYTES) as target:
         yield target
-
-
-@pytest.fixture
-def upstream(dante: Program) -> str:
-    return upstreams.url(ADDRESSES["ipv4"].proxy)
 
 
 def check_direct(topology: Topology, website: Website) -> None:

@@ -6,10 +6,9 @@ from typing import Callable, Iterator
 
 import pytest
 
-from harness import kernel, upstreams
+from harness import kernel
 from harness.flows import attempt
 from harness.namespaces import Namespace
-from harness.programs import Program
 from harness.sluice import Capture, Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
@@ -17,17 +16,6 @@ from harness.waiting import wait_until
 
 #: Seconds from the kernel's notification to the repair, and as much again for a machine under load.
 BOUND = 0.2
-
-
-@pytest.fixture(scope="module")
-def echo(topology: Topology) -> Iterator[Echo]:
-    with Echo(topology.server) as target:
-        yield target
-
-
-@pytest.fixture
-def upstream(dante: Program) -> str:
-    return upstreams.url(ADDRESSES["ipv4"].proxy)
 
 
 def state(host: Namespace) -> str:

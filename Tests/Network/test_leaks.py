@@ -9,7 +9,6 @@ import pytest
 
 from harness import upstreams
 from harness.flows import attempt
-from harness.programs import Program
 from harness.sluice import Capture, Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, FAMILIES, Topology
@@ -19,11 +18,6 @@ ATTEMPTS = 8
 
 #: Seconds that an attempt waits for an answer, which a leak brings within milliseconds.
 TIMEOUT = 1.5
-
-
-@pytest.fixture
-def upstream(dante: Program) -> str:
-    return upstreams.url(ADDRESSES["ipv4"].proxy)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from harness.programs import Program
 from harness.sluice import Capture, Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
-from harness.waiting import wait_until
 
 COUNT = 100_000
 
@@ -47,12 +46,6 @@ def write(path: Path, seed: int) -> None:
     """A list with the second address in a range that is another one each time."""
     neighbours = [f"11.3.0.{4 + number}" for number in range(seed % 4)]
     path.write_text("\n".join([f"# number {seed}", *blocks(seed), LISTED, *neighbours]) + "\n")
-
-
-@pytest.fixture(scope="module")
-def echo(topology: Topology) -> Iterator[Echo]:
-    with Echo(topology.server) as target:
-        yield target
 
 
 def test_replaced_without_one_wrong_verdict(

@@ -10,7 +10,6 @@ from typing import Iterator
 
 import pytest
 
-from harness import upstreams
 from harness.namespaces import Namespace
 from harness.programs import Program
 from harness.sluice import CAPTURES, Capture, Sluice
@@ -37,11 +36,6 @@ except OSError as error:
 def mirror(topology: Topology) -> Iterator[Mirror]:
     with Mirror(topology.server) as target:
         yield target
-
-
-@pytest.fixture
-def upstream(dante: Program) -> str:
-    return upstreams.url(ADDRESSES["ipv4"].proxy)
 
 
 def visit(
@@ -233,7 +227,6 @@ def test_control_group_made_anew(
 # Traffic that is not captured.
 
 PASSED = "passed"
-
 
 
 def send(topology: Topology, family: str, kind: str, port: int) -> str:
