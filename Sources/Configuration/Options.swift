@@ -1,8 +1,8 @@
 /// Settings as they were written, before anything is checked. Flags and, later in precedence, files
 /// fill in the same values; nil or empty where nothing was said.
-package struct Options: Sendable {
+package struct Options: Hashable, Sendable {
   /// Texts for `only` these and `except` these.
-  package struct Choice: Sendable {
+  package struct Choice: Hashable, Sendable {
     package var only: [String]
     package var except: [String]
 

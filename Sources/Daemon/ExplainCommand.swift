@@ -1,25 +1,49 @@
 internal import Addressing
 package import Configuration
 internal import NFTables
+internal import Netfilter
 internal import RedirectPolicy
 
 /// `sluice explain`: which rule decides over a flow, and why. Changes nothing.
 package struct ExplainCommand {
   private let flow: Flow
   private let packet: Packet
-  private let upstream: UpstreamURL
+  /// Where a captured flow goes.
+  private let upstream: String
   private let explanation: Explanation
+  /// What is beside the rules that were asked about, one line; nil if nothing is.
+  private let remark: String?
 
+  /// Asks the rules that the settings would make.
   /// - Parameter isRunning: whether it is asked for the time in which Sluice runs.
   package init(
     _ configuration: Configuration, _ flow: Flow, isRunning: Bool
   ) throws(CommandFailure) {
     let addresses = try UpstreamSetup.addresses(configuration.upstream).map(\.address)
-    self.flow = flow
-    upstream = configuration.upstream
     let policy = try Scope(configuration, upstreams: addresses).policy
+    self.flow = flow
+    upstream = "\(configuration.upstream)"
     packet = try Packet(flow)
     explanation = policy.explain(packet, isRunning: isRunning)
+    remark = nil
+  }
+
+  /// Asks the rules that are in force.
+  package init(inForce flow: Flow) throws(CommandFailure) {
+    let state = try RulesCommand.state()
+    self.flow = flow
+    upstream = "the upstream"
+    packet = try Packet(flow)
+    explanation = Explanation(of: packet, tables: state.ours, routing: state.routingPlan)
+    if state.ours.isEmpty {
+      remark =
+        "no rules of Sluice are in force here; --machine or --gateway asks about those that "
+        + "would be"
+    } else {
+      remark =
+        state.foreign.isEmpty
+        ? nil : "changed by others, which is left out: \(state.foreign.joined(separator: "; "))"
+    }
   }
 
   /// For people.
@@ -37,6 +61,7 @@ package struct ExplainCommand {
     case nil:
       lines.append("rule: none, no chain sees such packets")
     }
+    if let remark { lines.append("beside: \(remark)") }
     if !explanation.events.isEmpty { lines.append("the way there:") }
     return (lines + explanation.events.compactMap(line).map { "  \($0)" }).joined(separator: "\n")
   }
@@ -50,6 +75,7 @@ package struct ExplainCommand {
       ("reject", rejection.map(JSON.text)),
       ("to", nextHop.map(JSON.text)),
       ("decision", explanation.decision.map(json)),
+      ("remark", remark.map(JSON.text)),
       ("trace", .array(explanation.events.map(json))),
     ])
     return object.description
@@ -110,7 +136,7 @@ package struct ExplainCommand {
   /// Nil for what ends here.
   private var nextHop: String? {
     switch explanation.verdict {
-    case .captured: "\(upstream)"
+    case .captured: upstream
     case .direct: packet.destinationType == .local ? "this host" : "\(flow.destination)"
     case .rejected, .dropped: nil
     }

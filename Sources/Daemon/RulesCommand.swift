@@ -54,6 +54,16 @@ package enum RulesCommand {
     return (["--- in the kernel", "+++ by these flags"] + lines).joined(separator: "\n")
   }
 
+  /// What is in force.
+  static func state() throws(CommandFailure) -> KernelState {
+    let installer = try makeInstaller()
+    do {
+      return try installer.state()
+    } catch {
+      throw CommandFailure(rules: error)
+    }
+  }
+
   private static func policy(_ configuration: Configuration) throws(CommandFailure)
     -> RedirectPolicy
   {
@@ -74,7 +84,8 @@ package enum RulesCommand {
 
   private static func makeInstaller() throws(CommandFailure) -> RuleInstaller {
     guard System.hasNetworkAdministration else {
-      throw CommandFailure("changing rules needs CAP_NET_ADMIN: run it with sudo", .noPermission)
+      throw CommandFailure(
+        "reading and changing rules needs CAP_NET_ADMIN: run it with sudo", .noPermission)
     }
     do {
       return try RuleInstaller(ownership: .none)

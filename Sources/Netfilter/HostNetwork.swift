@@ -51,7 +51,8 @@ package struct HostNetwork: ~Copyable {
   package func foreignRules() throws(Errno) -> [Rule] {
     var rules: [Rule] = []
     for family in [IPFamily.v4, .v6] {
-      rules += try socket.dump(RoutingMessage.ruleDump(family)).compactMap(RoutingMessage.foreignRule)
+      rules += try socket.dump(RoutingMessage.ruleDump(family)).compactMap(
+        RoutingMessage.foreignRule)
     }
     return rules
   }

@@ -1,4 +1,4 @@
-internal import NFTables
+package import NFTables
 package import RedirectPolicy
 
 /// The tables of our names and our policy routing, as they are in the kernel.
@@ -12,7 +12,10 @@ package struct KernelState: Hashable, Sendable {
     [(RedirectPolicy.guardTableName, guardTable), (RedirectPolicy.tableName, table)]
   }
 
-  var routingPlan: RoutingPlan {
+  /// What of the tables is ours, in the same order.
+  package var ours: [Table] { tables.compactMap { $0.found?.table } }
+
+  package var routingPlan: RoutingPlan {
     var plan = RoutingPlan()
     for content in routing {
       switch content {

@@ -19,40 +19,53 @@ package struct Explanation: Hashable, Sendable {
 }
 
 extension RedirectPolicy {
-  /// Follows a packet through the tables, from where it is sent or arrives to where it leaves this host
-  /// or stays in it.
+  /// What the policy's tables and routing make of a packet.
   /// - Parameter isRunning: whether the daemon is there; without it only the guard's table is.
   package func explain(_ packet: Packet, isRunning: Bool = true) -> Explanation {
     let tables = [guardTable(), isRunning ? table() : nil].compactMap(\.self)
+    return Explanation(of: packet, tables: tables, routing: routing())
+  }
+}
+
+extension Explanation {
+  /// Follows a packet through the tables, from where it is sent or arrives to where it leaves this host
+  /// or stays in it.
+  /// - Parameter tables: in the order in which they were installed.
+  package init(of packet: Packet, tables: [Table], routing: RoutingPlan) {
     var evaluator = Evaluator(tables, packet)
     let end =
       packet.input == nil
-      ? sending(&evaluator) : arriving(&evaluator, leavingBy: packet.output)
-    let events = evaluator.events
+      ? Self.sending(&evaluator, routing)
+      : Self.arriving(&evaluator, leavingBy: packet.output, routing)
+    events = evaluator.events
     let matched = events.last { if case .matched = $0 { true } else { false } }
-    let verdict: Explanation.Verdict
     switch end {
-    case .rejected(let rejection): verdict = .rejected(rejection)
-    case .dropped: verdict = .dropped
+    case .rejected(let rejection):
+      verdict = .rejected(rejection)
+      decision = matched
+    case .dropped:
+      verdict = .dropped
+      decision = matched
     case .accepted:
-      guard let target = evaluator.captured else {
-        return Explanation(
-          verdict: .direct, events: events,
-          decision: events.last { $0.isOfScope(ofPacketFrom: packet.input) })
+      if let target = evaluator.captured {
+        verdict = .captured(target)
+        decision = events.last {
+          if case .matched(let step) = $0 { step.rule.isCapturing } else { false }
+        }
+      } else {
+        verdict = .direct
+        decision = events.last { $0.isOfScope(ofPacketFrom: packet.input) }
       }
-      let capture = events.last {
-        if case .matched(let step) = $0 { step.rule.isCapturing } else { false }
-      }
-      return Explanation(verdict: .captured(target), events: events, decision: capture)
     }
-    return Explanation(verdict: verdict, events: events, decision: matched)
   }
 
   /// What a program of this host sends: out, and where that leads back to this host, in.
-  private func sending(_ evaluator: inout Evaluator) -> Evaluator.End {
+  private static func sending(
+    _ evaluator: inout Evaluator, _ routing: RoutingPlan
+  ) -> Evaluator.End {
     var end = evaluator.pass(.output)
     guard end == .accepted else { return end }
-    if routing().delivers(evaluator.packet) || evaluator.packet.destinationType == .local {
+    if routing.delivers(evaluator.packet) || evaluator.packet.destinationType == .local {
       evaluator.route(to: Packet.Interface.loopback.name)
     }
     end = evaluator.pass(.postrouting)
@@ -66,13 +79,13 @@ extension RedirectPolicy {
   }
 
   /// What arrives: in, and unless it is for this host, out again.
-  private func arriving(
-    _ evaluator: inout Evaluator, leavingBy output: String?
+  private static func arriving(
+    _ evaluator: inout Evaluator, leavingBy output: String?, _ routing: RoutingPlan
   ) -> Evaluator.End {
     evaluator.route(to: nil)
     let end = evaluator.pass(.prerouting)
     guard end == .accepted else { return end }
-    if evaluator.packet.destinationType != nil || routing().delivers(evaluator.packet) {
+    if evaluator.packet.destinationType != nil || routing.delivers(evaluator.packet) {
       return evaluator.pass(.input)
     }
     evaluator.route(to: output)

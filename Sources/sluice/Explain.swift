@@ -6,8 +6,13 @@ struct Explain: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Say which rule decides over a flow, and why; touches nothing.",
     discussion: """
-      The flow is that of a program of this host, as which --as-uid, --as-gid and --as-cgroup tell, \
-      or with --in one that arrives from a LAN. The other options say what is captured, as for run.
+      Without --machine and --gateway it asks the rules that are in force. The flow is that of a \
+      program of this host, as which --uid, --gid and --cgroup tell, or with --in one that arrives \
+      from a LAN, --from an address and a --mac.
+
+      With --machine or --gateway, and options as for run, it asks the rules that those would make, \
+      whose choices these options are then: --as-uid, --as-gid, --as-cgroup, --from-address and \
+      --source-mac tell of the flow.
       """)
 
   @Argument(help: "tcp, udp or icmp (its echo request).")
@@ -62,16 +67,36 @@ struct Explain: ParsableCommand {
   var json = false
 
   func run() throws {
+    let isInForce = !scope.machine && scope.gateways.isEmpty
+    if isInForce {
+      try checkNoPolicy()
+    }
     var flow = Flow.Options(transport: transport, destination: destination)
-    flow.user = user
-    flow.group = group
-    flow.controlGroup = controlGroup
+    flow.user = user ?? (isInForce ? scope.users.last : nil)
+    flow.group = group ?? (isInForce ? scope.groups.last : nil)
+    flow.controlGroup = controlGroup ?? (isInForce ? scope.controlGroups.last : nil)
     flow.input = input
-    flow.source = source
-    flow.hardwareAddress = hardwareAddress
+    flow.source = source ?? (isInForce ? scope.sources.last : nil)
+    flow.hardwareAddress = hardwareAddress ?? (isInForce ? scope.hardwareAddresses.last : nil)
     flow.output = output
-    let command = try ExplainCommand(
-      Configuration(scope.options), Flow(flow), isRunning: !stopped)
+    let command =
+      isInForce
+      ? try ExplainCommand(inForce: Flow(flow))
+      : try ExplainCommand(Configuration(scope.options), Flow(flow), isRunning: !stopped)
     print(json ? command.json : command.text)
+  }
+
+  /// What is in force has its policy: options that say what would be captured make no sense.
+  private func checkNoPolicy() throws {
+    var options = scope.options
+    (options.users.only, options.groups.only) = ([], [])
+    (options.controlGroups.only, options.sources.only) = ([], [])
+    options.hardwareAddresses.only = []
+    guard options == Options() else {
+      throw ValidationError(
+        "without --machine or --gateway the rules in force are asked: give one, or leave out what "
+          + "else says what is captured")
+    }
+    if stopped { throw ValidationError("--stopped goes with --machine or --gateway") }
   }
 }

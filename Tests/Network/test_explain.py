@@ -251,3 +251,42 @@ def test_a_host_without_a_route_says_so(topology: Topology) -> None:
     assert done.returncode == 69
     assert "no route" in done.stderr
     assert explain(topology.proxy, *question, "--out", "far0")["verdict"] == "captured"
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_rules_in_force(
+    topology: Topology, capture: Capture, family: str, echo: Echo, scripted: ScriptedUpstream,
+    choice: str,
+) -> None:
+    """Without a scope it reads what is in the kernel, a running daemon's as well."""
+    options, verdicts = CHOICES[choice]
+    verdict = verdicts[family == "ipv6"]
+    server = ADDRESSES[family].server
+    sender = [word.replace("--from-address", "--from") for word in origin(capture, family)]
+    with Sluice.capturing(topology, capture, UPSTREAM, *options):
+        answer = explain(capture.host(topology), "tcp", place(server, echo.port), *sender)
+        assert answer["verdict"] == verdict
+        assert attempt(topology.client, server, echo.port) == OUTCOMES[verdict]
+        assert "remark" not in answer
+    answer = explain(capture.host(topology), "tcp", place(server, echo.port), *sender)
+    assert answer["verdict"] == "direct"
+    assert "no rules of Sluice" in answer["remark"]
+
+
+def test_rules_in_force_that_others_have_changed(topology: Topology) -> None:
+    host, server = topology.client, place(ADDRESSES["ipv4"].server, 443)
+    host.run(binary(), "rules", "apply", UPSTREAM, "--uid", "1000")
+    try:
+        assert explain(host, "tcp", server, "--uid", "1000")["verdict"] == "captured"
+        assert explain(host, "tcp", server, "--uid", "1001")["verdict"] == "direct"
+        host.run("nft", "add", "rule", "inet", "sluice", "exempt", "counter")
+        assert "counter" in explain(host, "tcp", server, "--uid", "1000")["remark"]
+    finally:
+        host.run(binary(), "rules", "remove")
+
+
+@pytest.mark.parametrize("option", ["--bypass=1.1.1.1", "--stopped", "--except-uid=5"])
+def test_options_that_need_a_scope(topology: Topology, option: str) -> None:
+    done = topology.client.run(binary(), "explain", "tcp", "11.3.0.2:443", option, check=False)
+    assert done.returncode == 64
+    assert "--machine" in done.stderr
