@@ -139,7 +139,7 @@ def test_agrees_with_users(
     topology: Topology, family: str, echo: Echo, scripted: ScriptedUpstream, by: str
 ) -> None:
     server = ADDRESSES[family].server
-    scope = ["--uid", NOBODY, "--tcp", by]
+    scope = ["--machine", "--uid", NOBODY, "--tcp", by]
     question = ["tcp", place(server, echo.port), UPSTREAM, *scope]
     with Sluice(topology.client, UPSTREAM, *scope):
         answer = explain(topology.client, *question)
@@ -175,7 +175,7 @@ def test_agrees_with_control_groups(
     by: str,
 ) -> None:
     server = ADDRESSES[family].server
-    scope = ["--cgroup", control_group.name, "--tcp", by]
+    scope = ["--machine", "--cgroup", control_group.name, "--tcp", by]
     question = ["tcp", place(server, echo.port), UPSTREAM, *scope]
     with Sluice(topology.client, UPSTREAM, *scope):
         assert explain(topology.client, *question)["verdict"] == "direct"
