@@ -117,3 +117,14 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=sluice.EVERY_CAPTURE, ids=str)
 def capture(request: pytest.FixtureRequest) -> sluice.Capture:
     return request.param
+
+
+@pytest.fixture
+def guarded(topology: Topology, capture: sluice.Capture) -> Iterator[namespaces.Namespace]:
+    """The host where Sluice runs; what it leaves is taken away in the end, as a user would do it."""
+    host = capture.host(topology)
+    try:
+        yield host
+    finally:
+        host.run(sluice.binary(), "rules", "remove")
+        assert kernel.tables(host) == []
