@@ -151,8 +151,15 @@ package final class RuleInstaller {
     _ transaction: Transaction, of next: Installation
   ) throws(NetfilterError) {
     try watch.watchTables(false)
-    let before = try nftables.generation()
-    try commit(transaction)
+    let before: UInt32
+    do {
+      before = try nftables.generation()
+      try commit(transaction)
+    } catch {
+      // What was in place goes on, and has to be watched as before.
+      if installed?.guardTable != nil { try watch.watchTables(true) }
+      throw error
+    }
     guard next.guardTable != nil else { return }
     try watch.watchTables(true)
     if try nftables.generation() != before &+ 1 {

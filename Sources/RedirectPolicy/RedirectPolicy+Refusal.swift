@@ -11,12 +11,12 @@ extension RedirectPolicy {
     case everything
   }
 
-  /// Empty where nothing is rejected. They come behind routing and address translation, so that what was
+  /// Empty where nothing is rejected; they jump to `exemptChain`. They come behind routing and address translation, so that what was
   /// captured is on its way to this host.
   func refusals(of refused: Refused) -> [Chain] {
     let refuse = refuseChain(refused)
     guard refuse.rules.contains(where: \.isRejecting) else { return [] }
-    var chains = [exemptChain, refuse]
+    var chains = [refuse]
     if let machine {
       let past = Rule(
         .mark(MarkMatch(.packet, numbers.marks.captured)), .verdict(.return), comment: "captured")

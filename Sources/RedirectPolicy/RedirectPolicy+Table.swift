@@ -12,9 +12,11 @@ extension RedirectPolicy {
   /// The table of family `inet` that captures, and in an open policy rejects what cannot be captured.
   package func table() -> Table {
     let rejecting = exit == .open && phase == .capturing ? refusals(of: .uncaptured) : []
-    var chains = rejecting.filter { $0.base == nil }
-    if phase == .capturing && !chains.contains(exemptChain) { chains.insert(exemptChain, at: 0) }
-    chains += captureChains + rejecting.filter { $0.base != nil }
+    let exempting = phase == .capturing ? [exemptChain] : []
+    // Chains that are jumped to come first, as rules can only name what exists.
+    let chains =
+      exempting + rejecting.filter { $0.base == nil } + captureChains
+      + rejecting.filter { $0.base != nil }
     return Table(
       family: .inet, name: Self.tableName, sets: sets(usedBy: chains), chains: chains)
   }
@@ -23,7 +25,7 @@ extension RedirectPolicy {
   /// nil in an open policy.
   package func guardTable() -> Table? {
     guard exit == .closed, phase != .suspended else { return nil }
-    let chains = refusals(of: .everything)
+    let chains = [exemptChain] + refusals(of: .everything)
     return Table(
       family: .inet, name: Self.guardTableName, sets: sets(usedBy: chains), chains: chains)
   }
