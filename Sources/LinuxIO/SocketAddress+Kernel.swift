@@ -42,30 +42,28 @@ extension SocketAddress {
 
   /// Nil for a family other than AF_INET and AF_INET6.
   init?(kernel storage: sockaddr_storage) {
-    let address: SocketAddress? = withUnsafeBytes(of: storage) { bytes in
-      switch Int32(storage.ss_family) {
-      case AF_INET:
-        let kernel = bytes.load(as: sockaddr_in.self)
-        return SocketAddress(
-          .v4(IPv4Address(bits: UInt32(bigEndian: kernel.sin_addr.s_addr))),
-          UInt16(bigEndian: kernel.sin_port))
-      case AF_INET6:
-        let kernel = bytes.load(as: sockaddr_in6.self)
-        let (high, low) = withUnsafeBytes(of: kernel.sin6_addr) { half in
-          (
-            half.loadUnaligned(as: UInt64.self),
-            half.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
-          )
-        }
-        return SocketAddress(
-          .v6(IPv6Address(high: UInt64(bigEndian: high), low: UInt64(bigEndian: low))),
-          UInt16(bigEndian: kernel.sin6_port))
-      default:
-        return nil
-      }
-    }
+    let address = withUnsafeBytes(of: storage) { SocketAddress(kernel: $0.baseAddress!) }
     guard let address else { return nil }
     self = address
+  }
+
+  /// Reads a socket address; the memory has room for one of its family. Nil for a family other than
+  /// AF_INET and AF_INET6.
+  init?(kernel memory: UnsafeRawPointer) {
+    func integer<Value: FixedWidthInteger>(_ type: Value.Type, at offset: Int) -> Value {
+      Value(bigEndian: memory.loadUnaligned(fromByteOffset: offset, as: type))
+    }
+    switch Int32(memory.loadUnaligned(as: sa_family_t.self)) {
+    case AF_INET:
+      let address = integer(UInt32.self, at: MemoryLayout<sockaddr_in>.offset(of: \.sin_addr)!)
+      self.init(.v4(IPv4Address(bits: address)), integer(UInt16.self, at: 2))
+    case AF_INET6:
+      let start = MemoryLayout<sockaddr_in6>.offset(of: \.sin6_addr)!
+      let (high, low) = (integer(UInt64.self, at: start), integer(UInt64.self, at: start + 8))
+      self.init(.v6(IPv6Address(high: high, low: low)), integer(UInt16.self, at: 2))
+    default:
+      return nil
+    }
   }
 
   var kernelFamily: Int32 { address.isIPv4 ? AF_INET : AF_INET6 }

@@ -123,7 +123,7 @@ package enum StreamSocket {
 }
 
 extension Descriptor {
-  fileprivate borrowing func set(_ level: Int32, _ name: Int32, _ value: Int32) throws(Errno) {
+  borrowing func set(_ level: Int32, _ name: Int32, _ value: Int32) throws(Errno) {
     var value = value
     _ = try checked(clx_set_option(rawValue, level, name, &value, 4))
   }

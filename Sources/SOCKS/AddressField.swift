@@ -75,6 +75,14 @@ enum AddressField {
     }
   }
 
+  /// Where a field that begins at `start` ends.
+  static func end(of endpoint: Endpoint, from start: Int) -> Int {
+    switch endpoint {
+    case .address(let address): start + (address.address.isIPv4 ? 1 + 4 + 2 : maximumAddressBytes)
+    case .name(let name, _): start + 1 + 1 + name.text.utf8.count + 2
+    }
+  }
+
   private static func append<Value: FixedWidthInteger>(
     _ value: Value, to output: inout OutputSpan<UInt8>
   ) {

@@ -67,9 +67,10 @@ struct UDPTrial {
   private func exchange(_ family: IPFamily) throws(TrialFailure) {
     let destination = Laboratory.destination(family)
     let listener = try send(to: destination)
+    var reader = DatagramReader()
     guard listener.wait(for: .readable, until: .now() + Laboratory.patience),
-      let datagram = DatagramSocket.receive(from: listener, isIPv4: family == .v4),
-      datagram.bytes == Self.payload
+      case .slots = reader.receive(from: listener.rawValue, into: 0..<1),
+      case let datagram = reader.received(at: 0), datagram.bytes.elementsEqual(Self.payload)
     else { throw TrialFailure(lost: "a captured datagram to \(destination)") }
     guard datagram.destination?.address == destination else {
       let told = datagram.destination.map { "\($0)" } ?? "none"

@@ -1,4 +1,4 @@
-/// What an epoll event belongs to: 2 bits of kind, 30 of index, 32 of generation.
+/// What an epoll event belongs to: 4 bits of kind, 28 of index, 32 of generation.
 ///
 /// A slot's generation grows whenever its session closes, so an event that was already on its way
 /// when the session went finds nobody, not the slot's next tenant.
@@ -15,10 +15,10 @@ struct Token: Hashable {
   init(rawValue: UInt64) { self.rawValue = rawValue }
 
   init(_ kind: Kind, index: Int, generation: UInt32 = 0) {
-    rawValue = UInt64(generation) << 32 | UInt64(truncatingIfNeeded: index) << 2 | kind.rawValue
+    rawValue = UInt64(generation) << 32 | UInt64(truncatingIfNeeded: index) << 4 | kind.rawValue
   }
 
-  var kind: Kind { Kind(rawValue: rawValue & 3)! }
-  var index: Int { Int(rawValue >> 2 & 0x3FFF_FFFF) }
+  var kind: Kind { Kind(rawValue: rawValue & 15)! }
+  var index: Int { Int(rawValue >> 4 & 0xFFF_FFFF) }
   var generation: UInt32 { UInt32(rawValue >> 32) }
 }
