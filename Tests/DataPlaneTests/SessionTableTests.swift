@@ -28,7 +28,7 @@ struct SessionTableTests {
     #expect(stale == nil)
   }
 
-  @Test(arguments: [(0, 0), (1, 1), (0x3FFF_FFFF, UInt32.max), (12_345, 0x8000_0000)])
+  @Test(arguments: [(0, 0), (1, 1), (0xFFF_FFFF, UInt32.max), (12_345, 0x8000_0000)])
   func tokensKeepTheirParts(index: Int, generation: UInt32) {
     for kind in [Token.Kind.downstream, .upstream, .listener, .waker] {
       let token = Token(rawValue: Token(kind, index: index, generation: generation).rawValue)
