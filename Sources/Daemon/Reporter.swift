@@ -34,6 +34,10 @@ struct Reporter {
       log.warning(
         "descriptors: \(reason), new connections wait; raise the limit (ulimit -n, LimitNOFILE=)",
         metadata: ["event": "accept_paused"])
+    case .datagramsRefused(let failure):
+      log.warning(
+        "\(upstream) relays no datagrams (\(failure.name)): DNS goes over TCP, all other UDP is refused",
+        metadata: ["event": "datagrams_refused", "failure": .string(failure.name)])
     case .drained: break
     }
   }

@@ -158,6 +158,10 @@ package struct RunCommand {
       descriptorLimit: descriptors)
     plane.mark = scope.policy.numbers.marks.own.value
     plane.timeouts = Timeouts(configuration.timeouts)
+    plane.datagrams = DatagramConfiguration(
+      listeners: [.v4(.loopback), .v6(.loopback)].map {
+        SocketAddress($0, scope.policy.ports.tproxy)
+      })
     if let upstream {
       plane.upstream = upstream
       plane.listeners = listeners

@@ -43,6 +43,16 @@ package final class DataPlane: Sendable {
         }
       }
     }
+    for address in configuration.datagrams?.listeners ?? [] {
+      for worker in workers {
+        do {
+          try worker.openDatagrams(on: address)
+        } catch {
+          throw ListenError(address: address, errno: error)
+        }
+      }
+    }
+    for worker in workers.dropFirst() { worker.carrier = workers[0].mailbox }
     self.workers = workers
   }
 

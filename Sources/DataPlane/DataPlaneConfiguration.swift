@@ -1,3 +1,4 @@
+package import Addressing
 package import LinuxIO
 package import SOCKS
 
@@ -12,8 +13,41 @@ package struct Timeouts: Sendable {
   package var idle = Timeout.seconds(7440)
   /// No byte after one side has ended. RFC 5382, section 5: at least 4 minutes.
   package var halfClose = Timeout.seconds(600)
+  /// No datagram either way, for a client that has had an answer. RFC 4787, section 4.3: at least
+  /// 2 minutes.
+  package var datagrams = Timeout.seconds(180)
+  /// The same for one that has not had any.
+  package var unreplied = Timeout.seconds(30)
+  /// The same for one that sends nothing but DNS queries; and how long such a query may take.
+  package var dns = Timeout.seconds(10)
 
   package init() {}
+}
+
+/// How DNS queries are carried.
+package enum DNSTransport: Hashable, Sendable {
+  /// Like any other datagram.
+  case ordinary
+  /// As datagrams; over TCP if the upstream does not relay any, or the resolver is silent.
+  case automatic
+  case datagrams
+  /// Over TCP.
+  case stream
+}
+
+/// How captured datagrams are carried.
+package struct DatagramConfiguration: Sendable {
+  /// Where to receive them; every worker opens a socket of its own there.
+  package var listeners: [SocketAddress]
+  package var relayPlace = RelayPlace.automatic
+  /// Associations of all workers together, and of one client address.
+  package var maximumAssociations = 8192
+  package var maximumAssociationsPerClient = 1024
+  package var dns = DNSTransport.automatic
+  /// Whom to ask instead of the resolver that a client asks; nil: that one.
+  package var resolver: SocketAddress?
+
+  package init(listeners: [SocketAddress]) { self.listeners = listeners }
 }
 
 /// All that the data plane needs to know, validated.
@@ -31,6 +65,8 @@ package struct DataPlaneConfiguration: Sendable {
   package var descriptorLimit: Int
   /// The embedded server is the upstream of the captured flows.
   package var servesItself = false
+  /// Nil: no datagrams are captured.
+  package var datagrams: DatagramConfiguration?
 
   package init(workers: Int, listeners: [ListenerConfiguration], descriptorLimit: Int) {
     self.workers = workers
@@ -41,6 +77,6 @@ package struct DataPlaneConfiguration: Sendable {
   /// What is left of the limit for sessions and pipes: each worker has an epoll, a mailbox and its
   /// listeners, and the rest of the program (netlink, signals, look-ups, log) some of its own.
   var sessionDescriptors: Int {
-    max(descriptorLimit - 64 - workers * (2 + listeners.count), 16)
+    max(descriptorLimit - 64 - workers * (4 + listeners.count + (datagrams?.listeners.count ?? 0)), 16)
   }
 }

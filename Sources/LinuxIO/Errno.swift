@@ -28,6 +28,9 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
   package static let tooManyOpenFilesInSystem = Errno(rawValue: ENFILE)
   package static let noBufferSpace = Errno(rawValue: ENOBUFS)
   package static let noMemory = Errno(rawValue: ENOMEM)
+  package static let inputOutput = Errno(rawValue: EIO)
+  package static let invalidArgument = Errno(rawValue: EINVAL)
+  package static let messageTooLong = Errno(rawValue: EMSGSIZE)
   package static let noDevice = Errno(rawValue: ENODEV)
 }
 

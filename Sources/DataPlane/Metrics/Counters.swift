@@ -8,12 +8,17 @@ package enum Counter: Int, CaseIterable, Sendable {
   case innerOpened, innerClosed
   case bytesUpstream, bytesDownstream
   case acceptPauses
+  case associationsOpened, associationsClosed
+  case datagramsUpstream, datagramsDownstream
+  case datagramBytesUpstream, datagramBytesDownstream
 }
 
 /// One worker's counters. The worker alone writes, anyone may read: relaxed loads and stores, which
 /// are plain moves, and no cache line is shared between writers.
 final class Counters: Sendable {
-  private static let count = Counter.allCases.count + Failure.allCases.count
+  private static let firstFailure = Counter.allCases.count
+  private static let firstDrop = firstFailure + Failure.allCases.count
+  private static let count = firstDrop + DatagramDrop.allCases.count
 
   // SAFETY: initialised once below, never reallocated, and accessed only through atomics.
   private nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
@@ -32,7 +37,11 @@ final class Counters: Sendable {
     add(UInt64(truncatingIfNeeded: amount), at: counter.rawValue)
   }
 
-  func add(_ failure: Failure) { add(1, at: Counter.allCases.count + failure.rawValue) }
+  func add(_ failure: Failure) { add(1, at: Self.firstFailure + failure.rawValue) }
+
+  func add(_ drop: DatagramDrop, count: Int = 1) {
+    add(UInt64(truncatingIfNeeded: count), at: Self.firstDrop + drop.rawValue)
+  }
 
   private func add(_ amount: UInt64, at index: Int) {
     let value = cells[index].load(ordering: .relaxed)
@@ -45,7 +54,11 @@ final class Counters: Sendable {
     }
     for failure in Failure.allCases {
       snapshot.failures[failure.rawValue] &+=
-        cells[Counter.allCases.count + failure.rawValue].load(ordering: .relaxed)
+        cells[Self.firstFailure + failure.rawValue].load(ordering: .relaxed)
+    }
+    for drop in DatagramDrop.allCases {
+      snapshot.drops[drop.rawValue] &+=
+        cells[Self.firstDrop + drop.rawValue].load(ordering: .relaxed)
     }
   }
 }
@@ -55,8 +68,15 @@ package struct Snapshot: Sendable {
   fileprivate(set) var counters = [UInt64](repeating: 0, count: Counter.allCases.count)
   fileprivate(set) var failures = [UInt64](repeating: 0, count: Failure.allCases.count)
 
+  fileprivate(set) var drops = [UInt64](repeating: 0, count: DatagramDrop.allCases.count)
+
   package subscript(_ counter: Counter) -> UInt64 { counters[counter.rawValue] }
   package subscript(_ failure: Failure) -> UInt64 { failures[failure.rawValue] }
+
+  package subscript(_ drop: DatagramDrop) -> UInt64 { drops[drop.rawValue] }
+
+  /// Associations that are open now.
+  package var liveAssociations: UInt64 { difference(.associationsOpened, .associationsClosed) }
 
   /// Sessions that are open now.
   package var liveSessions: UInt64 { difference(.sessionsOpened, .sessionsClosed) }

@@ -9,6 +9,8 @@ package enum Event: Sendable {
   case loop(LoopCause, destination: SocketAddress)
   /// Whether this upstream takes a handshake in one write.
   case pipelining(proved: Bool)
+  /// The upstream has refused to relay datagrams.
+  case datagramsRefused(Failure)
   /// Accepting stopped because the descriptor budget is used up, or the kernel refused another.
   case acceptPaused(Errno?)
   /// A worker has no session left, after `drain`.

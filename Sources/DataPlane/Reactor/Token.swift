@@ -8,6 +8,9 @@ struct Token: Hashable {
     case upstream = 1
     case listener = 2
     case waker = 3
+    case associationControl = 4
+    case associationRelay = 5
+    case datagramListener = 6
   }
 
   let rawValue: UInt64

@@ -6,7 +6,8 @@ internal import SOCKS
 /// nothing on a flow's way but the read-only configuration, the descriptor budget and its counters.
 ///
 /// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Serve` (the
-/// embedded server), `Worker+Relay` (bytes, and the end of a session).
+/// embedded server), `Worker+Relay` (bytes, and the end of a session); for captured datagrams
+/// `Worker+Datagrams` (out), `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries`.
 ///
 /// SAFETY: unchecked, since it is made on one thread and then used on its own thread only.
 final class Worker: @unchecked Sendable {
@@ -31,6 +32,11 @@ final class Worker: @unchecked Sendable {
   var runQueue: [Token] = []
   var negotiations: [Negotiation] = []
   var vacantNegotiations: [Int32] = []
+  var datagramListenerV4: DatagramListener?
+  var datagramListenerV6: DatagramListener?
+  var datagrams: DatagramResources
+  /// Of the worker that carries DNS queries over TCP for all; nil if it is this one.
+  var carrier: Mailbox<Command>?
   var loops: LoopDetector?
   var problems = ProblemLimiter()
 
@@ -55,6 +61,8 @@ final class Worker: @unchecked Sendable {
     resources = RelayResources(budget: budget)
     now = .now()
     timers = TimerWheel(now: now)
+    datagrams = DatagramResources(
+      configuration.datagrams, workers: configuration.workers, now: now)
     loops = configuration.upstream.map { LoopDetector(upstream: $0.address) }
     try epoll.add(
       mailbox.wakeDescriptor, [.readable, .edgeTriggered], token: Token(.waker, index: 0).rawValue)
@@ -68,19 +76,21 @@ final class Worker: @unchecked Sendable {
         let (token, readiness) = epoll.event(at: index)
         handle(Token(rawValue: token), readiness)
       }
+      flushReplies()
       runQueued()
       while let index = timers.next(now: now) { handleTimeout(index) }
+      while let index = datagrams.timers.next(now: now) { handleAssociationTimeout(index) }
       resumeAccepting()
       sweepPipes()
     }
     endAll()
+    endAssociations()
   }
 
   private var waitMilliseconds: Int32 {
     if !runQueue.isEmpty { return 0 }
-    guard let next = earliest(earliest(timers.nextExpiry, pausedUntil), nextSweep) else {
-      return -1
-    }
+    let expiry = earliest(timers.nextExpiry, datagrams.timers.nextExpiry)
+    guard let next = earliest(earliest(expiry, pausedUntil), nextSweep) else { return -1 }
     return Int32(clamping: next.milliseconds(since: .now()))
   }
 
@@ -90,6 +100,9 @@ final class Worker: @unchecked Sendable {
       accept(from: token.index)
     case .waker:
       for command in mailbox.takeAll() { handle(command) }
+    case .datagramListener: receiveDatagrams(isIPv4: token.index == 0)
+    case .associationRelay: handleRelay(token)
+    case .associationControl: handleAssociation(token, readiness)
     case .downstream, .upstream:
       guard let session = sessions.find(token) else { return }
       let isDownstream = token.kind == .downstream
@@ -110,6 +123,8 @@ final class Worker: @unchecked Sendable {
     switch command {
     case .resolved(let token, let addresses):
       handleResolved(Token(rawValue: token), addresses)
+    case .query(let query):
+      carryQuery(query)
     case .drain:
       isDraining = true
       for (index, listener) in listeners.enumerated() where listener?.ingress.isCapturing == true {

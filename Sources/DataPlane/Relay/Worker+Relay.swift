@@ -35,18 +35,18 @@ extension Worker {
     negotiations[Int(sessions[index].pointee.negotiation)]
   }
 
-  private func takeNegotiation() -> Int32 {
+  func takeNegotiation() -> Int32 {
     if let vacant = vacantNegotiations.popLast() { return vacant }
     negotiations.append(Negotiation())
     return Int32(negotiations.count - 1)
   }
 
-  private func releaseNegotiation(of session: UnsafeMutablePointer<Session>) {
-    let index = session.pointee.negotiation
+  /// Gives back the negotiation at `index`, if there is one.
+  func releaseNegotiation(_ index: inout Int32) {
     guard index >= 0 else { return }
     negotiations[Int(index)].reset()
     vacantNegotiations.append(index)
-    session.pointee.negotiation = -1
+    index = -1
   }
 
   /// Where the session is going; nil for a served one that relays or has not said it yet.
@@ -63,7 +63,7 @@ extension Worker {
 
   func beginRelay(_ index: Int) {
     let session = sessions[index]
-    releaseNegotiation(of: session)
+    releaseNegotiation(&session.pointee.negotiation)
     session.pointee.state = .relaying
     session.pointee.lastActivity = now
     timers.schedule(index, at: now + configuration.timeouts.idle)
@@ -209,10 +209,7 @@ extension Worker {
     timers.cancel(index)
     session.pointee.upstreamward.release(&resources)
     session.pointee.downstreamward.release(&resources)
-    releaseNegotiation(of: session)
-    let generation = session.pointee.generation &+ 1
-    session.pointee = Session()
-    session.pointee.generation = generation
+    releaseNegotiation(&session.pointee.negotiation)
     sessions.giveBack(index)
     budget.giveBack(Self.descriptorsPerSession)
     reportIfDrained()

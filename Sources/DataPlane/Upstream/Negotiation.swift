@@ -74,6 +74,14 @@ final class Negotiation {
     machine = .client(handshake)
   }
 
+  /// Begins a handshake in the way that is known to work with `upstream`.
+  func startClient(_ command: SOCKS.Command, to destination: Endpoint, at upstream: Upstream) {
+    isPipelined = upstream.mode == .pipelined
+    startClient(
+      ClientHandshake(
+        command, destination: destination, credentials: upstream.credentials, mode: upstream.mode))
+  }
+
   /// Feeds the upstream's bytes to the client machine.
   func receiveAsClient(
     _ input: UnsafeRawBufferPointer
@@ -82,6 +90,54 @@ final class Negotiation {
     machine = .none
     defer { machine = .client(handshake) }
     return append { handshake.receive(input.bindMemory(to: UInt8.self).span, into: &$0) }
+  }
+
+  /// What came of going on with the handshake.
+  enum Progress {
+    case waiting
+    /// Bytes that the upstream has sent behind its reply; they stay until `scratch` is used again.
+    case established(rest: UnsafeRawBufferPointer)
+    case failed(HandshakeFailure)
+  }
+
+  /// Sends and receives as client as far as the socket goes. Readiness is edge-triggered.
+  /// - Parameter scratch: for what is received.
+  func advanceAsClient(
+    on socket: Int32, _ readiness: inout Readiness, with scratch: UnsafeMutableRawBufferPointer
+  ) -> Progress {
+    while true {
+      if readiness.contains(.writable) {
+        switch flush(to: socket) {
+        case .bytes: break
+        case .wouldBlock: readiness.remove(.writable)
+        case .failed: return .failed(endAsClient())
+        }
+      }
+      guard readiness.contains(.readable) else { return .waiting }
+      switch receive(socket, into: scratch) {
+      case .bytes(0), .failed: return .failed(endAsClient())
+      case .bytes(let count):
+        if count < scratch.count, readiness.isDisjoint(with: .moreToRead) {
+          readiness.remove(.readable)
+        }
+        let input = UnsafeRawBufferPointer(rebasing: scratch[..<count])
+        let (consumed, action) = receiveAsClient(input)
+        switch action {
+        case .receive: continue
+        case .established:
+          return .established(rest: UnsafeRawBufferPointer(rebasing: input[consumed...]))
+        case .failed(let failure): return .failed(failure)
+        }
+      case .wouldBlock:
+        readiness.remove(.readable)
+      }
+    }
+  }
+
+  /// What the upstream has reported as its own side, once the handshake is through.
+  var boundAddress: Endpoint? {
+    guard case .client(let handshake) = machine else { return nil }
+    return handshake.boundAddress
   }
 
   /// The upstream ended the stream in place of a reply.

@@ -7,7 +7,18 @@ package final class Upstream: Sendable {
   package let address: SocketAddress
   package let credentials: Credentials?
 
+  /// Whether the upstream relays datagrams.
+  package enum DatagramAbility: UInt8, Sendable {
+    /// Nobody has asked yet: the next one who wants to finds out.
+    case unknown
+    case relays
+    case refuses
+  }
+
   private let pipelines = Atomic<Bool>(false)
+  private let ability = Atomic<UInt8>(DatagramAbility.unknown.rawValue)
+  private let relayIsControl = Atomic<Bool>(false)
+  private let relayAnswered = Atomic<Bool>(false)
 
   package init(address: SocketAddress, credentials: Credentials?) {
     self.address = address
@@ -21,4 +32,22 @@ package final class Upstream: Sendable {
   }
 
   func setPipelining(_ proved: Bool) { pipelines.store(proved, ordering: .relaxed) }
+
+  package var datagramAbility: DatagramAbility {
+    get { DatagramAbility(rawValue: ability.load(ordering: .relaxed)) ?? .unknown }
+    set { ability.store(newValue.rawValue, ordering: .relaxed) }
+  }
+
+  /// Whether the relay is looked for at the control connection's address though the upstream reports
+  /// another one that can be right.
+  var relayIsAtControlAddress: Bool {
+    get { relayIsControl.load(ordering: .relaxed) }
+    set { relayIsControl.store(newValue, ordering: .relaxed) }
+  }
+
+  /// Whether anything has ever come back from the relay.
+  var hasRelayAnswered: Bool {
+    get { relayAnswered.load(ordering: .relaxed) }
+    set { relayAnswered.store(newValue, ordering: .relaxed) }
+  }
 }

@@ -61,11 +61,7 @@ extension Worker {
       preconditionFailure("a captured session without an upstream or a destination")
     }
     sessions[index].pointee.state = .handshaking
-    let negotiation = negotiation(of: index)
-    negotiation.isPipelined = upstream.mode == .pipelined
-    negotiation.startClient(
-      ClientHandshake(
-        destination: destination, credentials: upstream.credentials, mode: upstream.mode))
+    negotiation(of: index).startClient(.connect, to: destination, at: upstream)
     timers.schedule(index, at: now + configuration.timeouts.handshake)
     driveHandshaking(index)
   }
@@ -79,64 +75,35 @@ extension Worker {
     guard let socket = session.pointee.upstream?.rawValue else {
       preconditionFailure("a handshake without a connection")
     }
-    let negotiation = negotiation(of: index)
-    while true {
-      if session.pointee.upstreamReadiness.contains(.writable) {
-        switch negotiation.flush(to: socket) {
-        case .bytes: break
-        case .wouldBlock: session.pointee.upstreamReadiness.remove(.writable)
-        case .failed:
-          failHandshake(index, Failure(negotiation.endAsClient()))
-          return
-        }
-      }
-      guard session.pointee.upstreamReadiness.contains(.readable) else { return }
-      switch receive(socket, into: resources.scratch) {
-      case .bytes(0):
-        failHandshake(index, Failure(negotiation.endAsClient()))
-        return
-      case .bytes(let count):
-        if count < resources.scratch.count,
-          session.pointee.upstreamReadiness.isDisjoint(with: .moreToRead)
-        {
-          session.pointee.upstreamReadiness.remove(.readable)
-        }
-        let input = UnsafeRawBufferPointer(rebasing: resources.scratch[..<count])
-        let (consumed, action) = negotiation.receiveAsClient(input)
-        switch action {
-        case .receive: continue
-        case .established:
-          // A server that speaks first may have been faster than we read.
-          session.pointee.downstreamward.hold(
-            UnsafeRawBufferPointer(rebasing: input[consumed...]), &resources)
-          beginRelay(index)
-          return
-        case .failed(let failure):
-          failHandshake(index, Failure(failure))
-          return
-        }
-      case .wouldBlock:
-        session.pointee.upstreamReadiness.remove(.readable)
-      case .failed:
-        failHandshake(index, Failure(negotiation.endAsClient()))
-        return
-      }
+    switch negotiation(of: index).advanceAsClient(
+      on: socket, &session.pointee.upstreamReadiness, with: resources.scratch)
+    {
+    case .waiting: return
+    case .established(let rest):
+      // A server that speaks first may have been faster than we read.
+      session.pointee.downstreamward.hold(rest, &resources)
+      beginRelay(index)
+    case .failed(let failure):
+      failHandshake(index, Failure(failure))
     }
+  }
+
+  func failHandshake(_ index: Int, _ failure: Failure) {
+    doubtPipelining(of: negotiation(of: index), after: failure)
+    fail(index, failure)
   }
 
   /// A pipelined handshake that did not get as far as a reply speaks against the proof that this
   /// upstream takes it; the server behind the address may have changed.
-  func failHandshake(_ index: Int, _ failure: Failure) {
-    if negotiation(of: index).isPipelined {
-      switch failure {
-      case .closedInMethodSelection, .closedInAuthentication, .closedInReply, .handshakeTimeout,
-        .protocolViolation, .noAcceptableMethod:
-        configuration.upstream?.setPipelining(false)
-        report(.pipelining(proved: false))
-      default: break
-      }
+  func doubtPipelining(of negotiation: Negotiation, after failure: Failure) {
+    guard negotiation.isPipelined else { return }
+    switch failure {
+    case .closedInMethodSelection, .closedInAuthentication, .closedInReply, .handshakeTimeout,
+      .protocolViolation, .noAcceptableMethod:
+      configuration.upstream?.setPipelining(false)
+      report(.pipelining(proved: false))
+    default: break
     }
-    fail(index, failure)
   }
 }
 

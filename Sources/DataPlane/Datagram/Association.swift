@@ -1,0 +1,48 @@
+internal import Addressing
+internal import LinuxIO
+
+/// All that one client endpoint sends and receives as UDP, whomever it talks to (endpoint-independent
+/// mapping and filtering, RFC 4787): one UDP ASSOCIATE with its control connection, and one socket
+/// connected to the upstream's relay.
+///
+///     connecting ──▶ handshaking ──▶ open ──▶ vacant
+///
+/// What the client sends before it is open waits. It ends when its control connection does, when it has
+/// been idle for too long, or when another one needs its place.
+struct Association: ~Copyable, Slot {
+  enum State: UInt8 { case vacant, connecting, handshaking, open }
+
+  var state = State.vacant
+  /// Something has come back.
+  var isReplied = false
+  /// Nothing but DNS queries has been sent.
+  var isDNS = true
+  /// The relay may be at another address than the one that is used.
+  var isRelayUncertain = false
+  var generation: UInt32 = 0
+  /// Index of the worker's `Negotiation` while there is one.
+  var negotiation: Int32 = -1
+  /// Index of the share of its client's address.
+  var share: Int32 = -1
+  /// First and last of its datagrams in the batch that is being forwarded, -1 if there are none.
+  var firstArrival: Int32 = -1
+  var lastArrival: Int32 = -1
+  /// Payload that goes to the relay in one packet, SOCKS header included.
+  var segmentLimit: Int32 = 0
+  var controlReadiness: Readiness = []
+  var client = SocketAddress(.v4(.any), 0)
+  var control: Descriptor?
+  var relay: Descriptor?
+  /// When a datagram last went either way.
+  var lastActivity = Instant(milliseconds: 0)
+  var waiting = WaitingDatagrams()
+  /// DNS queries that have not been answered, the newest last.
+  var queries: [PendingQuery] = []
+
+  /// What waits, which is then gone from here.
+  mutating func takeWaiting() -> WaitingDatagrams {
+    var taken = WaitingDatagrams()
+    swap(&taken, &waiting)
+    return taken
+  }
+}

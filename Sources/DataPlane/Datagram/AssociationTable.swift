@@ -1,0 +1,81 @@
+internal import Addressing
+
+/// The associations of one worker, found by their client's endpoint, and by how recently they were
+/// used: of all, and of each client's address.
+struct AssociationTable: ~Copyable {
+  private struct Share {
+    var count = 0
+    var recency = RecencyLinks.Ends()
+  }
+
+  var slots = SlotTable<Association>()
+  private let maximum: Int
+  private let maximumPerClient: Int
+  private var indices: [SocketAddress: Int32] = [:]
+  private var recency = RecencyLinks.Ends()
+  private var links = RecencyLinks()
+  private var clientLinks = RecencyLinks()
+  private var shares: [Share] = []
+  private var vacantShares: [Int32] = []
+  private var sharesByAddress: [IPAddress: Int32] = [:]
+
+  init(maximum: Int, maximumPerClient: Int) {
+    self.maximum = max(maximum, 1)
+    self.maximumPerClient = max(min(maximumPerClient, maximum), 1)
+  }
+
+  var count: Int { slots.count }
+
+  func find(_ client: SocketAddress) -> Int? { indices[client].map { Int($0) } }
+
+  /// The one that has to go before `client` can have another; nil if there is room.
+  func obstacle(to client: IPAddress) -> Int? {
+    if let share = sharesByAddress[client], shares[Int(share)].count >= maximumPerClient {
+      return Int(shares[Int(share)].recency.oldest)
+    }
+    return slots.count >= maximum ? oldest : nil
+  }
+
+  /// The least recently used of all; nil if there is none.
+  var oldest: Int? { recency.isEmpty ? nil : Int(recency.oldest) }
+
+  /// Makes an association for `client`, which has none.
+  mutating func add(_ client: SocketAddress) -> Int {
+    let index = slots.take()
+    let share = takeShare(of: client.address)
+    slots[index].pointee.client = client
+    slots[index].pointee.share = share
+    indices[client] = Int32(truncatingIfNeeded: index)
+    links.add(index, to: &recency)
+    clientLinks.add(index, to: &shares[Int(share)].recency)
+    shares[Int(share)].count += 1
+    return index
+  }
+
+  mutating func touch(_ index: Int) {
+    links.touch(index, in: &recency)
+    clientLinks.touch(index, in: &shares[Int(slots[index].pointee.share)].recency)
+  }
+
+  /// Ends an association and closes what it holds.
+  mutating func remove(_ index: Int) {
+    let (client, share) = (slots[index].pointee.client, slots[index].pointee.share)
+    indices[client] = nil
+    links.remove(index, from: &recency)
+    clientLinks.remove(index, from: &shares[Int(share)].recency)
+    shares[Int(share)].count -= 1
+    if shares[Int(share)].count == 0 {
+      sharesByAddress[client.address] = nil
+      vacantShares.append(share)
+    }
+    slots.giveBack(index)
+  }
+
+  private mutating func takeShare(of client: IPAddress) -> Int32 {
+    if let share = sharesByAddress[client] { return share }
+    let share = vacantShares.popLast() ?? Int32(truncatingIfNeeded: shares.count)
+    if Int(share) == shares.count { shares.append(Share()) }
+    sharesByAddress[client] = share
+    return share
+  }
+}

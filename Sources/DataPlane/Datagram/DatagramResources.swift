@@ -1,0 +1,49 @@
+internal import Addressing
+internal import LinuxIO
+
+/// What a worker needs for the datagrams that it captures: memory for batches, which is not touched
+/// before it is used, and its associations.
+struct DatagramResources: ~Copyable {
+  /// What a slot of the batch that is being forwarded brought, of one association.
+  struct Arrival {
+    let bytes: UnsafeRawBufferPointer
+    let segment: Int
+    let destination: SocketAddress
+    /// The next one of the same association, -1 for the last.
+    var next: Int32 = -1
+  }
+
+  var reader = DatagramReader()
+  var runs = DatagramRuns()
+  /// Of the batch that is being forwarded.
+  var arrivals: [Arrival] = []
+  /// Associations that have arrivals.
+  var touched: [Int] = []
+  var associations: AssociationTable
+  var timers: TimerWheel
+  var replies = ReplyPath()
+  var resolvers: [SocketAddress: ResolverState] = [:]
+
+  init(_ configuration: DatagramConfiguration?, workers: Int, now: Instant) {
+    associations = AssociationTable(
+      maximum: (configuration?.maximumAssociations ?? 0) / workers,
+      maximumPerClient: (configuration?.maximumAssociationsPerClient ?? 0) / workers)
+    timers = TimerWheel(now: now)
+    arrivals.reserveCapacity(DatagramReader.slots)
+  }
+}
+
+/// A worker's share of the place where captured datagrams arrive.
+struct DatagramListener: ~Copyable {
+  /// What may wait to be received: a burst of thousands of datagrams, or a few dozen that were joined.
+  private static let receiveBytes: Int32 = 4 << 20
+
+  let socket: Descriptor
+  let address: SocketAddress
+
+  init(on address: SocketAddress, mark: UInt32?) throws(Errno) {
+    socket = try DatagramSocket.openTransparent(
+      on: address, .init(mark: mark, sharesPort: true, receiveBytes: Self.receiveBytes))
+    self.address = address
+  }
+}

@@ -1,0 +1,272 @@
+internal import Addressing
+internal import LinuxIO
+internal import SOCKS
+
+/// The life of associations: from a client's first datagram, through UDP ASSOCIATE, to their end.
+extension Worker {
+  /// An association's control connection and its socket to the relay.
+  private static let descriptorsPerAssociation = 2
+
+  /// The association of a client, a new one if there is none; nil if the upstream takes no datagrams or
+  /// there is no room.
+  func findAssociation(of client: SocketAddress) -> Int? {
+    if let index = datagrams.associations.find(client) { return index }
+    guard let upstream = configuration.upstream, upstream.datagramAbility != .refuses,
+      makeRoom(for: client.address)
+    else { return nil }
+    let index = datagrams.associations.add(client)
+    counters.add(to: .associationsOpened)
+    let association = datagrams.associations.slots[index]
+    association.pointee.lastActivity = now
+    association.pointee.negotiation = takeNegotiation()
+    association.pointee.state = .connecting
+    datagrams.timers.schedule(index, at: now + configuration.timeouts.connect)
+    do {
+      let socket = try StreamSocket.connect(to: upstream.address, mark: configuration.mark)
+      try epoll.add(
+        socket.rawValue, [.readable, .writable, .edgeTriggered],
+        token: Token(
+          .associationControl, index: index, generation: association.pointee.generation
+        ).rawValue)
+      association.pointee.control = consume socket
+    } catch {
+      failAssociation(index, Failure(connecting: error))
+      return nil
+    }
+    return index
+  }
+
+  /// Takes the descriptors for one more association; the least recently used one goes if the caps or
+  /// the budget need it.
+  private func makeRoom(for client: IPAddress) -> Bool {
+    if let obstacle = datagrams.associations.obstacle(to: client) { evict(obstacle) }
+    let share: DescriptorBudget.Share = configuration.servesItself ? .half : .all
+    if budget.take(Self.descriptorsPerAssociation, share: share) { return true }
+    guard let oldest = datagrams.associations.oldest else { return false }
+    evict(oldest)
+    return budget.take(Self.descriptorsPerAssociation, share: share)
+  }
+
+  private func evict(_ index: Int) {
+    counters.add(.evicted, count: datagrams.associations.slots[index].pointee.waiting.count)
+    endAssociation(index)
+  }
+
+  // MARK: Control connection
+
+  func handleAssociation(_ token: Token, _ readiness: Readiness) {
+    guard let association = datagrams.associations.slots.find(token) else { return }
+    association.pointee.controlReadiness.formUnion(readiness)
+    switch association.pointee.state {
+    case .vacant: return
+    case .connecting: driveAssociationConnecting(token.index)
+    case .handshaking: driveAssociating(token.index)
+    case .open: watchControl(token.index)
+    }
+  }
+
+  private func driveAssociationConnecting(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    let readiness = association.pointee.controlReadiness
+    if !readiness.isDisjoint(with: [.error, .hangUp]) {
+      let error = association.pointee.control?.pendingError ?? .connectionReset
+      failAssociation(index, Failure(connecting: error))
+    } else if readiness.contains(.writable), let upstream = configuration.upstream,
+      let local = association.pointee.control?.localAddress
+    {
+      association.pointee.state = .handshaking
+      // Zeros of the control connection's family: what will be sent comes from an address and port that
+      // neither side can know (RFC 1928, section 4).
+      let zeros = SocketAddress(local.address.isIPv4 ? .v4(.any) : .v6(.any), 0)
+      negotiations[Int(association.pointee.negotiation)].startClient(
+        .udpAssociate, to: .address(zeros), at: upstream)
+      datagrams.timers.schedule(index, at: now + configuration.timeouts.handshake)
+      driveAssociating(index)
+    }
+  }
+
+  private func driveAssociating(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    guard let socket = association.pointee.control?.rawValue else {
+      preconditionFailure("an association without a connection")
+    }
+    let negotiation = negotiations[Int(association.pointee.negotiation)]
+    switch negotiation.advanceAsClient(
+      on: socket, &association.pointee.controlReadiness, with: resources.scratch)
+    {
+    case .waiting: return
+    case .established: completeAssociating(index, reported: negotiation.boundAddress)
+    case .failed(let failure):
+      doubtPipelining(of: negotiation, after: Failure(failure))
+      if failure.refusesDatagrams { refuseDatagrams(Failure(failure)) }
+      failAssociation(index, Failure(failure))
+    }
+  }
+
+  private func completeAssociating(_ index: Int, reported: Endpoint?) {
+    guard let upstream = configuration.upstream, let plan = configuration.datagrams else {
+      preconditionFailure("an association without an upstream")
+    }
+    guard
+      let place = plan.relayPlace.resolve(
+        reported: reported, control: upstream.address,
+        prefersControl: upstream.relayIsAtControlAddress)
+    else {
+      failAssociation(index, .protocolViolation)
+      return
+    }
+    let association = datagrams.associations.slots[index]
+    releaseNegotiation(&association.pointee.negotiation)
+    do {
+      let socket = try DatagramSocket.connect(to: place, .init(mark: configuration.mark))
+      let isIPv4 = place.address.isIPv4
+      // Less the headers of IP and UDP.
+      association.pointee.segmentLimit = Int32(
+        (socket.pathMTU(isIPv4: isIPv4) ?? 1280) - (isIPv4 ? 28 : 48))
+      try epoll.add(
+        socket.rawValue, .readable,
+        token: Token(
+          .associationRelay, index: index, generation: association.pointee.generation
+        ).rawValue)
+      association.pointee.relay = consume socket
+    } catch {
+      failAssociation(index, Failure(connecting: error))
+      return
+    }
+    association.pointee.isRelayUncertain =
+      place
+      != plan.relayPlace.resolve(
+        reported: reported, control: upstream.address,
+        prefersControl: !upstream.relayIsAtControlAddress)
+    association.pointee.state = .open
+    upstream.datagramAbility = .relays
+    forwardWaiting(index)
+    guard association.pointee.state == .open else { return }
+    scheduleIdle(index)
+    watchControl(index)
+  }
+
+  private func forwardWaiting(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    let waiting = association.pointee.takeWaiting()
+    waiting.forEach { payload, destination in submit(payload, to: destination, of: index) }
+    flushSubmitted(index)
+  }
+
+  /// Nothing is to be said on the connection any more: its end is the association's.
+  private func watchControl(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    guard let socket = association.pointee.control?.rawValue else { return }
+    while association.pointee.controlReadiness.contains(.readable) {
+      switch receive(socket, into: resources.scratch) {
+      case .bytes(0), .failed:
+        endAssociation(index)
+        return
+      case .bytes: continue
+      case .wouldBlock: association.pointee.controlReadiness.remove(.readable)
+      }
+    }
+    if !association.pointee.controlReadiness.isDisjoint(with: [.error, .hangUp]) {
+      endAssociation(index)
+    }
+  }
+
+  /// The upstream relays no datagrams: queries go over TCP from now on, and all else is dropped until
+  /// the rules refuse it.
+  private func refuseDatagrams(_ failure: Failure) {
+    configuration.upstream?.datagramAbility = .refuses
+    report(.datagramsRefused(failure))
+  }
+
+  // MARK: Time
+
+  private func idleTimeout(of association: UnsafeMutablePointer<Association>) -> Timeout {
+    let timeouts = configuration.timeouts
+    if association.pointee.isDNS { return timeouts.dns }
+    return association.pointee.isReplied ? timeouts.datagrams : timeouts.unreplied
+  }
+
+  func handleAssociationTimeout(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    switch association.pointee.state {
+    case .vacant: return
+    case .connecting: failAssociation(index, .connectTimeout)
+    case .handshaking:
+      doubtPipelining(
+        of: negotiations[Int(association.pointee.negotiation)], after: .handshakeTimeout)
+      failAssociation(index, .handshakeTimeout)
+    case .open:
+      // Datagrams since the deadline was set only put it off.
+      let deadline = association.pointee.lastActivity + idleTimeout(of: association)
+      guard deadline > now else {
+        learnFromSilence(of: association)
+        endAssociation(index)
+        return
+      }
+      rescueQueries(of: association)
+      scheduleIdle(index)
+    }
+  }
+
+  private func scheduleIdle(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    let deadline = association.pointee.lastActivity + idleTimeout(of: association)
+    datagrams.timers.schedule(index, at: nextDeadline(of: association, idle: deadline))
+  }
+
+  /// An upstream may report an address that looks right and is not: if nothing came back from there, the
+  /// next association tries the address that is known to work, and the other way round.
+  private func learnFromSilence(of association: UnsafeMutablePointer<Association>) {
+    guard !association.pointee.isReplied, association.pointee.isRelayUncertain,
+      let upstream = configuration.upstream, !upstream.hasRelayAnswered
+    else { return }
+    upstream.relayIsAtControlAddress.toggle()
+  }
+
+  // MARK: The end
+
+  /// Ends an association that could not be made; queries are answered in another way.
+  func failAssociation(_ index: Int, _ failure: Failure) {
+    let association = datagrams.associations.slots[index]
+    note(failure, destination: nil)
+    let waiting = association.pointee.takeWaiting()
+    let client = association.pointee.client
+    endAssociation(index)
+    waiting.forEach { payload, destination in
+      if destination.port == Self.dnsPort, carriesOverStream(destination) {
+        handOver(payload, from: client, to: destination)
+      } else {
+        counters.add(.noAssociation)
+      }
+    }
+  }
+
+  /// Closes everything and gives it back; the client's next datagram begins anew.
+  func endAssociation(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    datagrams.timers.cancel(index)
+    releaseNegotiation(&association.pointee.negotiation)
+    datagrams.associations.remove(index)
+    budget.giveBack(Self.descriptorsPerAssociation)
+    counters.add(to: .associationsClosed)
+  }
+
+  /// Ends all of them.
+  func endAssociations() {
+    for index in datagrams.associations.slots.indices
+    where datagrams.associations.slots[index].pointee.state != .vacant {
+      endAssociation(index)
+    }
+  }
+}
+
+extension HandshakeFailure {
+  /// Whether an answer to UDP ASSOCIATE says that this server does not have it: some do not answer
+  /// such a request, but close the connection.
+  package var refusesDatagrams: Bool {
+    switch self {
+    case .refused(.commandNotSupported), .refused(.notAllowed), .closed(.reply): true
+    case .refused, .authenticationRejected, .noAcceptableMethod, .protocolViolation, .closed: false
+    }
+  }
+}

@@ -1,0 +1,106 @@
+internal import Addressing
+internal import LinuxIO
+internal import SOCKS
+
+/// What comes back from the relays, on its way to the clients.
+extension Worker {
+  func handleRelay(_ token: Token) {
+    guard let association = datagrams.associations.slots.find(token),
+      let socket = association.pointee.relay?.rawValue
+    else { return }
+    if datagrams.replies.usedSlots + ReplyPath.slotsPerReceipt > DatagramReader.slots {
+      flushReplies()
+    }
+    let first = datagrams.replies.usedSlots
+    switch datagrams.replies.reader.receive(
+      from: socket, into: first..<first + ReplyPath.slotsPerReceipt)
+    {
+    case .wouldBlock: return
+    case .failed(.connectionRefused):
+      // Nobody receives at the relay's address any more.
+      endAssociation(token.index)
+    case .failed: return
+    case .slots(let count):
+      datagrams.replies.usedSlots += count
+      association.pointee.lastActivity = now
+      datagrams.associations.touch(token.index)
+      for slot in first..<first + count {
+        datagrams.replies.reader.received(at: slot).forEachDatagram { datagram in
+          reply(with: datagram, association)
+        }
+      }
+    }
+  }
+
+  private func reply(
+    with datagram: UnsafeRawBufferPointer, _ association: UnsafeMutablePointer<Association>
+  ) {
+    let header: DatagramHeader
+    do throws(DatagramHeader.Problem) {
+      header = try DatagramHeader.decode(from: datagram.bindMemory(to: UInt8.self).span)
+    } catch {
+      switch error {
+      case .fragment: counters.add(.fragmented)
+      case .truncated, .unknownAddressType, .invalidName: counters.add(.malformed)
+      }
+      return
+    }
+    // A name could only be told if we had asked for it by name.
+    guard case .address(let reported) = header.endpoint else {
+      counters.add(.malformed)
+      return
+    }
+    let payload = UnsafeRawBufferPointer(rebasing: datagram[header.bytes...])
+    var source = reported.unmapped
+    if !association.pointee.queries.isEmpty {
+      source = sourceOfAnswer(payload, from: source, of: association)
+    }
+    guard source == reported.unmapped ? source.address.isPossibleSource : true else {
+      counters.add(.sourceNotAllowed)
+      return
+    }
+    let client = association.pointee.client
+    guard source.address.isIPv4 == client.address.isIPv4 else {
+      counters.add(.wrongFamily)
+      return
+    }
+    guard payload.count <= UDPHeader.maximumPayloadBytes else {
+      counters.add(.tooLarge)
+      return
+    }
+    if !association.pointee.isReplied {
+      association.pointee.isReplied = true
+      configuration.upstream?.hasRelayAnswered = true
+    }
+    append(payload, from: source, to: client)
+  }
+
+  private func append(
+    _ payload: UnsafeRawBufferPointer, from source: SocketAddress, to client: SocketAddress
+  ) {
+    if datagrams.replies.isFull(isIPv4: client.address.isIPv4) { sendReplies() }
+    datagrams.replies.append(payload, from: source, to: client)
+    counters.add(to: .datagramsDownstream)
+    counters.add(payload.count, to: .datagramBytesDownstream)
+  }
+
+  /// Sends an answer that was got in another way.
+  func deliver(
+    _ payload: UnsafeRawBufferPointer, from source: SocketAddress, to client: SocketAddress
+  ) {
+    append(payload, from: source, to: client)
+    // What is sent must not outlive the caller's bytes.
+    sendReplies()
+  }
+
+  /// Sends what the turn has collected.
+  func flushReplies() {
+    if !datagrams.replies.isEmpty { sendReplies() }
+    datagrams.replies.usedSlots = 0
+  }
+
+  private func sendReplies() {
+    let unsent = datagrams.replies.flush()
+    if unsent > 0 { counters.add(.unsent, count: unsent) }
+  }
+}

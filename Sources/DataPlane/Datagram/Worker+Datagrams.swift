@@ -1,0 +1,176 @@
+internal import Addressing
+internal import LinuxIO
+internal import SOCKS
+
+/// Captured datagrams on their way to the upstream.
+extension Worker {
+  /// Batches taken from one listener per turn at most.
+  private static let batchesPerTurn = 4
+  static let dnsPort: UInt16 = 53
+
+  /// Opens this worker's socket of a datagram listener, and that of its answers.
+  func openDatagrams(on address: SocketAddress) throws(Errno) {
+    let listener = try DatagramListener(on: address, mark: configuration.mark)
+    try datagrams.replies.open(isIPv4: address.address.isIPv4, mark: configuration.mark)
+    try epoll.add(
+      listener.socket.rawValue, .readable,
+      token: Token(.datagramListener, index: address.address.isIPv4 ? 0 : 1).rawValue)
+    if address.address.isIPv4 {
+      datagramListenerV4 = consume listener
+    } else {
+      datagramListenerV6 = consume listener
+    }
+  }
+
+  /// Takes what has arrived at a listener, and forwards it batch by batch.
+  func receiveDatagrams(isIPv4: Bool) {
+    let (socket, address) =
+      isIPv4
+      ? (datagramListenerV4?.socket.rawValue, datagramListenerV4?.address)
+      : (datagramListenerV6?.socket.rawValue, datagramListenerV6?.address)
+    guard let socket, let address else { return }
+    for _ in 0..<Self.batchesPerTurn {
+      switch datagrams.reader.receive(from: socket, into: 0..<DatagramReader.slots) {
+      case .wouldBlock, .failed: return
+      case .slots(let count):
+        sort(count, arrivedAt: address)
+        forwardArrivals()
+        if count < DatagramReader.slots { return }
+      }
+    }
+  }
+
+  /// Finds the association of each slot of a batch; queries that are carried over TCP go at once.
+  private func sort(_ count: Int, arrivedAt listener: SocketAddress) {
+    var client: SocketAddress?
+    var association: Int?
+    datagrams.arrivals.removeAll(keepingCapacity: true)
+    for slot in 0..<count {
+      let received = datagrams.reader.received(at: slot)
+      guard let source = received.source, let destination = received.destination?.address,
+        destination != listener
+      else {
+        counters.add(.loop)
+        continue
+      }
+      if destination.port == Self.dnsPort, carriesOverStream(destination) {
+        received.forEachDatagram { handOver($0, from: source, to: destination) }
+        continue
+      }
+      if source != client {
+        client = source
+        association = findAssociation(of: source)
+      }
+      guard let association else {
+        counters.add(.noAssociation, count: received.count)
+        continue
+      }
+      link(
+        DatagramResources.Arrival(
+          bytes: received.bytes, segment: received.segment, destination: destination),
+        to: association)
+    }
+  }
+
+  private func link(_ arrival: DatagramResources.Arrival, to index: Int) {
+    let association = datagrams.associations.slots[index]
+    let slot = Int32(truncatingIfNeeded: datagrams.arrivals.count)
+    datagrams.arrivals.append(arrival)
+    if association.pointee.firstArrival < 0 {
+      association.pointee.firstArrival = slot
+      datagrams.touched.append(index)
+    } else {
+      datagrams.arrivals[Int(association.pointee.lastArrival)].next = slot
+    }
+    association.pointee.lastArrival = slot
+  }
+
+  private func forwardArrivals() {
+    for index in datagrams.touched { forwardArrivals(of: index) }
+    datagrams.touched.removeAll(keepingCapacity: true)
+  }
+
+  private func forwardArrivals(of index: Int) {
+    let association = datagrams.associations.slots[index]
+    var slot = association.pointee.firstArrival
+    guard slot >= 0 else { return }  // Evicted since.
+    association.pointee.firstArrival = -1
+    association.pointee.lastActivity = now
+    datagrams.associations.touch(index)
+    let isOpen = association.pointee.state == .open
+    while slot >= 0 {
+      let arrival = datagrams.arrivals[Int(slot)]
+      arrival.bytes.forEachDatagram(of: arrival.segment) { payload in
+        if isOpen {
+          submit(payload, to: arrival.destination, of: index)
+        } else if !association.pointee.waiting.append(payload, to: arrival.destination) {
+          counters.add(.queueFull)
+        }
+      }
+      slot = arrival.next
+    }
+    if isOpen { flushSubmitted(index) }
+  }
+
+  // MARK: To the relay
+
+  /// Adds a datagram to what goes to the relay of an open association.
+  func submit(
+    _ payload: UnsafeRawBufferPointer, to destination: SocketAddress, of index: Int
+  ) {
+    let association = datagrams.associations.slots[index]
+    var destination = destination
+    if destination.port == Self.dnsPort, configuration.datagrams?.dns != .ordinary {
+      destination = noteQuery(payload, to: destination, of: index)
+    } else {
+      association.pointee.isDNS = false
+    }
+    guard
+      payload.count + DatagramHeader.bytes(for: destination) <= UDPHeader.maximumPayloadBytes
+    else {
+      counters.add(.tooLarge)
+      return
+    }
+    if datagrams.runs.isFull { sendSubmitted(by: association) }
+    datagrams.runs.append(
+      payload, to: destination, segmentLimit: Int(association.pointee.segmentLimit))
+    counters.add(to: .datagramsUpstream)
+    counters.add(payload.count, to: .datagramBytesUpstream)
+  }
+
+  /// Sends what was submitted; the association ends if its relay is gone.
+  func flushSubmitted(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    if sendSubmitted(by: association) { endAssociation(index) }
+  }
+
+  /// True if nobody receives at the relay's address.
+  @discardableResult
+  private func sendSubmitted(by association: UnsafeMutablePointer<Association>) -> Bool {
+    guard let socket = association.pointee.relay?.rawValue else {
+      preconditionFailure("an open association without a relay")
+    }
+    let outcome = datagrams.runs.flush(by: socket)
+    if outcome.unsent > 0 { counters.add(.unsent, count: outcome.unsent) }
+    return outcome.isRefused
+  }
+}
+
+extension UnsafeRawBufferPointer {
+  /// Takes apart what the kernel has joined; `segment` is 0 for a single datagram.
+  func forEachDatagram(of segment: Int, _ body: (UnsafeRawBufferPointer) -> Void) {
+    guard segment > 0, count > segment else { return body(self) }
+    for start in stride(from: 0, to: count, by: segment) {
+      body(UnsafeRawBufferPointer(rebasing: self[start..<Swift.min(start + segment, count)]))
+    }
+  }
+}
+
+extension DatagramReader.Received {
+  func forEachDatagram(_ body: (UnsafeRawBufferPointer) -> Void) {
+    bytes.forEachDatagram(of: segment, body)
+  }
+
+  /// How many datagrams these are.
+  var count: Int { segment > 0 ? (bytes.count + segment - 1) / segment : 1 }
+}
