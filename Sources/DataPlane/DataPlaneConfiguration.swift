@@ -77,6 +77,8 @@ package struct DataPlaneConfiguration: Sendable {
   /// What is left of the limit for sessions and pipes: each worker has an epoll, a mailbox and its
   /// listeners, and the rest of the program (netlink, signals, look-ups, log) some of its own.
   var sessionDescriptors: Int {
-    max(descriptorLimit - 64 - workers * (4 + listeners.count + (datagrams?.listeners.count ?? 0)), 16)
+    max(
+      descriptorLimit - 64 - workers * (4 + listeners.count + (datagrams?.listeners.count ?? 0)), 16
+    )
   }
 }

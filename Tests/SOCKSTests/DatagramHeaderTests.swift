@@ -3,7 +3,7 @@ import SOCKS
 import TestSupport
 import Testing
 
-@Suite struct DatagramHeaderTests {
+struct DatagramHeaderTests {
   @Test(
     arguments: [
       ("192.0.2.7:53", [0, 0, 0, 1, 192, 0, 2, 7, 0, 53]),

@@ -30,8 +30,16 @@ struct RecencyLinks: ~Copyable {
   /// Takes a slot out of its list.
   mutating func remove(_ index: Int, from ends: inout Ends) {
     let link = links[index]
-    if link.newer != Self.none { links[Int(link.newer)].older = link.older } else { ends.newest = link.older }
-    if link.older != Self.none { links[Int(link.older)].newer = link.newer } else { ends.oldest = link.newer }
+    if link.newer != Self.none {
+      links[Int(link.newer)].older = link.older
+    } else {
+      ends.newest = link.older
+    }
+    if link.older != Self.none {
+      links[Int(link.older)].newer = link.newer
+    } else {
+      ends.oldest = link.newer
+    }
     links[index] = Links()
   }
 

@@ -16,7 +16,8 @@ enum UDPHeader {
 
   /// Writes the header of `payload` to `memory`. Over IPv6 the kernel fills in the checksum.
   static func write(
-    to memory: UnsafeMutableRawBufferPointer, from source: SocketAddress, to destination: SocketAddress,
+    to memory: UnsafeMutableRawBufferPointer, from source: SocketAddress,
+    to destination: SocketAddress,
     _ payload: UnsafeRawBufferPointer
   ) {
     let length = UInt16(bytes + payload.count).bigEndian
