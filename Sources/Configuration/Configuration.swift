@@ -1,3 +1,5 @@
+package import Addressing
+
 /// Every setting, checked: what this accepts can be carried out as far as the settings go.
 package struct Configuration: Hashable, Sendable {
   /// How TCP is captured.
@@ -8,17 +10,34 @@ package struct Configuration: Hashable, Sendable {
     case tproxy
   }
 
-  /// What becomes of selected traffic that is not captured.
+  /// What becomes of selected traffic that cannot be captured.
   package enum Treatment: String, Hashable, Sendable, CaseIterable {
     case bypass
     case reject
   }
 
-  /// What becomes of IPv6.
-  package enum IPv6Treatment: String, Hashable, Sendable, CaseIterable {
+  /// What becomes of selected traffic that can be captured.
+  package enum ProxyTreatment: String, Hashable, Sendable, CaseIterable {
     case proxy
     case bypass
     case reject
+  }
+
+  /// What becomes of QUIC, which is UDP to port 443.
+  package enum QUICTreatment: String, Hashable, Sendable, CaseIterable {
+    /// The same as of other UDP.
+    case proxy
+    case reject
+  }
+
+  /// How DNS that is captured reaches a resolver.
+  package enum DNS: String, Hashable, Sendable, CaseIterable {
+    /// As datagrams, like other UDP.
+    case udp
+    /// By connections through the upstream.
+    case tcp
+    /// It is no matter of its own: port 53 is like any other.
+    case off
   }
 
   /// Whether traffic that should be captured goes directly while it cannot be.
@@ -36,13 +55,16 @@ package struct Configuration: Hashable, Sendable {
     package var drain: UInt32 = 10
   }
 
-  /// Traffic that is not captured, by class; nil: what suits `onExit`.
+  /// Selected traffic that is not, or need not be, captured, by class.
   package struct Uncaptured: Hashable, Sendable {
-    package var udp: Treatment?
+    /// Nil: captured if the upstream can carry it, else rejected.
+    package var udp: ProxyTreatment?
+    /// Nil: what suits `onExit`.
     package var icmp: Treatment?
+    /// Nil: what suits `onExit`.
     package var other: Treatment?
     /// Nil: captured if the upstream can carry it.
-    package var ipv6: IPv6Treatment?
+    package var ipv6: ProxyTreatment?
   }
 
   package static let defaultPort: UInt16 = 10880
@@ -56,6 +78,12 @@ package struct Configuration: Hashable, Sendable {
   package let gateway: GatewaySelection?
   package let destinations: DestinationSelection
   package let uncaptured: Uncaptured
+  package let quic: QUICTreatment
+  /// Nil: by UDP if the upstream can carry it, else by TCP.
+  package let dns: DNS?
+  /// The resolver that captured queries are sent to; nil: whichever they were sent to.
+  package let dnsServer: SocketAddress?
+  package let datagrams: Datagrams
   package let onExit: Fallback
   package let onUpstreamDown: Fallback
   /// Nil: what suits the scope.
@@ -85,6 +113,17 @@ package struct Configuration: Hashable, Sendable {
     uncaptured = Uncaptured(
       udp: try choice(options.udp, "--udp"), icmp: try choice(options.icmp, "--icmp"),
       other: try choice(options.other, "--other"), ipv6: try choice(options.ipv6, "--ipv6"))
+    quic = try choice(options.quic, "--quic") ?? .proxy
+    dns = try choice(options.dns, "--dns")
+    dnsServer = try options.dnsServer.map { (text) throws(ConfigurationError) in
+      try parseResolver(text, "--dns-server")
+    }
+    guard dnsServer == nil || dns != .off else {
+      throw ConfigurationError(
+        "--dns-server says where captured DNS goes, and --dns off captures none: give only one of "
+          + "the two")
+    }
+    datagrams = try Datagrams(options)
     onExit = try choice(options.onExit, "--on-exit") ?? .open
     onUpstreamDown = try choice(options.onUpstreamDown, "--on-upstream-down") ?? .closed
     tcp = try choice(options.tcp, "--tcp")
@@ -126,7 +165,8 @@ private func choice<Value: RawRepresentable<String> & CaseIterable>(
   return value
 }
 
-private func seconds(_ value: Int?, _ flag: String) throws(ConfigurationError) -> UInt32? {
+/// 1 to `maximumTimeout`.
+func seconds(_ value: Int?, _ flag: String) throws(ConfigurationError) -> UInt32? {
   guard let value else { return nil }
   guard (1...Configuration.maximumTimeout).contains(value) else {
     throw ConfigurationError(

@@ -33,6 +33,9 @@ package struct Options: Hashable, Sendable {
   package var proxyOnlyPorts: [String] = []
   package var proxyPrivate = false
   package var udp: String?
+  package var quic: String?
+  package var dns: String?
+  package var dnsServer: String?
   package var icmp: String?
   package var other: String?
   package var ipv6: String?
@@ -45,6 +48,12 @@ package struct Options: Hashable, Sendable {
   package var idleTimeout: Int?
   package var halfCloseTimeout: Int?
   package var drainTimeout: Int?
+  package var udpUnrepliedTimeout: Int?
+  package var udpTimeout: Int?
+  package var dnsTimeout: Int?
+  package var udpRelay: String?
+  package var udpAssociations: Int?
+  package var udpPerClient: Int?
 
   package init() {}
 }

@@ -99,6 +99,7 @@ package struct RunCommand {
         "there is no interface \(name): nothing is captured there until there is",
         metadata: ["event": "no_interface", "interface": .string(name)])
     }
+    if let note = scope.note { log.warning("\(note)", metadata: ["event": "note"]) }
     log.notice(
       "capturing \(scope.description), sending it through \(configuration.upstream)",
       metadata: [

@@ -8,6 +8,8 @@ internal import RedirectPolicy
 /// From settings to the rules that capture and the listeners that receive what they capture.
 struct Scope {
   var policy: RedirectPolicy
+  /// What the user should know of it, one line; nil if nothing.
+  private(set) var note: String?
 
   /// The scope of a policy that is there already.
   init(_ policy: RedirectPolicy) { self.policy = policy }
@@ -26,7 +28,7 @@ struct Scope {
       policy.machine = try Self.machine(selection, capture)
     }
     if let selection = configuration.gateway {
-      policy.gateway = try Self.gateway(selection, configuration.tcp, in: surroundings)
+      policy.gateway = try gateway(selection, configuration, in: surroundings)
     }
     policy.numbers = surroundings.numbers
     policy.ports = RedirectPolicy.Ports(
@@ -34,6 +36,8 @@ struct Scope {
     policy.destinations = try Self.destinations(configuration.destinations)
     policy.exit = configuration.onExit == .closed ? .closed : .open
     policy.uncaptured = Self.uncaptured(configuration.uncaptured, policy.exit)
+    policy.rejectsQUIC = configuration.quic == .reject
+    policy.dns = Self.dns(configuration)
     if policy.exit == .closed {
       policy.services = SocketOwner.listeningPorts().map { $0...$0 }
     }
@@ -66,19 +70,35 @@ struct Scope {
     return machine
   }
 
-  private static func gateway(
-    _ selection: GatewaySelection, _ choice: Configuration.Capture?, in surroundings: Surroundings
+  private mutating func gateway(
+    _ selection: GatewaySelection, _ configuration: Configuration, in surroundings: Surroundings
   ) throws(CommandFailure) -> RedirectPolicy.Gateway {
     var gateway = RedirectPolicy.Gateway(
-      capture(choice), interfaces: selection.interfaces,
+      Self.capture(configuration.tcp), interfaces: selection.interfaces,
       interfaceGroups: selection.interfaceGroups)
-    if gateway.capture == .tproxy, let bridge = surroundings.filteredBridge(of: gateway) {
-      guard choice == nil else {
+    if let bridge = surroundings.filteredBridge(of: gateway) {
+      let udp = configuration.uncaptured.udp
+      for (flag, other, isChosen) in [
+        ("--tcp tproxy", "--tcp redirect", configuration.tcp == .tproxy),
+        ("--udp proxy", "--udp reject", udp == .proxy),
+      ] where isChosen {
         throw CommandFailure(
-          "tproxy loses what arrives on the bridge \(bridge) under br_netfilter: use --tcp redirect, "
-            + "or set net.bridge.bridge-nf-call-iptables to 0", .unavailable)
+          "tproxy, which \(flag) needs, loses what arrives on the bridge \(bridge) under br_netfilter: "
+            + "use \(other), or set net.bridge.bridge-nf-call-iptables to 0", .unavailable)
       }
       gateway.capture = .redirect
+      gateway.losesDatagrams = true
+      let loss: String? =
+        switch udp {
+        case nil: "UDP that arrives on the bridge \(bridge) is rejected"
+        case .bypass where configuration.dns != .off:
+          "DNS that arrives on the bridge \(bridge) by UDP is not captured"
+        case .bypass, .reject, .proxy: nil
+        }
+      note = loss.map {
+        "\($0), since br_netfilter makes tproxy lose it: to have it captured, set "
+          + "net.bridge.bridge-nf-call-iptables to 0"
+      }
     }
     gateway.sources = RedirectPolicy.Choice(
       only: selection.sources.only, except: selection.sources.except)
@@ -115,16 +135,27 @@ struct Scope {
       case nil: exit == .closed ? .reject : .bypass
       }
     }
+    /// Whether the upstream can carry it is found out later.
+    func treatment(_ value: Configuration.ProxyTreatment?) -> RedirectPolicy.Treatment? {
+      switch value {
+      case .bypass: .bypass
+      case .reject: .reject
+      case .proxy, nil: nil
+      }
+    }
     var uncaptured = RedirectPolicy.Uncaptured(.bypass)
     uncaptured.udp = treatment(configured.udp)
     uncaptured.icmp = treatment(configured.icmp)
     uncaptured.other = treatment(configured.other)
-    switch configured.ipv6 {
-    case .bypass: uncaptured.ipv6 = .bypass
-    case .reject: uncaptured.ipv6 = .reject
-    case .proxy, nil: uncaptured.ipv6 = nil
-    }
+    uncaptured.ipv6 = treatment(configured.ipv6)
     return uncaptured
+  }
+
+  private static func dns(_ configuration: Configuration) -> RedirectPolicy.DNSCapture {
+    switch configuration.dns {
+    case .off: .none
+    case .udp, .tcp, nil: configuration.dnsServer == nil ? .selected : .everywhere
+    }
   }
 
   // MARK: Look-ups
@@ -216,19 +247,34 @@ struct Scope {
     return listeners
   }
 
-  /// For people: "this machine's TCP (redirect) and TCP from lan0 (tproxy)".
+  /// Where the rules send captured UDP: to loopback, by `tproxy`.
+  var datagramAddresses: [SocketAddress] {
+    guard policy.capturesDatagrams else { return [] }
+    return [IPAddress.v4(.loopback), .v6(.loopback)].map { SocketAddress($0, policy.ports.tproxy) }
+  }
+
+  /// For people: "this machine's TCP (redirect) and UDP, and TCP (tproxy) and UDP from lan0".
   var description: String {
     var parts: [String] = []
     if let machine = policy.machine {
       let isPart =
         !machine.users.isEverything || !machine.groups.isEverything
         || !machine.controlGroups.isEverything || !machine.outputInterfaces.isEverything
-      parts.append("\(isPart ? "a part of " : "")this machine's TCP (\(machine.capture))")
+      let traffic = traffic(machine.capture, policy.deliveredOfMachine)
+      parts.append("\(isPart ? "a part of " : "")this machine's \(traffic)")
     }
     if let gateway = policy.gateway {
       let places = gateway.interfaces + gateway.interfaceGroups.map { "group \($0)" }
-      parts.append("TCP from \(places.joined(separator: ", ")) (\(gateway.capture))")
+      let traffic = traffic(gateway.capture, policy.deliveredOfGateway)
+      parts.append("\(traffic) from \(places.joined(separator: ", "))")
     }
-    return parts.joined(separator: " and ")
+    return parts.joined(separator: ", and ")
+  }
+
+  private func traffic(
+    _ capture: RedirectPolicy.Capture, _ delivered: [TransportMatch.Transport]
+  ) -> String {
+    let datagrams = policy.uncaptured.udp == nil ? "UDP" : "DNS"
+    return "TCP (\(capture))" + (delivered.contains(.udp) ? " and \(datagrams)" : "")
   }
 }

@@ -24,6 +24,8 @@ package struct Chain: Hashable, Sendable {
 
     package init(rawValue: Int32) { self.rawValue = rawValue }
 
+    /// Ours: before `mangle`, behind connection tracking (`NF_IP_PRI_CONNTRACK`).
+    package static let beforeMangle = Priority(rawValue: -160)
     /// `NF_IP_PRI_MANGLE`.
     package static let mangle = Priority(rawValue: -150)
     /// `NF_IP_PRI_NAT_DST`.
@@ -71,6 +73,7 @@ extension Chain.Base: CustomStringConvertible {
   package var description: String {
     let order =
       switch (priority, hook) {
+      case (.beforeMangle, _): "mangle - 10"
       case (.mangle, _): "mangle"
       case (.dstnat, .prerouting): "dstnat"
       case (.filter, _): "filter"

@@ -54,7 +54,8 @@ extension Explanation {
         }
       } else {
         verdict = .direct
-        decision = events.last { $0.isOfScope(ofPacketFrom: packet.input) }
+        let deciding = events.filter { $0.isOfScope(ofPacketFrom: packet.input) }
+        decision = deciding.last { !$0.isOfOtherTransports } ?? deciding.last
       }
     }
   }
@@ -124,7 +125,20 @@ extension Evaluator.Event {
       case .matched(let step): (step.hook, step.base)
       case .ended(let miss): (miss.hook, miss.base)
       }
-    return input == nil ? hook == .output : base.hasPrefix("gateway_")
+    return input == nil
+      ? hook == .output && base.hasPrefix("machine_") : base.hasPrefix("gateway_")
+  }
+
+  /// Whether a chain has left the packet since it is for other transports.
+  fileprivate var isOfOtherTransports: Bool {
+    guard case .matched(let step) = self else { return false }
+    return step.rule.expressions.allSatisfy { expression in
+      switch expression {
+      case .transport(let match): match.comparison == .notEqual
+      case .verdict(.return): true
+      default: false
+      }
+    }
   }
 }
 

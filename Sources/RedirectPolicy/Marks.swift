@@ -29,6 +29,10 @@ package struct Marks: Hashable, Sendable {
   /// On the daemon's own sockets (`SO_MARK`).
   package var own: MaskedMark { MaskedMark(mask & ~capturedBit, mask: mask) }
 
+  /// On the sockets by which the daemon answers captured datagrams in the name of other hosts. Nothing
+  /// else that this host sends has it, as `gateway` is on what arrives.
+  package var reply: MaskedMark { gateway }
+
   /// Matches `machine` and `gateway`.
   var captured: MaskedMark { MaskedMark(capturedBit, mask: capturedBit) }
 

@@ -1,4 +1,3 @@
-internal import Addressing
 internal import NFTables
 
 // The chains that capture.
@@ -7,62 +6,67 @@ extension RedirectPolicy {
   /// Chains that are jumped to come first, as rules can only name what exists.
   var captureChains: [Chain] {
     var chains: [Chain] = []
-    if usesTransparentProxy { chains.append(divertChain) }
+    if !delivered.isEmpty { chains.append(divertChain) }
     if let machine {
-      switch machine.capture {
-      case .redirect: chains.append(machineRedirectChain(machine))
-      case .tproxy: chains += [machineMarkChain(machine), machineTproxyChain]
-      }
+      if machine.capture == .redirect { chains.append(machineRedirectChain(machine)) }
+      if !deliveredOfMachine.isEmpty { chains += [machineMarkChain(machine), machineTproxyChain] }
     }
     if let gateway {
-      switch gateway.capture {
-      case .redirect: chains.append(gatewayRedirectChain(gateway))
-      case .tproxy: chains.append(gatewayTproxyChain(gateway))
-      }
+      if gateway.capture == .redirect { chains.append(gatewayRedirectChain(gateway)) }
+      if !deliveredOfGateway.isEmpty { chains.append(gatewayTproxyChain(gateway)) }
     }
-    if usesTransparentProxy { chains.append(straysChain) }
+    if delivered.contains(.udp) { chains.append(repliesChain) }
+    if !delivered.isEmpty { chains.append(straysChain) }
     return chains
-  }
-
-  /// Gives a packet to the `tproxy` listener or the connection that it accepted, or to nobody. The
-  /// address is written out, so that the listener can be bound to loopback and a LAN cannot reach it
-  /// directly.
-  private var divertChain: Chain {
-    func deliver(_ family: IPFamily, _ loopback: IPAddress) -> Rule {
-      Rule(
-        .family(FamilyMatch(family)), .transport(TransportMatch(.equal, .tcp)),
-        .tproxy(TransparentProxy(to: SocketAddress(loopback, ports.tproxy))), .verdict(.accept))
-    }
-    return Chain(
-      ChainName.divert,
-      rules: [
-        deliver(.v4, .v4(.loopback)),
-        deliver(.v6, .v6(.loopback)),
-        Rule(.verdict(.drop), comment: "no listener: nothing leaves directly for that"),
-      ])
   }
 
   /// While draining, a rule that asks for the direction keeps connection tracking on in this
   /// namespace: without any the kernel stops it, and the translation of open flows with it.
   private func machineRedirectChain(_ machine: Machine) -> Chain {
+    let selections = selections(machine)
     let capture =
-      [isOwn] + openings + excepted(machine) + [jumpExempt]
-      + selections(machine).map { toRedirectListener(after: $0) }
+      openings + excepted(machine)
+      + dnsEverywhere([.tcp]) { _ in selections.map(dnsToRedirectListener) }
+      + leaveIPv6 + [jumpExempt] + selections.map(toRedirectListener)
     return Chain(
       "machine_redirect", Chain.Base(.nat, .output, .dstnat),
-      rules: phase == .capturing ? capture : [isOwn, isReply])
+      rules: [isOwn] + (phase == .capturing ? capture : [isReply]))
   }
 
-  /// This host's own connections: a packet that is marked in a route chain is routed again, to lo.
+  /// This host's own flows: a packet that is marked in a route chain is routed again, to lo.
   private func machineMarkChain(_ machine: Machine) -> Chain {
     let mark = Expression.setMark(MarkAssignment(.packet, numbers.marks.machine))
-    let captured = Rule(isCapturedConnection, mark, .verdict(.accept), comment: restOfCaptured)
+    let transports = deliveredOfMachine
+    let selections = selections(machine)
     let capture =
-      [notOpening] + leaveIPv6 + excepted(machine) + [jumpExempt]
-      + selections(machine).map { Rule($0 + [markConnection, mark], comment: "captured") }
+      older(transports) + excepted(machine)
+      + dnsEverywhere(transports) { transport in
+        selections.map {
+          Rule(
+            [isDNS(transport)] + $0 + [markConnection, mark, .verdict(.accept)], comment: "DNS")
+        }
+      } + leave(transports) + [jumpExempt]
+      + selections.map { Rule($0 + [markConnection, mark], comment: "captured") }
     return Chain(
       "machine_mark", Chain.Base(.route, .output, .mangle),
-      rules: [isOwn, notTCP, isReply, captured] + (phase == .capturing ? capture : []))
+      rules: [isOwn, others(transports)] + restOfFlows(transports, mark)
+        + (phase == .capturing ? capture : []))
+  }
+
+  /// A flow of UDP may have been begun by the other side, whose datagrams come with our mark; of TCP
+  /// what answers is the listener.
+  private func restOfFlows(
+    _ transports: [TransportMatch.Transport], _ mark: Expression
+  ) -> [Rule] {
+    let rest = [isCapturedConnection, mark, .verdict(.accept)]
+    var rules: [Rule] = []
+    if transports.contains(.udp) {
+      rules.append(
+        Rule([.transport(TransportMatch(.equal, .udp))] + rest, comment: restOfCaptured))
+    }
+    rules.append(isReply)
+    if transports.contains(.tcp) { rules.append(Rule(rest, comment: restOfCaptured)) }
+    return rules
   }
 
   /// Marked packets come back in through lo.
@@ -79,44 +83,41 @@ extension RedirectPolicy {
   }
 
   private func gatewayRedirectChain(_ gateway: Gateway) -> Chain {
+    let selection = selection(gateway)
     let capture =
-      [isOwn] + outsideLAN(gateway) + openings + otherSenders(gateway) + [jumpExempt]
-      + fromUpstream + [toRedirectListener(after: selection(gateway))]
+      outsideLAN(gateway) + openings + otherSenders(gateway)
+      + dnsEverywhere([.tcp]) { _ in [dnsToRedirectListener(after: selection)] }
+      + leaveIPv6 + [jumpExempt, toRedirectListener(after: selection)]
     return Chain(
       "gateway_redirect", Chain.Base(.nat, .prerouting, .dstnat),
-      rules: phase == .capturing ? capture : [isOwn, isReply])
+      rules: [isOwn] + (phase == .capturing ? capture : [isReply]))
   }
 
   private func gatewayTproxyChain(_ gateway: Gateway) -> Chain {
     let divert: [Expression] = [
       .setMark(MarkAssignment(.packet, numbers.marks.gateway)), .verdict(.goto(ChainName.divert)),
     ]
-    let captured = [
-      Rule([isCapturedConnection] + divert, comment: restOfCaptured),
-      Rule(
-        [isNotOpening, .socket(.transparent)] + divert,
-        comment: "the same, forgotten by connection tracking"),
-    ]
+    let transports = deliveredOfGateway
+    let selection = selection(gateway)
+    var rules =
+      [isOwn] + outsideLAN(gateway) + [
+        others(transports), Rule([isCapturedConnection] + divert, comment: restOfCaptured),
+      ]
+    if transports.contains(.tcp) {
+      rules.append(
+        Rule(
+          [isNotOpening, .socket(.transparent)] + divert,
+          comment: "the same, forgotten by connection tracking"))
+    }
     let capture =
-      [isReply, notOpening] + leaveIPv6 + otherSenders(gateway) + [jumpExempt] + fromUpstream
-      + [Rule(selection(gateway) + [markConnection] + divert, comment: "captured")]
+      [isReply] + older(transports) + otherSenders(gateway)
+      + dnsEverywhere(transports) { transport in
+        [Rule([isDNS(transport)] + selection + [markConnection] + divert, comment: "DNS")]
+      } + leave(transports) + [jumpExempt]
+      + [Rule(selection + [markConnection] + divert, comment: "captured")]
     return Chain(
       "gateway_tproxy", Chain.Base(.filter, .prerouting, .mangle),
-      rules: [isOwn] + outsideLAN(gateway) + [notTCP] + captured
-        + (phase == .capturing ? capture : []))
-  }
-
-  /// Drops what was captured and would still leave this host, as when the `ip rule` is gone.
-  private var straysChain: Chain {
-    Chain(
-      "strays", Chain.Base(.filter, .postrouting, .mangle),
-      rules: [
-        isOwn,
-        Rule(
-          .mark(MarkMatch(.packet, numbers.marks.captured)),
-          .interface(InterfaceMatch(.output, .notEqual, .name("lo"))), .verdict(.drop),
-          comment: "captured, but the ip rule is gone"),
-      ])
+      rules: rules + (phase == .capturing ? capture : []))
   }
 
   // MARK: Rules
@@ -127,21 +128,24 @@ extension RedirectPolicy {
     .mark(MarkMatch(.connection, numbers.marks.machine))
   }
 
-  private var markConnection: Expression {
-    .setMark(MarkAssignment(.connection, numbers.marks.machine))
-  }
-
-  private var notTCP: Rule {
-    Rule(.transport(TransportMatch(.notEqual, .tcp)), .verdict(.return))
+  /// Leaves everything but these.
+  private func others(_ transports: [TransportMatch.Transport]) -> Rule {
+    Rule(transports.map { .transport(TransportMatch(.notEqual, $0)) } + [.verdict(.return)])
   }
 
   private var isNotOpening: Expression {
     .flags(TCPFlagsMatch(.notEqual, .syn, of: [.fin, .syn, .rst, .ack]))
   }
 
-  /// Whatever does not open a connection belongs to one that has never been captured.
-  private var notOpening: Rule {
-    Rule(isNotOpening, .verdict(.return), comment: "connections older than these rules")
+  /// What of TCP does not open a connection belongs to one that has never been captured.
+  private func older(_ transports: [TransportMatch.Transport]) -> [Rule] {
+    transports.contains(.tcp)
+      ? [Rule(isNotOpening, .verdict(.return), comment: "connections older than these rules")] : []
+  }
+
+  /// Leaves what is captured of DNS alone, or of nothing.
+  private func leave(_ transports: [TransportMatch.Transport]) -> [Rule] {
+    (transports.contains(.udp) ? leaveDatagrams : []) + leaveIPv6
   }
 
   private var leaveIPv6: [Rule] {
@@ -151,12 +155,16 @@ extension RedirectPolicy {
   }
 
   /// Leaves the first packets of connections that may be captured.
-  private var openings: [Rule] { [notTCP, isReply, notOpening] + leaveIPv6 }
+  private var openings: [Rule] { [others([.tcp]), isReply] + older([.tcp]) }
 
   private func toRedirectListener(after selection: [Expression]) -> Rule {
     Rule(
       selection + [
         .transport(TransportMatch(.equal, .tcp)), .redirect(Redirect(to: ports.redirect)),
       ], comment: "captured")
+  }
+
+  private func dnsToRedirectListener(after selection: [Expression]) -> Rule {
+    Rule([isDNS(.tcp)] + selection + [.redirect(Redirect(to: ports.redirect))], comment: "DNS")
   }
 }

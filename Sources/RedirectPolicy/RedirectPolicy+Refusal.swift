@@ -20,27 +20,55 @@ extension RedirectPolicy {
     if let machine {
       let past = Rule(
         .mark(MarkMatch(.packet, numbers.marks.captured)), .verdict(.return), comment: "captured")
-      let refusing = selections(machine).map {
-        Rule($0 + [.verdict(.goto(ChainName.refuse))], comment: "selected and not captured")
-      }
+      let dns = lostDNS(
+        of: refused, selections(machine), datagrams: deliveredOfMachine.contains(.udp))
       chains.append(
         Chain(
           "machine_refuse", Chain.Base(.filter, .output, .filter),
           rules: [isOwn, past, isReply] + (refused == .everything ? answers : [])
-            + excepted(machine) + [jumpExempt] + refusing))
+            + excepted(machine) + dns.beforeExempt + [jumpExempt] + dns.behindExempt
+            + selections(machine).map(refusing)))
     }
     if let gateway {
-      let refusing = Rule(
-        selection(gateway) + [.verdict(.goto(ChainName.refuse))],
-        comment: "selected and not captured")
+      let dns = lostDNS(
+        of: refused, [selection(gateway)], datagrams: deliveredOfGateway.contains(.udp))
       chains.append(
         Chain(
           "gateway_refuse", Chain.Base(.filter, .forward, .filter),
-          rules: [isOwn] + outsideLAN(gateway) + [isReply] + otherSenders(gateway) + [jumpExempt]
-            + fromUpstream + [refusing]))
+          rules: [isOwn] + outsideLAN(gateway) + [isReply] + otherSenders(gateway)
+            + dns.beforeExempt + [jumpExempt] + dns.behindExempt + [refusing(selection(gateway))]))
     }
     return chains
   }
+
+  private func refusing(_ selection: [Expression]) -> Rule {
+    Rule(
+      selection + [.verdict(.goto(ChainName.refuse))], comment: "selected and not captured")
+  }
+
+  /// Rejects DNS that would have been captured where other UDP, or everything to that destination,
+  /// would not.
+  /// - Parameter datagrams: whether that of UDP would.
+  private func lostDNS(
+    of refused: Refused, _ selections: [[Expression]], datagrams: Bool
+  ) -> (beforeExempt: [Rule], behindExempt: [Rule]) {
+    guard refused == .everything else { return ([], []) }
+    func reject(_ match: [Expression], _ transport: PortLookup.Transport) -> [Rule] {
+      selections.map { selection in
+        Rule(
+          match + [isDNS(transport)] + selection + [
+            .reject(transport == .tcp ? .tcpReset : .portUnreachable)
+          ], comment: wouldHaveBeen)
+      }
+    }
+    let everywhere = dnsEverywhere(datagrams ? [.tcp, .udp] : [.tcp]) { reject([], $0) }
+    guard dns == .selected, datagrams, uncaptured.udp == .bypass else { return (everywhere, []) }
+    let isCaptured: [Expression] =
+      uncaptured.ipv6 == nil ? [] : [.family(FamilyMatch(.v4))]
+    return (everywhere, reject(isCaptured, .udp))
+  }
+
+  private var wouldHaveBeen: String { "would have been captured" }
 
   /// Says to the sender what it takes best: RST to TCP, port unreachable to UDP, so that QUIC gives way
   /// to TCP at once, and a prohibition to all else.
@@ -68,9 +96,9 @@ extension RedirectPolicy {
     switch refused {
     case .uncaptured: rules.append(Rule(isTCP, .verdict(.return)))
     case .everything:
-      rules.append(Rule(isTCP, .reject(.tcpReset), comment: "would have been captured"))
+      rules.append(Rule(isTCP, .reject(.tcpReset), comment: wouldHaveBeen))
     }
-    rules.append(treat(.udp, uncaptured.udp, .portUnreachable, "udp"))
+    rules += refuseDatagrams(refused)
     // A choice of ports speaks of protocols that have ports.
     if destinations.onlyPorts.isEmpty {
       rules.append(treat(.icmp, uncaptured.icmp, .administrativelyProhibited, "icmp"))
@@ -80,6 +108,26 @@ extension RedirectPolicy {
       }
     }
     return Chain(ChainName.refuse, rules: rules)
+  }
+
+  private func refuseDatagrams(_ refused: Refused) -> [Rule] {
+    let isUDP = Expression.transport(TransportMatch(.equal, .udp))
+    var rules: [Rule] = []
+    if rejectsQUIC && uncaptured.udp != .reject {
+      rules.append(
+        Rule(
+          .port(PortLookup(.udp, .destination, in: SetName.quicPorts)), .reject(.portUnreachable),
+          comment: "quic reject"))
+    }
+    // Of UDP that is captured only what `tproxy` would lose comes here while the daemon runs.
+    let isLost = gateway?.losesDatagrams == true
+    switch (uncaptured.udp ?? (isLost ? .reject : nil), refused) {
+    case (let treatment?, _): rules.append(treat(.udp, treatment, .portUnreachable, "udp"))
+    case (nil, .everything):
+      rules.append(Rule(isUDP, .reject(.portUnreachable), comment: wouldHaveBeen))
+    case (nil, .uncaptured): rules.append(Rule(isUDP, .verdict(.return)))
+    }
+    return rules
   }
 
   private func treat(

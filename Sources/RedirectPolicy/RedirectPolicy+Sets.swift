@@ -6,6 +6,9 @@ internal import NFTables
 /// Names of sets.
 enum SetName {
   static let localTypes = "local_types"
+  static let groupTypes = "group_types"
+  static let dnsPorts = "dns_ports"
+  static let quicPorts = "quic_ports"
   static let bypassPorts = "bypass_ports"
   static let onlyPorts = "only_ports"
   static let users = "users"
@@ -65,6 +68,9 @@ extension RedirectPolicy {
         NamedSet(SetName.onlyPorts, ports: destinations.onlyPorts),
         NamedSet(
           SetName.localTypes, addressTypes: [.local, .broadcast, .anycast, .multicast]),
+        NamedSet(SetName.groupTypes, addressTypes: [.broadcast, .multicast]),
+        NamedSet(SetName.dnsPorts, ports: [53...53]),
+        NamedSet(SetName.quicPorts, ports: [443...443]),
       ]
   }
 

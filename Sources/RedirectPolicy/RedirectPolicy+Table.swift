@@ -109,7 +109,7 @@ extension RedirectPolicy {
     return [Rule(elsewhere + [.verdict(.return)], comment: "not from the LAN")]
   }
 
-  /// Leaves what the gateway's choices of senders include.
+  /// Leaves what the gateway's choices of senders include, and nothing of the upstream.
   func otherSenders(_ gateway: Gateway) -> [Rule] {
     var rules: [Rule] = []
     for family in [IPFamily.v4, .v6] {
@@ -132,16 +132,13 @@ extension RedirectPolicy {
           .hardwareAddress(HardwareAddressLookup(in: SetName.exceptHardwareAddresses)),
           .verdict(.return), comment: "except-mac"))
     }
+    // The upstream itself may be a host of the LAN.
     return rules
-  }
-
-  /// The upstream itself may be a host of the LAN.
-  var fromUpstream: [Rule] {
-    [IPFamily.v4, .v6].map {
-      Rule(
-        .address(AddressLookup($0, .source, in: SetName.upstreams($0))), .verdict(.return),
-        comment: "from the upstream")
-    }
+      + [IPFamily.v4, .v6].map {
+        Rule(
+          .address(AddressLookup($0, .source, in: SetName.upstreams($0))), .verdict(.return),
+          comment: "from the upstream")
+      }
   }
 
   /// Leaves what the machine's choices do not except.

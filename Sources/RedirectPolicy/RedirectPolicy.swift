@@ -48,6 +48,9 @@ package struct RedirectPolicy: Hashable, Sendable {
     package var interfaceGroups: [UInt32]
     package var sources = Choice<CIDR>()
     package var hardwareAddresses = Choice<HardwareAddress>()
+    /// Whether what `tproxy` decides there is forgotten, as on a bridge under br_netfilter: none of its
+    /// UDP is captured, and it is rejected unless `uncaptured` says that it is bypassed.
+    package var losesDatagrams = false
 
     package init(_ capture: Capture, interfaces: [String], interfaceGroups: [UInt32] = []) {
       self.capture = capture
@@ -79,7 +82,8 @@ package struct RedirectPolicy: Hashable, Sendable {
 
   /// Traffic that is selected like captured traffic and is none, by class.
   package struct Uncaptured: Hashable, Sendable {
-    package var udp: Treatment
+    /// UDP, as far as `dns` does not say otherwise; nil if it is captured like TCP, by `tproxy`.
+    package var udp: Treatment?
     /// ICMP other than messages about undeliverable packets and those that keep a link going.
     package var icmp: Treatment
     /// Every other protocol, such as SCTP, GRE or ESP.
@@ -87,12 +91,25 @@ package struct RedirectPolicy: Hashable, Sendable {
     /// Everything over IPv6; nil if it is captured like IPv4.
     package var ipv6: Treatment?
 
-    package init(_ treatment: Treatment, ipv6: Treatment? = nil) {
-      udp = treatment
+    /// - Parameter treatment: of what can never be captured.
+    package init(_ treatment: Treatment, udp: Treatment? = nil, ipv6: Treatment? = nil) {
+      self.udp = udp
       icmp = treatment
       other = treatment
       self.ipv6 = ipv6
     }
+  }
+
+  /// What is captured of DNS beside what is captured of everything.
+  package enum DNSCapture: Hashable, Sendable {
+    /// Port 53 is like any other.
+    case none
+    /// UDP to port 53, even where other UDP is not captured.
+    case selected
+    /// UDP and TCP to port 53 of any host, this one and exempt ones included, since a resolver was
+    /// chosen for all of it; over IPv6 even where that is not captured. What goes to several hosts at
+    /// once is left.
+    case everywhere
   }
 
   package enum Exit: Hashable, Sendable {
@@ -110,7 +127,7 @@ package struct RedirectPolicy: Hashable, Sendable {
     case suspended
   }
 
-  /// Where the daemon listens. For `tproxy` that is 127.0.0.1 and ::1; for `redirect` the same as
+  /// Where the daemon listens. For `tproxy`, TCP and UDP, that is 127.0.0.1 and ::1; for `redirect` the same as
   /// long as only this host's own traffic is captured, and every address with a gateway.
   package struct Ports: Hashable, Sendable {
     package var redirect: UInt16
@@ -127,6 +144,9 @@ package struct RedirectPolicy: Hashable, Sendable {
   package var gateway: Gateway?
   package var destinations = Destinations()
   package var uncaptured = Uncaptured(.bypass)
+  /// Whether UDP to port 443 is rejected instead of captured, so that its sender takes TCP.
+  package var rejectsQUIC = false
+  package var dns = DNSCapture.selected
   package var exit = Exit.open
   package var phase = Phase.capturing
   package var ports = Ports()
@@ -141,11 +161,6 @@ package struct RedirectPolicy: Hashable, Sendable {
     self.machine = machine
     self.gateway = gateway
     self.upstreams = upstreams
-  }
-
-  /// Whether any scope is captured by `tproxy`.
-  var usesTransparentProxy: Bool {
-    machine?.capture == .tproxy || gateway?.capture == .tproxy
   }
 }
 

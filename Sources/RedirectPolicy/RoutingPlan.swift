@@ -62,18 +62,18 @@ extension RedirectPolicy {
   /// rules for the way back to a sender, with the packet's mark and as from `lo`. That question must
   /// not lead to our table, or every captured packet of a LAN would count as a martian: it goes past.
   package func routing() -> RoutingPlan {
-    guard usesTransparentProxy else { return RoutingPlan() }
+    if delivered.isEmpty { return RoutingPlan() }
     let (marks, table, first) = (numbers.marks, numbers.routeTable, numbers.rulePriority)
     var plan = RoutingPlan()
     for family in [IPFamily.v4, .v6] {
-      if machine?.capture == .tproxy {
+      if !deliveredOfMachine.isEmpty {
         // Output of this host is routed, and returns through the loopback, as from `lo`.
         plan.rules.append(
           RoutingPlan.Rule(
             family, priority: first, mark: marks.machine, inputInterface: "lo",
             action: .lookup(table)))
       }
-      if gateway?.capture == .tproxy {
+      if !deliveredOfGateway.isEmpty {
         // What is gone to comes before what goes there.
         plan.rules += [
           RoutingPlan.Rule(family, priority: first + 2, action: .nothing),

@@ -40,6 +40,38 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "For a sender of datagrams whom nobody has answered (default: 30).", valueName: "seconds"))
+  var udpUnrepliedTimeout: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "For a sender of datagrams without a datagram either way (default: 180).",
+      valueName: "seconds"))
+  var udpTimeout: Int?
+
+  @Option(
+    help: ArgumentHelp("The same for one of DNS queries alone (default: 10).", valueName: "seconds")
+  )
+  var dnsTimeout: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Senders of datagrams, each an address and a port, at once (default: 8192).",
+      valueName: "count"))
+  var udpAssociations: Int?
+
+  @Option(
+    help: ArgumentHelp("The same of one address (default: 1024).", valueName: "count"))
+  var udpPerClient: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the upstream takes datagrams: where it says, repaired if that cannot be (auto, the default), or not (reported), where it takes connections (control), or an address.",
+      valueName: "where"))
+  var udpRelay: String?
+
+  @Option(
+    help: ArgumentHelp(
       "While the upstream is down: everything goes directly (open), or what is captured is reset (closed, the default).",
       valueName: "how"))
   var onUpstreamDown: String?
@@ -53,6 +85,12 @@ struct Run: ParsableCommand {
     options.idleTimeout = idleTimeout
     options.halfCloseTimeout = halfCloseTimeout
     options.drainTimeout = drainTimeout
+    options.udpUnrepliedTimeout = udpUnrepliedTimeout
+    options.udpTimeout = udpTimeout
+    options.dnsTimeout = dnsTimeout
+    options.udpAssociations = udpAssociations
+    options.udpPerClient = udpPerClient
+    options.udpRelay = udpRelay
     try RunCommand(Configuration(options), log: logging.logger()).run()
   }
 }

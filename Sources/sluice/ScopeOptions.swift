@@ -128,12 +128,32 @@ struct ScopeOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "UDP of whom is captured: bypass or reject (default: as --on-exit, open or closed).",
+      "UDP: proxy, bypass or reject (default: proxy, or reject where the upstream has none).",
       valueName: "what"))
   var udp: String?
 
   @Option(
-    help: ArgumentHelp("The same for ICMP, as of ping.", valueName: "what"))
+    help: ArgumentHelp(
+      "QUIC, which is UDP to port 443: proxy like other UDP (the default), or reject, so that TCP takes its place.",
+      valueName: "what"))
+  var quic: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "DNS is captured even where other UDP is not, and goes on by udp or tcp (default: udp, or tcp where the upstream has no UDP); off: it is like any other traffic.",
+      valueName: "how"))
+  var dns: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Send captured DNS to this resolver, and capture all of it, whatever its destination.",
+      valueName: "address[:port]"))
+  var dnsServer: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "ICMP, as of ping, of whom is captured: bypass or reject (default: as --on-exit, open or closed).",
+      valueName: "what"))
   var icmp: String?
 
   @Option(
@@ -176,6 +196,9 @@ struct ScopeOptions: ParsableArguments {
     options.proxyOnlyPorts = proxyOnlyPorts
     options.proxyPrivate = proxyPrivate
     options.udp = udp
+    options.quic = quic
+    options.dns = dns
+    options.dnsServer = dnsServer
     options.icmp = icmp
     options.other = other
     options.ipv6 = ipv6

@@ -25,6 +25,13 @@ struct ConfigurationTests {
     #expect(configuration.onExit == .open)
     #expect(configuration.onUpstreamDown == .closed)
     #expect(configuration.uncaptured == Configuration.Uncaptured())
+    #expect(configuration.quic == .proxy)
+    #expect(configuration.dns == nil)
+    #expect(configuration.dnsServer == nil)
+    #expect(configuration.datagrams.relay == .automatic)
+    #expect(configuration.datagrams.timeouts == Datagrams.Timeouts())
+    #expect(configuration.datagrams.associations == nil)
+    #expect(configuration.datagrams.associationsPerClient == nil)
     #expect(configuration.workers == nil)
     #expect(configuration.timeouts == Configuration.Timeouts())
   }
@@ -46,6 +53,15 @@ struct ConfigurationTests {
         $0.proxyOnlyFiles = ["/etc/list"]
         $0.bypassPorts = ["22", "8000-8999"]
         $0.udp = "reject"
+        $0.quic = "reject"
+        $0.dns = "tcp"
+        $0.dnsServer = "192.0.2.53"
+        $0.udpRelay = "control"
+        $0.udpUnrepliedTimeout = 5
+        $0.udpTimeout = 6
+        $0.dnsTimeout = 7
+        $0.udpAssociations = 1_000_000
+        $0.udpPerClient = 1
         $0.ipv6 = "bypass"
         $0.onExit = "closed"
         $0.onUpstreamDown = "open"
@@ -73,6 +89,15 @@ struct ConfigurationTests {
     #expect(configuration.destinations.isList)
     #expect(configuration.destinations.bypassPorts == [22...22, 8000...8999])
     #expect(configuration.uncaptured == Configuration.Uncaptured(udp: .reject, ipv6: .bypass))
+    #expect(configuration.quic == .reject)
+    #expect(configuration.dns == .tcp)
+    #expect(configuration.dnsServer?.description == "192.0.2.53:53")
+    #expect(configuration.datagrams.relay == .control)
+    #expect(
+      configuration.datagrams.timeouts
+        == Datagrams.Timeouts(unreplied: 5, established: 6, dns: 7))
+    #expect(configuration.datagrams.associations == 1_000_000)
+    #expect(configuration.datagrams.associationsPerClient == 1)
     #expect(configuration.onExit == .closed)
     #expect(configuration.onUpstreamDown == .open)
     #expect(configuration.tcp == .redirect)
@@ -128,7 +153,17 @@ struct ConfigurationTests {
     Fault("--bypass-port") { $0.bypassPorts = ["0"] },
     Fault("--proxy-only-port") { $0.proxyOnlyPorts = ["80-"] },
     Fault("--proxy-only") { $0.proxyOnly = ["all"] },
-    Fault("--udp") { $0.udp = "proxy" },
+    Fault("--udp") { $0.udp = "drop" },
+    Fault("--quic") { $0.quic = "bypass" },
+    Fault("--dns") { $0.dns = "on" },
+    Fault("--dns-server") { $0.dnsServer = "dns.example" },
+    Fault("--dns off") { ($0.dnsServer, $0.dns) = ("192.0.2.53", "off") },
+    Fault("--udp-relay") { $0.udpRelay = "proxy.example:1080" },
+    Fault("--udp-unreplied-timeout") { $0.udpUnrepliedTimeout = 0 },
+    Fault("--udp-timeout") { $0.udpTimeout = -1 },
+    Fault("--dns-timeout") { $0.dnsTimeout = Configuration.maximumTimeout + 1 },
+    Fault("--udp-associations") { $0.udpAssociations = 0 },
+    Fault("--udp-per-client") { $0.udpPerClient = 1_000_001 },
     Fault("--ipv6") { $0.ipv6 = "off" },
     Fault("--on-exit") { $0.onExit = "ajar" },
     Fault("--on-upstream-down") { $0.onUpstreamDown = "" },

@@ -12,10 +12,11 @@ struct GatewayChecksTests {
     HostNetwork.Interface("docker1"),
   ]
 
-  private func checks(_ interfaces: [String], _ groups: [UInt32] = []) -> GatewayChecks {
-    GatewayChecks(
-      RedirectPolicy.Gateway(.tproxy, interfaces: interfaces, interfaceGroups: groups), Numbers(),
-      interfaces: Self.here, rules: [])
+  private func checks(_ interfaces: [String], _ groups: [UInt32] = []) throws -> GatewayChecks {
+    let gateway = RedirectPolicy.Gateway(
+      .tproxy, interfaces: interfaces, interfaceGroups: groups)
+    return try #require(
+      GatewayChecks(RedirectPolicy(gateway: gateway), interfaces: Self.here, rules: []))
   }
 
   @Test(arguments: [
@@ -24,21 +25,21 @@ struct GatewayChecksTests {
   ])
   func choosesByNameBeginningAndGroup(
     _ interfaces: [String], _ groups: [UInt32], _ chosen: [String]
-  ) {
-    #expect(checks(interfaces, groups).chosen.map(\.name) == chosen)
+  ) throws {
+    #expect(try checks(interfaces, groups).chosen.map(\.name) == chosen)
   }
 
-  @Test func saysOnceWhatIsThere() {
+  @Test func saysOnceWhatIsThere() throws {
     #expect(
-      checks(["lan0", "docker1"]).presence() == [.ok(.interfaces, "there and up: lan0, docker1")])
+      try checks(["lan0", "docker1"]).presence() == [.ok(.interfaces, "there and up: lan0, docker1")])
   }
 
   @Test(arguments: [
     (["lan9"], [], "lan9"), (["veth*"], [], "veth*"), (["docker*"], [], "docker0 is down"),
     (["lan0"], [8], "group 8"),
   ])
-  func namesWhatIsAmiss(_ interfaces: [String], _ groups: [UInt32], _ named: String) {
-    let findings = checks(interfaces, groups).presence()
+  func namesWhatIsAmiss(_ interfaces: [String], _ groups: [UInt32], _ named: String) throws {
+    let findings = try checks(interfaces, groups).presence()
     #expect(findings.count == 1)
     #expect(findings.first?.verdict == .warning)
     #expect(findings.first?.what.contains(named) == true)

@@ -309,9 +309,10 @@ def bridge(alone: Namespace) -> Namespace:
 
 def test_bridge_under_br_netfilter(bridge: Namespace) -> None:
     assert_only(
-        examine(bridge, *GATEWAY), "br_netfilter", "warning", "lan0", "--tcp redirect")
+        examine(bridge, *GATEWAY), "br_netfilter", "warning", "lan0", "UDP", "--udp reject")
 
 
 def test_bridge_with_redirect(bridge: Namespace) -> None:
-    code, findings = examine(bridge, *GATEWAY, "--tcp", "redirect")
+    code, findings = examine(
+        bridge, *GATEWAY, "--tcp", "redirect", "--udp", "reject", "--dns", "off")
     assert (code, faults(findings)) == (DONE, {})

@@ -18,18 +18,57 @@ struct PolicyModel {
   func verdict(_ packet: Packet, isRunning: Bool) -> Verdict {
     let own = policy.numbers.marks.own
     if packet.mark & own.mask == own.value || packet.direction == .reply { return .direct }
-    guard let capture = capture(packet), !isExempt(packet) else { return .direct }
-    let isCaptured =
-      isRunning && policy.phase == .capturing && opens(packet)
-      && (policy.uncaptured.ipv6 == nil || packet.destination.isIPv4)
-    if isCaptured { return capture == .redirect ? .redirected : .tproxied }
+    guard let capture = capture(packet) else { return .direct }
+    let isExempt = isExempt(packet)
+    let isResolved = isResolvedElsewhere(packet)
+    if isExempt && !isResolved { return .direct }
+    let isCaptured = isResolved || isCapturable(packet)
+    if isRunning && policy.phase == .capturing && isCaptured && !isMiddle(packet) {
+      return capture == .redirect && !isUDP(packet) ? .redirected : .tproxied
+    }
     let rejects =
       switch policy.exit {
-      case .open: isRunning && policy.phase == .capturing
+      case .open: isRunning && policy.phase == .capturing && !isExempt
       case .closed: policy.phase != .suspended
       }
-    guard rejects, !isControl(packet), !isServicesAnswer(packet) else { return .direct }
+    // What arrives for this host stays in it.
+    let staysHere = packet.input != nil && packet.destinationType != nil
+    guard rejects, !staysHere, !isControl(packet), !isServicesAnswer(packet) else {
+      return .direct
+    }
+    if policy.exit == .closed && isCaptured {
+      return .rejected(isUDP(packet) ? .portUnreachable : .tcpReset)
+    }
     return treatment(packet)
+  }
+
+  /// DNS that is captured since a resolver was chosen for all of it.
+  private func isResolvedElsewhere(_ packet: Packet) -> Bool {
+    policy.dns == .everywhere && port(packet) == 53
+      && ![.broadcast, .multicast].contains(packet.destinationType)
+      && !(isUDP(packet) && isLost(packet))
+  }
+
+  /// Whether there is a way to capture what is not exempt.
+  private func isCapturable(_ packet: Packet) -> Bool {
+    guard policy.uncaptured.ipv6 == nil || packet.destination.isIPv4 else { return false }
+    switch packet.transport {
+    case .tcp: return true
+    case .udp(_, let port):
+      if isLost(packet) { return false }
+      if port == 53 && policy.dns != .none { return true }
+      return policy.uncaptured.udp == nil && !(port == 443 && policy.rejectsQUIC)
+    case .icmp, .icmpv6, .other: return false
+    }
+  }
+
+  /// Whether it came where `tproxy` would forget it.
+  private func isLost(_ packet: Packet) -> Bool {
+    packet.input != nil && policy.gateway?.losesDatagrams == true
+  }
+
+  private func isUDP(_ packet: Packet) -> Bool {
+    if case .udp = packet.transport { true } else { false }
   }
 
   /// How the scope that has chosen the packet captures; nil if none has.
@@ -70,17 +109,22 @@ struct PolicyModel {
     if !destinations.includesPrivate && destinations.only == nil { bypass += privateRanges }
     if bypass.contains(where: { $0.contains(to) }) { return true }
     if let only = destinations.only, !only.contains(where: { $0.contains(to) }) { return true }
-    let port: UInt16
-    switch packet.transport {
-    case .tcp(_, let destination, _), .udp(_, let destination): port = destination
-    case .icmp, .icmpv6, .other: return false
-    }
+    guard let port = port(packet) else { return false }
     return destinations.bypassPorts.contains { $0.contains(port) }
       || !destinations.onlyPorts.isEmpty && !destinations.onlyPorts.contains { $0.contains(port) }
   }
 
-  private func opens(_ packet: Packet) -> Bool {
-    if case .tcp(_, _, let flags) = packet.transport { flags == .syn } else { false }
+  /// Where TCP and UDP go.
+  private func port(_ packet: Packet) -> UInt16? {
+    switch packet.transport {
+    case .tcp(_, let destination, _), .udp(_, let destination): destination
+    case .icmp, .icmpv6, .other: nil
+    }
+  }
+
+  /// Whether it belongs to a connection that began before.
+  private func isMiddle(_ packet: Packet) -> Bool {
+    if case .tcp(_, _, let flags) = packet.transport { flags != .syn } else { false }
   }
 
   private func isControl(_ packet: Packet) -> Bool {
@@ -108,7 +152,11 @@ struct PolicyModel {
     let hasPortChoice = !policy.destinations.onlyPorts.isEmpty
     switch packet.transport {
     case .tcp: return policy.exit == .closed ? .rejected(.tcpReset) : .direct
-    case .udp: return policy.uncaptured.udp == .reject ? .rejected(.portUnreachable) : .direct
+    case .udp(_, let port):
+      let isRejected =
+        policy.uncaptured.udp == .reject || policy.rejectsQUIC && port == 443
+        || policy.uncaptured.udp == nil && isLost(packet)
+      return isRejected ? .rejected(.portUnreachable) : .direct
     case .icmp, .icmpv6:
       return policy.uncaptured.icmp == .reject && !hasPortChoice
         ? .rejected(.administrativelyProhibited) : .direct

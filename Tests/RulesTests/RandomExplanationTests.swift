@@ -10,7 +10,7 @@ struct RandomExplanationTests {
   func rulesMeanWhatThePolicyMeans(seed: Int) {
     var generator = SplitMix(seed: UInt64(seed))
     var seen = Set<PolicyModel.Verdict>()
-    for _ in 0..<100 {
+    for _ in 0..<200 {
       let policy = generator.policy()
       let model = PolicyModel(policy: policy)
       for _ in 0..<12 {

@@ -30,7 +30,9 @@ extension SplitMix {
     policy.destinations.onlyPorts = some(portRanges, chance: 20)
     policy.destinations.bypassPorts = some(portRanges, chance: 20)
     policy.destinations.includesPrivate = chance(30)
-    policy.uncaptured.udp = treatment()
+    policy.uncaptured.udp = chance(50) ? treatment() : nil
+    policy.rejectsQUIC = chance(30)
+    policy.dns = pick([.none, .selected, .everywhere])
     policy.uncaptured.icmp = treatment()
     policy.uncaptured.other = treatment()
     policy.uncaptured.ipv6 = chance(30) ? treatment() : nil
@@ -58,6 +60,7 @@ extension SplitMix {
       interfaceGroups: some([0, 7], chance: 30))
     gateway.sources = choice(sourceBlocks)
     gateway.hardwareAddresses = choice(hardwareAddresses)
+    gateway.losesDatagrams = chance(15)
     return gateway
   }
 
@@ -67,7 +70,7 @@ extension SplitMix {
     let to = pick((destinations + upstreams).filter { $0.isIPv4 == isV4 })
     let from = pick((sources + upstreams).filter { $0.isIPv4 == isV4 })
     var packet = Packet(from: from, to: to, transport())
-    packet.destinationType = chance(5) ? pick([.local, .broadcast, .anycast, .multicast]) : nil
+    packet.destinationType = chance(10) ? pick([.local, .broadcast, .anycast, .multicast]) : nil
     packet.output = pick(["wan0", "wan1", "lan0"])
     if chance(50) {
       packet.input = pick([
@@ -90,12 +93,12 @@ extension SplitMix {
 
   private mutating func transport() -> Packet.Transport {
     let (source, destination) = (pick(ports), pick(ports))
-    return switch next(below: 10) {
+    return switch next(below: 12) {
     case 0..<4: .tcp(source: source, destination: destination, .syn)
     case 4: .tcp(source: source, destination: destination, pick([[.syn, .ack], .ack, .rst, .fin]))
-    case 5, 6: .udp(source: source, destination: destination)
-    case 7: .icmp(type: pick([0, 3, 8, 11, 12]))
-    case 8: .icmpv6(type: pick([1, 2, 3, 4, 128, 129, 133, 135, 143]))
+    case 5..<9: .udp(source: source, destination: destination)
+    case 9: .icmp(type: pick([0, 3, 8, 11, 12]))
+    case 10: .icmpv6(type: pick([1, 2, 3, 4, 128, 129, 133, 135, 143]))
     default: .other
     }
   }

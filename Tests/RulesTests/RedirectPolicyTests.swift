@@ -88,7 +88,8 @@ struct RedirectPolicyTests {
     }
     #expect(bases(capturing) == bases(draining))
     #expect(capturing.routing() == draining.routing())
-    let rules = draining.table().chains.flatMap(\.rules)
+    // What the daemon itself sends is of flows that were captured.
+    let rules = draining.table().chains.filter { $0.name != "replies" }.flatMap(\.rules)
     #expect(
       !rules.contains { rule in
         rule.expressions.contains { expression in

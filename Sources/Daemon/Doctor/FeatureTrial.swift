@@ -44,11 +44,11 @@ struct FeatureTrial {
             rules: [Rule(tcp, .redirect(Redirect(to: wanted.ports.redirect)))])
         ]),
       FeatureTrial(
-        .tproxy, "the tproxy statement", isNeeded: captures.contains(.tproxy),
+        .tproxy, "the tproxy statement", isNeeded: !wanted.delivered.isEmpty,
         chains: prerouting(
           .family(FamilyMatch(.v4)), tcp, .tproxy(TransparentProxy(to: listener)))),
       FeatureTrial(
-        .socket, "the socket expression", isNeeded: wanted.gateway?.capture == .tproxy,
+        .socket, "the socket expression", isNeeded: wanted.deliveredOfGateway.contains(.tcp),
         chains: prerouting(.socket(.transparent), .verdict(.accept))),
       FeatureTrial(
         .fib, "the fib expression", sets: [types],
@@ -99,7 +99,8 @@ struct FeatureTrial {
 extension RedirectPolicy {
   /// Whether anything is rejected, now or while the daemon is away.
   fileprivate var rejects: Bool {
-    exit == .closed || uncaptured.ipv6 == .reject
+    exit == .closed || uncaptured.ipv6 == .reject || rejectsQUIC
+      || gateway?.losesDatagrams == true
       || [uncaptured.udp, uncaptured.icmp, uncaptured.other].contains(.reject)
   }
 }

@@ -6,18 +6,22 @@ internal import RedirectPolicy
 struct GatewayChecks {
   private let gateway: RedirectPolicy.Gateway
   private let numbers: Numbers
+  /// What is captured by `tproxy`.
+  private let delivered: [TransportMatch.Transport]
   private let interfaces: [HostNetwork.Interface]
   private let rules: [HostNetwork.Rule]
 
+  /// Nil where there is no gateway.
   /// - Parameters:
   ///   - interfaces: all of this host.
   ///   - rules: of policy routing, those that are not ours.
-  init(
-    _ gateway: RedirectPolicy.Gateway, _ numbers: Numbers, interfaces: [HostNetwork.Interface],
-    rules: [HostNetwork.Rule]
+  init?(
+    _ policy: RedirectPolicy, interfaces: [HostNetwork.Interface], rules: [HostNetwork.Rule]
   ) {
+    guard let gateway = policy.gateway else { return nil }
     self.gateway = gateway
-    self.numbers = numbers
+    numbers = policy.numbers
+    delivered = policy.deliveredOfGateway
     self.interfaces = interfaces
     self.rules = rules
   }
@@ -80,7 +84,7 @@ struct GatewayChecks {
     if strict.isEmpty { return .ok(.sourceValidation, "rp_filter does not look at marks") }
     let names = strict.joined(separator: ", ")
     let what = "strict rp_filter with src_valid_mark on \(names)"
-    if gateway.capture == .redirect {
+    if delivered.isEmpty {
       return .ok(.sourceValidation, "\(what): redirect marks no packets of a LAN")
     }
     guard let rule = earlierRule else {
@@ -121,13 +125,13 @@ struct GatewayChecks {
         .bridgeFilter, "no bridge of the gateway passes its packets to the rules by itself")
     }
     let names = bridges.joined(separator: ", ")
-    if gateway.capture == .redirect {
+    guard gateway.losesDatagrams || !delivered.isEmpty else {
       return .ok(.bridgeFilter, "\(names) is under br_netfilter, with which redirect works")
     }
     return .warning(
       .bridgeFilter,
-      "\(names): br_netfilter hands bridged packets to the rules before "
-        + "they are routed, and tproxy loses them",
-      advice: "capture with --tcp redirect, or: sysctl -w \(setting.name)=0")
+      "\(names): br_netfilter hands bridged packets to the rules before they are routed, and tproxy "
+        + "loses them: TCP is captured by redirect, and UDP not at all",
+      advice: "sysctl -w \(setting.name)=0, or leave UDP to others: --udp reject --dns off")
   }
 }

@@ -31,10 +31,10 @@ struct HostChecks {
       let conflicts = RoutingConflicts(policy)
       let routes = try network.foreignRoutes(inTable: policy.numbers.routeTable)
       findings += conflicts.findings(rules, routes)
-      if let gateway = policy.gateway {
-        findings += GatewayChecks(
-          gateway, policy.numbers, interfaces: try network.interfaces(), rules: rules
-        ).findings()
+      if let gateway = GatewayChecks(
+        policy, interfaces: try network.interfaces(), rules: rules)
+      {
+        findings += gateway.findings()
       }
     } catch {
       findings.append(

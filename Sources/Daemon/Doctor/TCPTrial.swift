@@ -63,6 +63,9 @@ struct TCPTrial {
   private var policy: RedirectPolicy {
     var policy = RedirectPolicy(machine: RedirectPolicy.Machine(capture))
     policy.numbers = laboratory.wanted.numbers
+    // UDP has a trial of its own.
+    policy.uncaptured.udp = .bypass
+    policy.dns = .none
     return policy
   }
 

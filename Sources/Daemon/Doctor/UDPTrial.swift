@@ -5,7 +5,7 @@ internal import Netfilter
 internal import RedirectPolicy
 
 /// Whether `tproxy` delivers datagrams to a transparent socket, and the kernel says where they were
-/// sent. Nothing is captured that way yet: what is missing is a warning.
+/// sent.
 struct UDPTrial {
   private static let payload = Array("sluice".utf8)
   private static let port: UInt16 = 10890
@@ -35,8 +35,9 @@ struct UDPTrial {
   }
 
   private func finding(_ family: IPFamily, _ failure: TrialFailure) -> Finding {
-    .warning(
-      check(family), "UDP by tproxy over \(family.name) does not work: \(failure.what)",
+    .missing(
+      check(family), isNeeded: laboratory.wanted.capturesDatagrams,
+      "UDP by tproxy over \(family.name) does not work: \(failure.what)",
       advice: failure.advice)
   }
 
