@@ -26,11 +26,12 @@ struct DatagramsTests {
     #expect(error?.description.hasPrefix("--dns-server \(text): expected") == true)
   }
 
-  @Test(arguments: [
-    ("auto", .automatic), ("reported", .reported), ("control", .control),
-    ("192.0.2.1", fixed("192.0.2.1", nil)), ("192.0.2.1:1080", fixed("192.0.2.1", 1080)),
-    ("2001:db8::1", fixed("2001:db8::1", nil)), ("[2001:db8::1]:9", fixed("2001:db8::1", 9)),
-  ] as [(String, UDPRelay)])
+  @Test(
+    arguments: [
+      ("auto", .automatic), ("reported", .reported), ("control", .control),
+      ("192.0.2.1", fixed("192.0.2.1", nil)), ("192.0.2.1:1080", fixed("192.0.2.1", 1080)),
+      ("2001:db8::1", fixed("2001:db8::1", nil)), ("[2001:db8::1]:9", fixed("2001:db8::1", 9)),
+    ] as [(String, UDPRelay)])
   func relays(_ text: String, _ expected: UDPRelay) throws {
     var options = Options()
     options.udpRelay = text

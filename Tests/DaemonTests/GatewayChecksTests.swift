@@ -31,7 +31,9 @@ struct GatewayChecksTests {
 
   @Test func saysOnceWhatIsThere() throws {
     #expect(
-      try checks(["lan0", "docker1"]).presence() == [.ok(.interfaces, "there and up: lan0, docker1")])
+      try checks(["lan0", "docker1"]).presence() == [
+        .ok(.interfaces, "there and up: lan0, docker1")
+      ])
   }
 
   @Test(arguments: [

@@ -100,5 +100,9 @@ extension Packet {
     destination = addresses("2a0f:3::2")[0]
   }
 
+  mutating func sendDatagram(to port: UInt16) {
+    transport = .udp(source: 40000, destination: port)
+  }
+
   mutating func go(to text: String) { destination = addresses(text)[0] }
 }

@@ -209,26 +209,6 @@ struct ExplanationTests {
   ]
 
   private static let treatments: [ExplanationCase] = [
-    .machine("udp bypass", .direct, ("machine_mark", "l4proto != tcp")) { _ in
-    } packet: {
-      $0.transport = .udp(source: 1, destination: 443)
-    },
-    .machine("udp reject", .rejected(.portUnreachable), ("refuse", "udp reject")) {
-      $0.uncaptured.udp = .reject
-    } packet: {
-      $0.transport = .udp(source: 1, destination: 443)
-    },
-    .gateway("udp reject from a LAN", .rejected(.portUnreachable), ("refuse", "udp reject")) {
-      $0.uncaptured.udp = .reject
-    } packet: {
-      $0.transport = .udp(source: 1, destination: 443)
-    },
-    .machine("udp to a bypassed address", .direct, ("exempt", "bypass")) {
-      $0.uncaptured.udp = .reject
-    } packet: {
-      $0.go(to: "10.0.0.1")
-      $0.transport = .udp(source: 1, destination: 443)
-    },
     .machine("icmp reject", .rejected(.administrativelyProhibited), ("refuse", "icmp reject")) {
       $0.uncaptured.icmp = .reject
     } packet: {
@@ -253,12 +233,6 @@ struct ExplanationTests {
       $0.uncaptured.ipv6 = .reject
     } packet: {
       $0.turnToIPv6()
-    },
-    .gateway("udp in ipv6 reject", .rejected(.administrativelyProhibited), ("refuse", "ipv6")) {
-      $0.uncaptured.ipv6 = .reject
-    } packet: {
-      $0.turnToIPv6()
-      $0.transport = .udp(source: 1, destination: 443)
     },
     .machine("IPv4 in ipv6 reject", .tproxied, ("divert", "tproxy")) {
       $0.uncaptured.ipv6 = .reject

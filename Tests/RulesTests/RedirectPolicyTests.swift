@@ -77,6 +77,7 @@ struct RedirectPolicyTests {
     var policy = policy
     // What rejects is not needed for open connections.
     policy.uncaptured = RedirectPolicy.Uncaptured(.bypass)
+    policy.rejectsQUIC = false
     var capturing = policy
     var draining = policy
     capturing.phase = .capturing
@@ -168,10 +169,15 @@ struct RedirectPolicyTests {
   }
 
   @Test func routesWhatTproxyMarks() {
-    func rules(_ machine: RedirectPolicy.Capture?, _ gateway: RedirectPolicy.Capture?) -> [String] {
-      let policy = RedirectPolicy(
+    func rules(
+      _ machine: RedirectPolicy.Capture?, _ gateway: RedirectPolicy.Capture?,
+      _ change: (inout RedirectPolicy) -> Void = { $0.dns = .none }
+    ) -> [String] {
+      var policy = RedirectPolicy(
         machine: machine.map { .init($0) },
         gateway: gateway.map { .init($0, interfaces: ["lan0"]) })
+      policy.uncaptured.udp = .bypass
+      change(&policy)
       let plan = policy.routing()
       #expect(plan.routes.map(\.family) == (plan.rules.isEmpty ? [] : [.v4, .v6]))
       let half = plan.rules.prefix(plan.rules.count / 2)
@@ -189,6 +195,21 @@ struct RedirectPolicyTests {
     #expect(rules(.redirect, .tproxy) == gateway)
     #expect(rules(.redirect, .redirect) == [])
     #expect(rules(nil, nil) == [])
+    // UDP has no other way, of which DNS may be a part.
+    #expect(rules(.redirect, .redirect) { $0.uncaptured.udp = nil } == [machine] + gateway)
+    #expect(rules(.redirect, nil) { $0.dns = .selected } == [machine])
+    #expect(rules(.redirect, .redirect) { $0.gateway?.losesDatagrams = true } == [machine])
+  }
+
+  @Test(arguments: all)
+  func onlyTCPIsLookedUpInSocketsAndByFlags(_ policy: RedirectPolicy) {
+    for rule in policy.everyChain.flatMap(\.rules)
+    where rule.expressions.contains(.socket(.transparent)) {
+      guard case .flags = rule.expressions.first else {
+        Issue.record("datagrams of others would go to a socket of one flow: \(rule)")
+        continue
+      }
+    }
   }
 
   @Test(arguments: Marks.candidates)
@@ -238,6 +259,8 @@ extension RedirectPolicy {
     destinations.onlyPorts = [1...1023]
     destinations.bypassPorts = [22...22]
     services = [80...80]
-    uncaptured = Uncaptured(.reject, ipv6: .reject)
+    uncaptured = Uncaptured(.reject, udp: .bypass, ipv6: .reject)
+    rejectsQUIC = true
+    dns = .everywhere
   }
 }

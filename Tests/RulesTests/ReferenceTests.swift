@@ -13,6 +13,7 @@ struct ReferenceTests {
     ("gateway.nft", .gateway(.tproxy)),
     ("gateway-redirect.nft", .gateway(.redirect)),
     ("selections.nft", .selections),
+    ("datagrams.nft", .datagrams),
   ])
   func agreesWithThePolicy(file: String, policy: RedirectPolicy) throws {
     let root = URL(filePath: #filePath).deletingLastPathComponent()
@@ -44,6 +45,15 @@ extension RedirectPolicy {
     return policy
   }
 
+  fileprivate static var datagrams: RedirectPolicy {
+    var policy = machine(.redirect)
+    policy.exit = .closed
+    policy.uncaptured = Uncaptured(.reject, udp: .bypass)
+    policy.rejectsQUIC = true
+    policy.dns = .everywhere
+    return policy
+  }
+
   fileprivate static var selections: RedirectPolicy {
     var policy = machine(.tproxy)
     policy.machine?.users.only = [1000...1999]
@@ -58,6 +68,7 @@ extension RedirectPolicy {
     policy.destinations.onlyPorts = [1...1023]
     policy.destinations.bypassPorts = [22...22]
     policy.uncaptured.udp = .reject
+    policy.dns = .everywhere
     policy.uncaptured.ipv6 = .bypass
     return policy
   }
