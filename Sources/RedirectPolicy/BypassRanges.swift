@@ -22,10 +22,13 @@ enum BypassRanges {
     "fc00::/7"  // unique local (RFC 4193)
   )
 
-  private static func blocks(_ texts: String...) -> [CIDR] {
-    texts.map { text in
-      guard let block = CIDR(text) else { preconditionFailure("\(text) is not a block") }
-      return block
-    }
+  /// RFC 4291, section 2.5.6.
+  static let linkLocal = block("fe80::/10")
+
+  private static func blocks(_ texts: String...) -> [CIDR] { texts.map(block) }
+
+  private static func block(_ text: String) -> CIDR {
+    guard let block = CIDR(text) else { preconditionFailure("\(text) is not a block") }
+    return block
   }
 }

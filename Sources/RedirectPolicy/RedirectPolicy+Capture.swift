@@ -41,9 +41,13 @@ extension RedirectPolicy {
     let capture =
       older(transports) + excepted(machine)
       + dnsEverywhere(transports) { transport in
-        selections.map {
-          Rule(
-            [isDNS(transport)] + $0 + [markConnection, mark, .verdict(.accept)], comment: "DNS")
+        selections.flatMap { selection in
+          [
+            refuseLinkLocal(transport, selection),
+            Rule(
+              [isDNS(transport)] + selection + [markConnection, mark, .verdict(.accept)],
+              comment: "DNS"),
+          ]
         }
       } + leave(transports) + [jumpExempt]
       + selections.map { Rule($0 + [markConnection, mark], comment: "captured") }
@@ -51,6 +55,19 @@ extension RedirectPolicy {
       "machine_mark", Chain.Base(.route, .output, .mangle),
       rules: [isOwn, others(transports)] + restOfFlows(transports, mark)
         + (phase == .capturing ? capture : []))
+  }
+
+  /// What goes to an address of a link keeps its interface, whatever its mark
+  /// (`ip6_route_me_harder`), so that it cannot be led to the daemon.
+  private func refuseLinkLocal(
+    _ transport: PortLookup.Transport, _ selection: [Expression]
+  ) -> Rule {
+    Rule(
+      [
+        isDNS(transport),
+        .address(AddressLookup(.v6, .destination, in: SetName.linkLocal(.v6))),
+      ] + selection + [.reject(transport == .tcp ? .tcpReset : .portUnreachable)],
+      comment: "DNS that cannot leave its link")
   }
 
   /// A flow of UDP may have been begun by the other side, whose datagrams come with our mark; of TCP

@@ -26,6 +26,7 @@ enum SetName {
   static func upstreams(_ family: IPFamily) -> String { "upstream\(family.digit)" }
   static func bypass(_ family: IPFamily) -> String { "bypass\(family.digit)" }
   static func only(_ family: IPFamily) -> String { "only\(family.digit)" }
+  static func linkLocal(_ family: IPFamily) -> String { "link_local\(family.digit)" }
   static func sources(_ family: IPFamily) -> String { "sources\(family.digit)" }
   static func exceptSources(_ family: IPFamily) -> String { "except_sources\(family.digit)" }
   static func icmpControl(_ family: IPFamily) -> String {
@@ -69,6 +70,7 @@ extension RedirectPolicy {
         NamedSet(
           SetName.localTypes, addressTypes: [.local, .broadcast, .anycast, .multicast]),
         NamedSet(SetName.groupTypes, addressTypes: [.broadcast, .multicast]),
+        NamedSet(SetName.linkLocal(.v6), blocks: [BypassRanges.linkLocal], .v6),
         NamedSet(SetName.dnsPorts, ports: [53...53]),
         NamedSet(SetName.quicPorts, ports: [443...443]),
       ]

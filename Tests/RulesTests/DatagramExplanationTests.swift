@@ -180,6 +180,21 @@ struct DatagramExplanationTests {
       $0.destinationType = .broadcast
       $0.sendDatagram(to: 53)
     },
+    .machine("all dns, to a link", .rejected(.portUnreachable), ("machine_mark", "its link")) {
+      $0.dns = .everywhere
+    } packet: {
+      $0.turnToIPv6()
+      $0.go(to: "fe80::1")
+      $0.sendDatagram(to: 53)
+    },
+    .gateway("all dns, of a link", .tproxied, ("divert", "udp tproxy ip6")) {
+      $0.dns = .everywhere
+    } packet: {
+      $0.turnToIPv6()
+      $0.go(to: "fe80::1")
+      $0.destinationType = .local
+      $0.sendDatagram(to: 53)
+    },
     .gateway("all dns, to the gateway", .tproxied, ("divert", "udp tproxy")) {
       $0.dns = .everywhere
     } packet: {

@@ -24,6 +24,11 @@ struct PolicyModel {
     if isExempt && !isResolved { return .direct }
     let isCaptured = isResolved || isCapturable(packet)
     if isRunning && policy.phase == .capturing && isCaptured && !isMiddle(packet) {
+      // Of a link's addresses only NAT can lead away.
+      let isKept = packet.input == nil && (capture == .tproxy || isUDP(packet))
+      if isKept && linkLocal.contains(where: { $0.contains(packet.destination) }) {
+        return .rejected(isUDP(packet) ? .portUnreachable : .tcpReset)
+      }
       return capture == .redirect && !isUDP(packet) ? .redirected : .tproxied
     }
     let rejects =
@@ -171,6 +176,8 @@ struct PolicyModel {
 private let scopedRanges = blocks(
   "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128",
   "fe80::/10", "ff00::/8")
+
+private let linkLocal = blocks("fe80::/10")
 
 /// Other hosts of the same site.
 private let privateRanges = blocks(

@@ -100,7 +100,7 @@ extension RedirectPolicy {
   /// Whether anything is rejected, now or while the daemon is away.
   fileprivate var rejects: Bool {
     exit == .closed || uncaptured.ipv6 == .reject || rejectsQUIC
-      || gateway?.losesDatagrams == true
+      || dns == .everywhere || gateway?.losesDatagrams == true
       || [uncaptured.udp, uncaptured.icmp, uncaptured.other].contains(.reject)
   }
 }
