@@ -34,10 +34,11 @@ struct Reporter {
       log.warning(
         "descriptors: \(reason), new connections wait; raise the limit (ulimit -n, LimitNOFILE=)",
         metadata: ["event": "accept_paused"])
+    // What changes with it is told by whoever changes the rules.
     case .datagramsRefused(let failure):
-      log.warning(
-        "\(upstream) relays no datagrams (\(failure.name)): DNS goes over TCP, all other UDP is refused",
-        metadata: ["event": "datagrams_refused", "failure": .string(failure.name)])
+      log.debug(
+        "\(upstream) refuses to relay datagrams (\(failure.name))",
+        metadata: ["event": "refusal", "failure": .string(failure.name)])
     case .drained: break
     }
   }

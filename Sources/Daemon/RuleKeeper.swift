@@ -29,6 +29,9 @@ final class RuleKeeper {
   /// From here on nothing leaves directly, if that is what the policy wants.
   func close() throws(NetfilterError) { try installer.installGuard(policy) }
 
+  /// Changes what `install` will put in place.
+  func prepare(_ update: (inout RedirectPolicy) -> Void) { update(&policy) }
+
   /// Captures from here on.
   func install() throws(NetfilterError) {
     _ = installer.watch.take()

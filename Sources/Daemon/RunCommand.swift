@@ -45,6 +45,15 @@ package struct RunCommand {
   ) throws(CommandFailure) {
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
     let upstream = try reachUpstream(addresses, scope)
+    if let upstream, scope.policy.capturesDatagrams {
+      upstream.datagramAbility = UpstreamProbe.datagramAbility(
+        of: upstream, mark: scope.policy.numbers.marks.own.value,
+        timeout: Timeouts(configuration).connect)
+      if upstream.datagramAbility == .refuses {
+        tellRefusal()
+        rules.prepare { $0.refuseDatagrams() }
+      }
+    }
     let supervisor = try startedUp { () throws(Errno) in
       try Supervisor(reporter: Reporter(log: log, upstream: "\(configuration.upstream)"))
     }
@@ -77,6 +86,14 @@ package struct RunCommand {
       log.notice("\(Self.staysClosed)", metadata: ["event": "closed"])
     }
     supervisor.summarise(dataPlane)
+  }
+
+  private func tellRefusal() {
+    log.warning(
+      """
+      \(configuration.upstream) relays no datagrams: \
+      \(configuration.datagramsWithoutRelay)
+      """, metadata: ["event": "datagrams_refused"])
   }
 
   /// What somebody who wants an exit closed has to know after it.
@@ -142,7 +159,7 @@ package struct RunCommand {
     case .socks5:
       try UpstreamSetup.reach(
         addresses, configuration.upstream, mark: scope.policy.numbers.marks.own.value,
-        timeout: Timeouts(configuration.timeouts).connect)
+        timeout: Timeouts(configuration).connect)
     }
   }
 
@@ -151,18 +168,16 @@ package struct RunCommand {
     report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     var listeners: [ListenerConfiguration] = []
-    for listener in scope.listeners where try isAvailable(listener.address) {
+    for listener in scope.listeners 
+    where try isAvailable(listener.address, StreamSocket.checkFree) {
       listeners.append(listener)
     }
     var plane = DataPlaneConfiguration(
       workers: configuration.workers ?? System.processors.count, listeners: [],
       descriptorLimit: descriptors)
     plane.mark = scope.policy.numbers.marks.own.value
-    plane.timeouts = Timeouts(configuration.timeouts)
-    plane.datagrams = DatagramConfiguration(
-      listeners: [.v4(.loopback), .v6(.loopback)].map {
-        SocketAddress($0, scope.policy.ports.tproxy)
-      })
+    plane.timeouts = Timeouts(configuration)
+    plane.datagrams = try datagrams(scope)
     if let upstream {
       plane.upstream = upstream
       plane.listeners = listeners
@@ -184,10 +199,32 @@ package struct RunCommand {
     return try opened(plane, report)
   }
 
+  /// Nil where no datagrams are captured.
+  private func datagrams(_ scope: Scope) throws(CommandFailure) -> DatagramConfiguration? {
+    var addresses: [SocketAddress] = []
+    for address in scope.datagramAddresses
+    where try isAvailable(address, DatagramSocket.checkFree) {
+      addresses.append(address)
+    }
+    guard !addresses.isEmpty else { return nil }
+    var datagrams = DatagramConfiguration(listeners: addresses)
+    datagrams.replyMark = scope.policy.numbers.marks.reply.value
+    datagrams.relayPlace = RelayPlace(configuration.datagrams.relay)
+    if let count = configuration.datagrams.associations { datagrams.maximumAssociations = count }
+    if let count = configuration.datagrams.associationsPerClient {
+      datagrams.maximumAssociationsPerClient = count
+    }
+    datagrams.dns = DNSTransport(configuration.dns)
+    datagrams.resolver = configuration.dnsServer
+    return datagrams
+  }
+
   /// Whether this host has the address at all: one without IPv6 has no `::1`.
-  private func isAvailable(_ address: SocketAddress) throws(CommandFailure) -> Bool {
+  private func isAvailable(
+    _ address: SocketAddress, _ check: (SocketAddress) throws(Errno) -> Void
+  ) throws(CommandFailure) -> Bool {
     do {
-      try StreamSocket.checkFree(address)
+      try check(address)
       return true
     } catch .addressNotAvailable where !address.address.isIPv4 {
       return false
@@ -256,11 +293,39 @@ extension CommandFailure {
 }
 
 extension Timeouts {
-  init(_ configured: Configuration.Timeouts) {
+  init(_ configuration: Configuration) {
     self.init()
-    if let seconds = configured.connect { connect = .seconds(seconds) }
-    if let seconds = configured.handshake { handshake = .seconds(seconds) }
-    if let seconds = configured.idle { idle = .seconds(seconds) }
-    if let seconds = configured.halfClose { halfClose = .seconds(seconds) }
+    func set(_ timeout: inout Timeout, _ seconds: UInt32?) {
+      if let seconds { timeout = .seconds(seconds) }
+    }
+    set(&connect, configuration.timeouts.connect)
+    set(&handshake, configuration.timeouts.handshake)
+    set(&idle, configuration.timeouts.idle)
+    set(&halfClose, configuration.timeouts.halfClose)
+    set(&datagrams, configuration.datagrams.timeouts.established)
+    set(&unreplied, configuration.datagrams.timeouts.unreplied)
+    set(&dns, configuration.datagrams.timeouts.dns)
+  }
+}
+
+extension RelayPlace {
+  fileprivate init(_ relay: UDPRelay) {
+    switch relay {
+    case .automatic: self = .automatic
+    case .reported: self = .reported
+    case .control: self = .control
+    case .fixed(let address, let port): self = .fixed(address, port: port)
+    }
+  }
+}
+
+extension DNSTransport {
+  fileprivate init(_ dns: Configuration.DNS?) {
+    switch dns {
+    case nil: self = .automatic
+    case .udp: self = .datagrams
+    case .tcp: self = .stream
+    case .off: self = .ordinary
+    }
   }
 }

@@ -17,7 +17,8 @@ final class Steward {
   private let log: Logger
   /// Nil where the user wants nothing to go directly while the upstream is down.
   private let monitor: UpstreamMonitor?
-  private let abilities: Mailbox<Bool>
+  /// Nil for the embedded server, which can do everything.
+  private let abilities: AbilityMonitor?
 
   /// Registers everything with the supervisor.
   /// - Parameter upstream: nil for the embedded server.
@@ -29,9 +30,11 @@ final class Steward {
     self.rules = rules
     self.supervisor = supervisor
     self.log = log
-    let timeout = Timeouts(configuration.timeouts).connect
+    let timeout = Timeouts(configuration).connect
     let mark = rules.policy.numbers.marks.own.value
-    abilities = try Mailbox()
+    abilities = try upstream.map { (upstream) throws(Errno) in
+      try AbilityMonitor(upstream, mark: mark, timeout: timeout)
+    }
     if let upstream, configuration.onUpstreamDown == .open {
       monitor = try UpstreamMonitor(upstream, mark: mark, timeout: timeout)
     } else {
@@ -40,18 +43,16 @@ final class Steward {
     for descriptor in rules.descriptors {
       try supervisor.watch(descriptor) { [rules] in rules.handleChanges() }
     }
-    try supervisor.watch(abilities.wakeDescriptor) { [weak self] in self?.handleAbility() }
+    if let abilities {
+      try supervisor.watch(abilities.wakeDescriptor) { [weak self] in self?.handleAbilities() }
+    }
     if let monitor {
       try supervisor.watch(monitor.wakeDescriptor) { [weak self] in self?.handleAnswer() }
     }
     supervisor.onReload = { [weak self] in self?.reload() }
     supervisor.onTick = { [weak self] in self?.handleTick() }
-    supervisor.onEvent = { [monitor] event in
-      if case .failures(let failure, _, _) = event { monitor?.handleFailure(failure) }
-    }
-    if let upstream, configuration.uncaptured.ipv6 == nil {
-      try probeIPv6(upstream, mark: mark, timeout: timeout)
-    }
+    supervisor.onEvent = { [weak self] event in self?.handle(event) }
+    if configuration.uncaptured.ipv6 == nil { try abilities?.askForIPv6() }
   }
 
   /// Nothing changes by itself from here on, except what others take away.
@@ -84,6 +85,7 @@ final class Steward {
     rules.tellSettings()
     renewControlGroups()
     monitor?.handleTime(now: .now())
+    abilities?.handleTime(now: .now())
   }
 
   /// A unit that is started again has a control group of the same name and another number.
@@ -121,18 +123,24 @@ final class Steward {
     }
   }
 
-  /// Asks once, on a thread of its own, for an IPv6 target.
-  private func probeIPv6(_ upstream: Upstream, mark: UInt32, timeout: Timeout) throws(Errno) {
-    let abilities = abilities
-    try Thread(name: "sluice-probe") {
-      let outcome = UpstreamProbe.run(
-        upstream, to: UpstreamProbe.targetV6, mode: .stepwise, mark: mark, timeout: timeout)
-      if case .replied(.addressTypeNotSupported) = outcome { abilities.post(false) }
-    }.detach()
+  private func handle(_ event: Event) {
+    switch event {
+    case .failures(let failure, _, _): monitor?.handleFailure(failure)
+    case .datagramsRefused: handleRefusal()
+    case .loop, .pipelining, .acceptPaused, .drained: break
+    }
   }
 
-  private func handleAbility() {
-    guard abilities.takeAll().contains(false) else { return }
+  private func handleAbilities() {
+    for ability in abilities?.takeAll() ?? [] {
+      switch ability {
+      case .noIPv6: handleNoIPv6()
+      case .relaysDatagrams: handleRelaying()
+      }
+    }
+  }
+
+  private func handleNoIPv6() {
     attempt("reject IPv6") { () throws(NetfilterError) in
       try rules.change { $0.uncaptured.ipv6 = .reject }
     }
@@ -141,6 +149,29 @@ final class Steward {
       \(configuration.upstream) cannot carry IPv6: it is rejected, so that programs take IPv4 \
       (--ipv6 says otherwise)
       """, metadata: ["event": "no_ipv6"])
+  }
+
+  /// Every worker may have met it.
+  private func handleRefusal() {
+    var refused = rules.policy
+    refused.refuseDatagrams()
+    guard refused != rules.policy else { return }
+    attempt("reject UDP") { () throws(NetfilterError) in
+      try rules.change { $0.refuseDatagrams() }
+    }
+    log.warning(
+      "\(configuration.upstream) relays no datagrams: \(configuration.datagramsWithoutRelay)",
+      metadata: ["event": "datagrams_refused"])
+  }
+
+  private func handleRelaying() {
+    guard configuration.wantsDatagrams else { return }
+    attempt("capture UDP") { () throws(NetfilterError) in
+      try rules.change { $0.uncaptured.udp = nil }
+    }
+    log.notice(
+      "\(configuration.upstream) relays datagrams now: capturing UDP",
+      metadata: ["event": "datagrams_relayed"])
   }
 
   private func attempt(_ what: String, _ step: () throws(NetfilterError) -> Void) {

@@ -39,12 +39,14 @@ package enum DNSTransport: Hashable, Sendable {
 package struct DatagramConfiguration: Sendable {
   /// Where to receive them; every worker opens a socket of its own there.
   package var listeners: [SocketAddress]
+  /// Mark of the answers, which leave in the name of other hosts; nil without CAP_NET_ADMIN.
+  package var replyMark: UInt32?
   package var relayPlace = RelayPlace.automatic
   /// Associations of all workers together, and of one client address.
   package var maximumAssociations = 8192
   package var maximumAssociationsPerClient = 1024
   package var dns = DNSTransport.automatic
-  /// Whom to ask instead of the resolver that a client asks; nil: that one.
+  /// Whom to ask instead of the resolver that a client asks, by connections as well; nil: that one.
   package var resolver: SocketAddress?
 
   package init(listeners: [SocketAddress]) { self.listeners = listeners }

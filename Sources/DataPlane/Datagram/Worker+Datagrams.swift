@@ -11,7 +11,8 @@ extension Worker {
   /// Opens this worker's socket of a datagram listener, and that of its answers.
   func openDatagrams(on address: SocketAddress) throws(Errno) {
     let listener = try DatagramListener(on: address, mark: configuration.mark)
-    try datagrams.replies.open(isIPv4: address.address.isIPv4, mark: configuration.mark)
+    try datagrams.replies.open(
+      isIPv4: address.address.isIPv4, mark: configuration.datagrams?.replyMark)
     try epoll.add(
       listener.socket.rawValue, .readable,
       token: Token(.datagramListener, index: address.address.isIPv4 ? 0 : 1).rawValue)

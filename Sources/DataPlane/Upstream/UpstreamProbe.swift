@@ -41,6 +41,22 @@ package enum UpstreamProbe {
     return negotiate(on: socket, handshake, deadline: .now() + timeout)
   }
 
+  /// Whether the upstream relays datagrams, by an association that is ended at once; blocks like `run`.
+  package static func datagramAbility(
+    of upstream: Upstream, mark: UInt32?, timeout: Timeout
+  ) -> Upstream.DatagramAbility {
+    let zeros = SocketAddress(upstream.address.address.isIPv4 ? .v4(.any) : .v6(.any), 0)
+    let outcome = run(
+      upstream, .udpAssociate, to: .address(zeros), mode: .stepwise, mark: mark, timeout: timeout)
+    switch outcome {
+    case .replied(.succeeded): return .relays
+    case .replied(let code): return HandshakeFailure.refused(code).refusesDatagrams ? .refuses : .unknown
+    case .failed(let failure, let isTimeout):
+      return failure.refusesDatagrams && !isTimeout ? .refuses : .unknown
+    case .cannotConnect: return .unknown
+    }
+  }
+
   private static func negotiate(
     on socket: borrowing Descriptor, _ handshake: ClientHandshake, deadline: Instant
   ) -> Outcome {

@@ -57,8 +57,11 @@ extension Worker {
   // MARK: Handshake
 
   private func beginHandshake(_ index: Int) {
-    guard let upstream = configuration.upstream, let destination = destination(of: index) else {
+    guard let upstream = configuration.upstream, var destination = destination(of: index) else {
       preconditionFailure("a captured session without an upstream or a destination")
+    }
+    if destination.port == Self.dnsPort, let resolver = configuration.datagrams?.resolver {
+      destination = .address(resolver)
     }
     sessions[index].pointee.state = .handshaking
     negotiation(of: index).startClient(.connect, to: destination, at: upstream)

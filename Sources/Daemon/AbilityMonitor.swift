@@ -1,0 +1,60 @@
+internal import DataPlane
+internal import LinuxIO
+internal import SOCKS
+
+/// What the upstream cannot do: asks it, on a thread of its own each time, and asks again while it
+/// relays no datagrams, since servers are configured anew and started again.
+final class AbilityMonitor {
+  enum Ability: Sendable {
+    case noIPv6
+    case relaysDatagrams
+  }
+
+  /// Between two questions to an upstream that refuses datagrams.
+  private static let interval = Timeout.seconds(30)
+
+  private let upstream: Upstream
+  private let mark: UInt32
+  private let timeout: Timeout
+  private let answers: Mailbox<Ability>
+  private var nextQuestion: Instant
+
+  init(_ upstream: Upstream, mark: UInt32, timeout: Timeout) throws(Errno) {
+    self.upstream = upstream
+    self.mark = mark
+    self.timeout = timeout
+    answers = try Mailbox()
+    nextQuestion = .now() + Self.interval
+  }
+
+  /// For registration with `Epoll`: readable when an answer is there.
+  var wakeDescriptor: Int32 { answers.wakeDescriptor }
+
+  func takeAll() -> [Ability] { answers.takeAll() }
+
+  /// Asks once for an IPv6 target; there is an answer only if the upstream has none.
+  func askForIPv6() throws(Errno) {
+    let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
+    try Thread(name: "sluice-probe") {
+      let outcome = UpstreamProbe.run(
+        upstream, to: UpstreamProbe.targetV6, mode: .stepwise, mark: mark, timeout: timeout)
+      if case .replied(.addressTypeNotSupported) = outcome { answers.post(.noIPv6) }
+    }.detach()
+  }
+
+  /// Asks an upstream that refuses datagrams whether it still does, if it is time to.
+  func handleTime(now: Instant) {
+    guard nextQuestion <= now else { return }
+    nextQuestion = now + Self.interval
+    guard upstream.datagramAbility == .refuses else { return }
+    let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
+    let question: @Sendable () -> Void = {
+      let ability = UpstreamProbe.datagramAbility(of: upstream, mark: mark, timeout: timeout)
+      guard ability == .relays else { return }
+      upstream.datagramAbility = ability
+      answers.post(.relaysDatagrams)
+    }
+    // Without a thread the question waits for the next time.
+    try? Thread(name: "sluice-probe", question).detach()
+  }
+}

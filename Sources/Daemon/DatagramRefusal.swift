@@ -1,0 +1,33 @@
+internal import Configuration
+internal import RedirectPolicy
+
+// An upstream without UDP ASSOCIATE: what becomes of the datagrams that would be captured.
+
+extension Configuration {
+  /// Whether UDP is to be captured if the upstream relays it.
+  var wantsDatagrams: Bool {
+    switch uncaptured.udp {
+    case .proxy, nil: true
+    case .bypass, .reject: false
+    }
+  }
+
+  /// For people, behind a colon.
+  var datagramsWithoutRelay: String {
+    let queries =
+      switch dns {
+      case .tcp, nil: "DNS goes over TCP"
+      case .udp: "DNS is lost, as --dns udp wants it to go no other way"
+      case .off: "DNS is no exception (--dns off)"
+      }
+    return wantsDatagrams
+      ? "\(queries), all other UDP is rejected, and QUIC gives way to TCP" : queries
+  }
+}
+
+extension RedirectPolicy {
+  /// Rejects what was to be captured, except DNS, which can go over TCP.
+  mutating func refuseDatagrams() {
+    if uncaptured.udp == nil { uncaptured.udp = .reject }
+  }
+}
