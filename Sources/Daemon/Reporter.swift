@@ -89,12 +89,21 @@ struct Reporter {
 
   func status(_ snapshot: Snapshot) {
     log.notice(
-      "\(snapshot.liveSessions) flows open, \(totals(snapshot))",
+      "\(snapshot.liveSessions) flows open\(openAssociations(snapshot)), \(totals(snapshot))",
       metadata: fields(snapshot, event: "status"))
   }
 
   func summary(_ snapshot: Snapshot) {
     log.notice("done: \(totals(snapshot))", metadata: fields(snapshot, event: "summary"))
+  }
+
+  private func openAssociations(_ snapshot: Snapshot) -> String {
+    guard let ways = snapshot.datagrams else { return "" }
+    let dns =
+      ways.dns == .ordinary
+      ? "" : ", DNS by \(ways.carriesQueriesOverStream ? "TCP" : "UDP")"
+    return
+      ", \(snapshot.liveAssociations) UDP clients (the upstream \(ways.ability.explanation)\(dns))"
   }
 
   private func totals(_ snapshot: Snapshot) -> String {
@@ -106,6 +115,16 @@ struct Reporter {
       + "\(bytes(snapshot[.bytesDownstream])) received"
       + (reset > 0 ? ", \(reset) reset by a peer" : "")
       + ", \(snapshot[.sessionsFailed]) failed" + (failed.isEmpty ? "" : " (\(failed))")
+      + (snapshot.datagrams == nil ? "" : datagramTotals(snapshot))
+  }
+
+  private func datagramTotals(_ snapshot: Snapshot) -> String {
+    let dropped = DatagramDrop.allCases.filter { snapshot[$0] > 0 }
+      .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
+    return
+      "; \(snapshot[.datagramsUpstream]) datagrams sent, "
+      + "\(snapshot[.datagramsDownstream]) received"
+      + (dropped.isEmpty ? "" : ", dropped: \(dropped)")
   }
 
   private func fields(_ snapshot: Snapshot, event: String) -> Logger.Metadata {
@@ -113,7 +132,7 @@ struct Reporter {
     for failure in Failure.allCases where snapshot[failure] > 0 {
       failures[failure.name] = .stringConvertible(snapshot[failure])
     }
-    return [
+    var fields: Logger.Metadata = [
       "event": .string(event),
       "live_sessions": .stringConvertible(snapshot.liveSessions),
       "sessions_opened": .stringConvertible(snapshot[.sessionsOpened]),
@@ -123,6 +142,22 @@ struct Reporter {
       "accept_pauses": .stringConvertible(snapshot[.acceptPauses]),
       "failures": .dictionary(failures),
     ]
+    guard let ways = snapshot.datagrams else { return fields }
+    var dropped: Logger.Metadata = [:]
+    for drop in DatagramDrop.allCases where snapshot[drop] > 0 {
+      dropped[drop.name] = .stringConvertible(snapshot[drop])
+    }
+    fields["associations"] = .stringConvertible(snapshot.liveAssociations)
+    fields["associations_opened"] = .stringConvertible(snapshot[.associationsOpened])
+    fields["datagrams_upstream"] = .stringConvertible(snapshot[.datagramsUpstream])
+    fields["datagrams_downstream"] = .stringConvertible(snapshot[.datagramsDownstream])
+    fields["datagram_bytes_upstream"] = .stringConvertible(snapshot[.datagramBytesUpstream])
+    fields["datagram_bytes_downstream"] = .stringConvertible(snapshot[.datagramBytesDownstream])
+    fields["datagrams_dropped"] = .dictionary(dropped)
+    fields["udp"] = .string(ways.ability.word)
+    fields["dns"] = .string(
+      ways.dns == .ordinary ? "off" : ways.carriesQueriesOverStream ? "tcp" : "udp")
+    return fields
   }
 
   /// With a binary unit and one digit: "12.3 MiB".
@@ -135,6 +170,25 @@ struct Reporter {
       value /= 1024
     }
     return "\((value * 10).rounded() / 10) TiB"
+  }
+}
+
+extension Upstream.DatagramAbility {
+  /// For people, behind "the upstream".
+  fileprivate var explanation: String {
+    switch self {
+    case .unknown: "has not been asked"
+    case .relays: "relays them"
+    case .refuses: "refuses them"
+    }
+  }
+
+  fileprivate var word: String {
+    switch self {
+    case .unknown: "unknown"
+    case .relays: "relayed"
+    case .refuses: "refused"
+    }
   }
 }
 

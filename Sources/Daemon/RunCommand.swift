@@ -168,7 +168,7 @@ package struct RunCommand {
     report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     var listeners: [ListenerConfiguration] = []
-    for listener in scope.listeners 
+    for listener in scope.listeners
     where try isAvailable(listener.address, StreamSocket.checkFree) {
       listeners.append(listener)
     }

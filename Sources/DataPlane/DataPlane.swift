@@ -94,6 +94,9 @@ package final class DataPlane: Sendable {
   package func snapshot() -> Snapshot {
     var snapshot = Snapshot()
     for worker in workers { worker.counters.read(into: &snapshot) }
+    if let datagrams = configuration.datagrams, let upstream = configuration.upstream {
+      snapshot.datagrams = DatagramWays(ability: upstream.datagramAbility, dns: datagrams.dns)
+    }
     return snapshot
   }
 

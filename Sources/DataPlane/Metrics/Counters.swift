@@ -63,12 +63,30 @@ final class Counters: Sendable {
   }
 }
 
+/// In which ways captured datagrams are carried.
+package struct DatagramWays: Sendable {
+  package let ability: Upstream.DatagramAbility
+  package let dns: DNSTransport
+
+  /// Whether queries go over TCP, as far as the upstream decides it.
+  package var carriesQueriesOverStream: Bool {
+    switch dns {
+    case .stream: true
+    case .automatic: ability == .refuses
+    case .datagrams, .ordinary: false
+    }
+  }
+}
+
 /// The sum of all workers' counters at about one moment.
 package struct Snapshot: Sendable {
   fileprivate(set) var counters = [UInt64](repeating: 0, count: Counter.allCases.count)
   fileprivate(set) var failures = [UInt64](repeating: 0, count: Failure.allCases.count)
 
   fileprivate(set) var drops = [UInt64](repeating: 0, count: DatagramDrop.allCases.count)
+
+  /// How captured datagrams are carried; nil if none are captured.
+  package internal(set) var datagrams: DatagramWays?
 
   package subscript(_ counter: Counter) -> UInt64 { counters[counter.rawValue] }
   package subscript(_ failure: Failure) -> UInt64 { failures[failure.rawValue] }

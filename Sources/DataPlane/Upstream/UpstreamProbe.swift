@@ -50,7 +50,8 @@ package enum UpstreamProbe {
       upstream, .udpAssociate, to: .address(zeros), mode: .stepwise, mark: mark, timeout: timeout)
     switch outcome {
     case .replied(.succeeded): return .relays
-    case .replied(let code): return HandshakeFailure.refused(code).refusesDatagrams ? .refuses : .unknown
+    case .replied(let code):
+      return HandshakeFailure.refused(code).refusesDatagrams ? .refuses : .unknown
     case .failed(let failure, let isTimeout):
       return failure.refusesDatagrams && !isTimeout ? .refuses : .unknown
     case .cannotConnect: return .unknown
