@@ -6,6 +6,8 @@ internal import SOCKS
 extension Worker {
   /// An association's control connection and its socket to the relay.
   private static let descriptorsPerAssociation = 2
+  /// What may wait to be received from a relay: a burst of a thousand small datagrams.
+  private static let receiveBytes: Int32 = 1 << 20
 
   /// The association of a client, a new one if there is none; nil if the upstream takes no datagrams or
   /// there is no room.
@@ -118,7 +120,8 @@ extension Worker {
     let association = datagrams.associations.slots[index]
     releaseNegotiation(&association.pointee.negotiation)
     do {
-      let socket = try DatagramSocket.connect(to: place, .init(mark: configuration.mark))
+      let socket = try DatagramSocket.connect(
+        to: place, .init(mark: configuration.mark, receiveBytes: Self.receiveBytes))
       let isIPv4 = place.address.isIPv4
       // Less the headers of IP and UDP.
       association.pointee.segmentLimit = Int32(
