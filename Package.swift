@@ -35,6 +35,7 @@ let package = Package(
     // Pure values and protocol machines: no C, no sockets.
     .target(name: "Addressing", swiftSettings: dataPlane),
     .target(name: "SOCKS", dependencies: ["Addressing"], swiftSettings: dataPlane),
+    .target(name: "DNS", swiftSettings: dataPlane),
     .target(name: "NFTables", dependencies: ["Addressing"], swiftSettings: strict),
     .target(
       name: "RedirectPolicy", dependencies: ["NFTables", "Addressing"], swiftSettings: strict),
@@ -43,7 +44,7 @@ let package = Package(
     // System calls, the relay, and the rules in the kernel.
     .target(name: "LinuxIO", dependencies: ["CLinux", "Addressing"], swiftSettings: dataPlane),
     .target(
-      name: "DataPlane", dependencies: ["LinuxIO", "SOCKS", "Addressing"],
+      name: "DataPlane", dependencies: ["LinuxIO", "SOCKS", "DNS", "Addressing"],
       swiftSettings: dataPlane),
     .target(
       name: "Netfilter",
@@ -56,8 +57,8 @@ let package = Package(
     .target(
       name: "Daemon",
       dependencies: [
-        "Addressing", "SOCKS", "LinuxIO", "DataPlane", "NFTables", "RedirectPolicy", "Netfilter",
-        "Configuration", logging,
+        "Addressing", "SOCKS", "DNS", "LinuxIO", "DataPlane", "NFTables", "RedirectPolicy",
+        "Netfilter", "Configuration", logging,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -70,11 +71,12 @@ let package = Package(
     .testTarget(
       name: "SOCKSTests", dependencies: ["SOCKS", "Addressing", "TestSupport"],
       swiftSettings: strict),
+    .testTarget(name: "DNSTests", dependencies: ["DNS", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "LinuxIOTests", dependencies: ["LinuxIO", "Addressing"], swiftSettings: strict),
     .testTarget(
       name: "DataPlaneTests",
-      dependencies: ["DataPlane", "LinuxIO", "SOCKS", "Addressing", "TestSupport"],
+      dependencies: ["DataPlane", "LinuxIO", "SOCKS", "DNS", "Addressing", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "RulesTests",

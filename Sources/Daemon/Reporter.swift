@@ -110,10 +110,12 @@ struct Reporter {
     let reset = Failure.allCases.filter(\.isReset).reduce(0) { $0 + snapshot[$1] }
     let failed = Failure.allCases.filter { !$0.isReset && snapshot[$0] > 0 }
       .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
+    let queries = snapshot[.queriesCarried]
     return
       "\(snapshot[.sessionsOpened]) flows, \(bytes(snapshot[.bytesUpstream])) sent, "
       + "\(bytes(snapshot[.bytesDownstream])) received"
       + (reset > 0 ? ", \(reset) reset by a peer" : "")
+      + (queries > 0 ? ", \(queries) DNS queries by TCP" : "")
       + ", \(snapshot[.sessionsFailed]) failed" + (failed.isEmpty ? "" : " (\(failed))")
       + (snapshot.datagrams == nil ? "" : datagramTotals(snapshot))
   }
@@ -139,6 +141,10 @@ struct Reporter {
       "sessions_failed": .stringConvertible(snapshot[.sessionsFailed]),
       "bytes_upstream": .stringConvertible(snapshot[.bytesUpstream]),
       "bytes_downstream": .stringConvertible(snapshot[.bytesDownstream]),
+      "queries_carried": .stringConvertible(snapshot[.queriesCarried]),
+      "queries_answered": .stringConvertible(snapshot[.queriesAnswered]),
+      "queries_truncated": .stringConvertible(snapshot[.queriesTruncated]),
+      "queries_failed": .stringConvertible(snapshot[.queriesFailed]),
       "accept_pauses": .stringConvertible(snapshot[.acceptPauses]),
       "failures": .dictionary(failures),
     ]
@@ -227,6 +233,10 @@ extension Failure {
     case .idleTimeout: "a flow was idle for too long"
     case .halfCloseTimeout: "a half-closed flow was idle for too long"
     case .endedByShutdown: "a flow was cut at the end"
+    case .queryMalformed: "a DNS query cannot be read"
+    case .queryRefused: "there were too many DNS queries at once"
+    case .queryUnanswered: "a DNS resolver does not answer"
+    case .resolverClosed: "a DNS resolver closed the connection without an answer"
     case .noOriginalDestination: "a connection has no original destination"
     case .loop: "a flow was going round"
     case .resourcesExhausted: "descriptors or memory ran out for a flow"

@@ -29,7 +29,9 @@ package final class DataPlane: Sendable {
     for _ in 0..<configuration.workers {
       do {
         workers.append(
-          try Worker(configuration, budget: budget, resolver: resolver, report: report))
+          try Worker(
+            configuration, budget: budget, resolver: resolver, carrier: workers.first?.carrier,
+            report: report))
       } catch {
         throw ListenError(address: SocketAddress(.v4(.any), 0), errno: error)
       }
@@ -52,7 +54,6 @@ package final class DataPlane: Sendable {
         }
       }
     }
-    for worker in workers.dropFirst() { worker.carrier = workers[0].mailbox }
     self.workers = workers
   }
 

@@ -1,3 +1,4 @@
+import Addressing
 import LinuxIO
 import Testing
 
@@ -20,6 +21,24 @@ struct DescriptorBudgetTests {
     #expect(budget.take(4, share: .half))
     #expect(!budget.take(2, share: .half))
     #expect(budget.take(6))
+  }
+}
+
+struct ClientQuotaTests {
+  @Test func oneClientDoesNotTakeTheRoomOfAnother() {
+    let (greedy, modest) = (IPAddress.v4(.loopback), IPAddress.v6(.loopback))
+    var quota = ClientQuota()
+    for _ in 0..<ClientQuota.maximumQueries {
+      let isTaken = quota.take(greedy)
+      #expect(isTaken)
+    }
+    let isExceeded = !quota.take(greedy)
+    #expect(isExceeded)
+    let isTaken = quota.take(modest)
+    #expect(isTaken)
+    quota.giveBack(greedy)
+    let isTakenAgain = quota.take(greedy)
+    #expect(isTakenAgain)
   }
 }
 

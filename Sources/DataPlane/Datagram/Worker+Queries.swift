@@ -56,10 +56,10 @@ extension Worker {
   func handOver(
     _ query: UnsafeRawBufferPointer, from client: SocketAddress, to destination: SocketAddress
   ) {
-    let query = CapturedQuery(
-      client: client, destination: destination, resolver: resolver(insteadOf: destination),
-      message: Array(query))
-    if let carrier { carrier.post(.query(query)) } else { carryQuery(query) }
+    carryQuery(
+      CapturedQuery(
+        client: client, destination: destination, resolver: resolver(insteadOf: destination),
+        message: Array(query)))
   }
 
   /// Remembers a query that is about to be sent as a datagram; returns whom to send it.

@@ -11,6 +11,8 @@ package enum Counter: Int, CaseIterable, Sendable {
   case associationsOpened, associationsClosed
   case datagramsUpstream, datagramsDownstream
   case datagramBytesUpstream, datagramBytesDownstream
+  /// DNS queries that went on by TCP; those whose answers were cut are among the answered.
+  case queriesCarried, queriesAnswered, queriesTruncated, queriesFailed
 }
 
 /// One worker's counters. The worker alone writes, anyone may read: relaxed loads and stores, which
@@ -99,8 +101,11 @@ package struct Snapshot: Sendable {
   /// Sessions that are open now.
   package var liveSessions: UInt64 { difference(.sessionsOpened, .sessionsClosed) }
 
-  /// Whether no session is open, the embedded server's halves included.
-  package var isIdle: Bool { liveSessions == 0 && difference(.innerOpened, .innerClosed) == 0 }
+  /// Whether no session is open, the embedded server's halves included, and no query waits.
+  package var isIdle: Bool {
+    liveSessions == 0 && difference(.innerOpened, .innerClosed) == 0
+      && self[.queriesCarried] <= self[.queriesAnswered] + self[.queriesFailed]
+  }
 
   /// The two are read one after the other: a session closed in between must not make it negative.
   private func difference(_ opened: Counter, _ closed: Counter) -> UInt64 {

@@ -15,6 +15,8 @@ package enum Failure: Int, CaseIterable, Sendable {
   case targetRefused, targetUnreachable, targetTimeout, targetFailed
   // The relay.
   case resetByDownstream, resetByUpstream, idleTimeout, halfCloseTimeout, endedByShutdown
+  // DNS by TCP.
+  case queryMalformed, queryRefused, queryUnanswered, resolverClosed
   // Ourselves.
   case noOriginalDestination, loop, resourcesExhausted
 
@@ -52,6 +54,10 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .idleTimeout: "idle_timeout"
     case .halfCloseTimeout: "half_close_timeout"
     case .endedByShutdown: "ended_by_shutdown"
+    case .queryMalformed: "query_malformed"
+    case .queryRefused: "query_refused"
+    case .queryUnanswered: "query_unanswered"
+    case .resolverClosed: "resolver_closed"
     case .noOriginalDestination: "no_original_destination"
     case .loop: "loop"
     case .resourcesExhausted: "resources_exhausted"
@@ -73,6 +79,7 @@ package enum Failure: Int, CaseIterable, Sendable {
       .replyConnectionRefused, .replyTTLExpired, .replyOther, .clientRejected, .nameNotResolved,
       .targetRefused, .targetUnreachable, .targetTimeout, .targetFailed,
       .resetByDownstream, .resetByUpstream, .idleTimeout, .halfCloseTimeout, .endedByShutdown,
+      .queryMalformed, .queryRefused, .queryUnanswered, .resolverClosed,
       .noOriginalDestination, .loop, .resourcesExhausted:
       false
     }

@@ -4,8 +4,8 @@ internal import Addressing
 enum Command: Sendable {
   /// Names were looked up for the session that `token` stands for; empty if that failed.
   case resolved(token: UInt64, addresses: [IPAddress])
-  /// A query to be carried over TCP.
-  case query(CapturedQuery)
+  /// A captured query, for the worker that carries them.
+  case carry(CapturedQuery)
   /// Capture nothing more; report when the last session is gone.
   case drain
   /// End now: sessions that are left are reset.

@@ -11,6 +11,7 @@ struct Token: Hashable {
     case associationControl = 4
     case associationRelay = 5
     case datagramListener = 6
+    case resolver = 8
   }
 
   let rawValue: UInt64

@@ -7,7 +7,8 @@ internal import SOCKS
 ///
 /// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Serve` (the
 /// embedded server), `Worker+Relay` (bytes, and the end of a session); for captured datagrams
-/// `Worker+Datagrams` (out), `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries`.
+/// `Worker+Datagrams` (out), `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries`
+/// and `Worker+Resolvers` (DNS by TCP).
 ///
 /// SAFETY: unchecked, since it is made on one thread and then used on its own thread only.
 final class Worker: @unchecked Sendable {
@@ -19,6 +20,7 @@ final class Worker: @unchecked Sendable {
   let configuration: DataPlaneConfiguration
   let budget: DescriptorBudget
   let resolver: Resolver
+  let carrier: QueryCarrier
   let report: @Sendable (Event) -> Void
   let mailbox: Mailbox<Command>
   let counters = Counters()
@@ -35,8 +37,7 @@ final class Worker: @unchecked Sendable {
   var datagramListenerV4: DatagramListener?
   var datagramListenerV6: DatagramListener?
   var datagrams: DatagramResources
-  /// Of the worker that carries DNS queries over TCP for all; nil if it is this one.
-  var carrier: Mailbox<Command>?
+  var resolvers: ResolverTable
   var loops: LoopDetector?
   var problems = ProblemLimiter()
 
@@ -45,24 +46,27 @@ final class Worker: @unchecked Sendable {
   var pausedUntil: Instant?
   /// When idle pipes are looked for, while there are any.
   var nextSweep: Instant?
-  private var isDraining = false
+  private(set) var isDraining = false
   private var isStopped = false
 
+  /// - Parameter carrier: leads to the worker that carries queries; nil if that is this one.
   init(
     _ configuration: DataPlaneConfiguration, budget: DescriptorBudget, resolver: Resolver,
-    report: @escaping @Sendable (Event) -> Void
+    carrier: QueryCarrier?, report: @escaping @Sendable (Event) -> Void
   ) throws(Errno) {
     self.configuration = configuration
     self.budget = budget
     self.resolver = resolver
     self.report = report
     mailbox = try Mailbox()
+    self.carrier = carrier ?? QueryCarrier(mailbox)
     epoll = try Epoll(capacity: Self.eventsPerTurn)
     resources = RelayResources(budget: budget)
     now = .now()
     timers = TimerWheel(now: now)
     datagrams = DatagramResources(
       configuration.datagrams, workers: configuration.workers, now: now)
+    resolvers = ResolverTable(now: now)
     loops = configuration.upstream.map { LoopDetector(upstream: $0.address) }
     try epoll.add(
       mailbox.wakeDescriptor, [.readable, .edgeTriggered], token: Token(.waker, index: 0).rawValue)
@@ -80,16 +84,19 @@ final class Worker: @unchecked Sendable {
       runQueued()
       while let index = timers.next(now: now) { handleTimeout(index) }
       while let index = datagrams.timers.next(now: now) { handleAssociationTimeout(index) }
+      while let index = resolvers.timers.next(now: now) { handleResolverTimeout(index) }
       resumeAccepting()
       sweepPipes()
     }
     endAll()
     endAssociations()
+    endResolvers()
   }
 
   private var waitMilliseconds: Int32 {
     if !runQueue.isEmpty { return 0 }
-    let expiry = earliest(timers.nextExpiry, datagrams.timers.nextExpiry)
+    let expiry = earliest(
+      earliest(timers.nextExpiry, datagrams.timers.nextExpiry), resolvers.timers.nextExpiry)
     guard let next = earliest(earliest(expiry, pausedUntil), nextSweep) else { return -1 }
     return Int32(clamping: next.milliseconds(since: .now()))
   }
@@ -116,6 +123,8 @@ final class Worker: @unchecked Sendable {
         ? session.pointee.downstream?.rawValue : session.pointee.upstream?.rawValue
       if readiness.contains(.urgent), let socket { StreamSocket.receiveUrgentInline(socket) }
       drive(token.index)
+    case .resolver:
+      handleResolverEvent(token, readiness)
     }
   }
 
@@ -123,13 +132,14 @@ final class Worker: @unchecked Sendable {
     switch command {
     case .resolved(let token, let addresses):
       handleResolved(Token(rawValue: token), addresses)
-    case .query(let query):
-      carryQuery(query)
+    case .carry(let query):
+      handleCarried(query)
     case .drain:
       isDraining = true
       for (index, listener) in listeners.enumerated() where listener?.ingress.isCapturing == true {
         listeners[index] = nil
       }
+      drainResolvers()
       reportIfDrained()
     case .stop:
       isStopped = true
@@ -162,7 +172,7 @@ final class Worker: @unchecked Sendable {
   }
 
   func reportIfDrained() {
-    if isDraining, sessions.count == 0 { report(.drained) }
+    if isDraining, sessions.count == 0, resolvers.isEmpty { report(.drained) }
   }
 }
 

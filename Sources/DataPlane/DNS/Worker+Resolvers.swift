@@ -1,0 +1,284 @@
+internal import Addressing
+internal import DNS
+internal import LinuxIO
+internal import SOCKS
+
+/// DNS by TCP (RFC 7766): captured queries that an upstream without UDP carries through CONNECT. Every
+/// query ends in a call of `deliver`: with its answer, or with SERVFAIL.
+extension Worker {
+  /// Receipts from one connection per turn at most.
+  private static let receiptsPerTurn = 16
+
+  /// Sends a query on its way; it may be called on any worker.
+  func carryQuery(_ query: CapturedQuery) {
+    if !carrier.owns(mailbox) {
+      if !carrier.post(query) { refuse(query) }
+      return
+    }
+    guard let message = Query(query.message) else {
+      note(.queryMalformed, resolver: query.resolver)
+      return
+    }
+    let index = resolvers.index(of: query.resolver) ?? addResolver(query.resolver)
+    let connection = resolvers[index]
+    resolvers.noteUse(index, now: now)
+    let requester = Requester(client: query.client, destination: query.destination)
+    guard resolvers.quota.take(query.client.address) else {
+      refuse(query)
+      return
+    }
+    guard connection.pipeline.add(message, for: requester, now: now.milliseconds) else {
+      resolvers.quota.giveBack(query.client.address)
+      refuse(query)
+      return
+    }
+    counters.add(to: .queriesCarried)
+    driveResolver(index)
+  }
+
+  /// Another worker's query has arrived.
+  func handleCarried(_ query: CapturedQuery) {
+    carrier.noteArrival()
+    carryQuery(query)
+  }
+
+  func handleResolverEvent(_ token: Token, _ readiness: Readiness) {
+    guard let connection = resolvers.find(token) else { return }
+    connection.readiness.formUnion(readiness)
+    driveResolver(token.index)
+  }
+
+  func handleResolverTimeout(_ index: Int) {
+    let connection = resolvers[index]
+    var hasExpired = false
+    while let completion = connection.pipeline.expire(now: now.milliseconds) {
+      note(.queryUnanswered, resolver: connection.resolver)
+      fail(completion)
+      hasExpired = true
+    }
+    if connection.isEstablishing, connection.deadline <= now {
+      lose(connection, connection.state == .connecting ? .connectTimeout : .handshakeTimeout)
+    } else if connection.state == .open, hasExpired, isSilent(connection) {
+      // Nobody may be there any more; TCP itself would take a quarter of an hour to find out.
+      lose(connection, .resolverClosed)
+    }
+    if connection.pipeline.isEmpty, connection.lastQuery + ResolverConnection.idleTimeout <= now {
+      removeResolver(index)
+    } else {
+      driveResolver(index)
+    }
+  }
+
+  /// Whether the connection has brought no answer for as long as a query waits.
+  private func isSilent(_ connection: ResolverConnection) -> Bool {
+    connection.lastAnswer.map { $0 + configuration.timeouts.dns <= now } ?? true
+  }
+
+  /// Closes the connections that no query waits for; the others follow when none does any more.
+  func drainResolvers() {
+    for index in resolvers.all where resolvers[index].pipeline.isEmpty { removeResolver(index) }
+  }
+
+  /// Closes every connection. Clients are told nothing: they ask again, and then not through us.
+  func endResolvers() {
+    for index in resolvers.all { removeResolver(index) }
+  }
+
+  // MARK: The table
+
+  private func addResolver(_ resolver: SocketAddress) -> Int {
+    if resolvers.isFull, let index = resolvers.leastRecentlyUsed {
+      let connection = resolvers[index]
+      let unanswered = connection.pipeline.giveUp()
+      if !unanswered.isEmpty { note(.queryRefused, resolver: connection.resolver) }
+      for completion in unanswered { fail(completion) }
+      removeResolver(index)
+    }
+    return resolvers.insert(
+      ResolverConnection(resolver, timeout: configuration.timeouts.dns, now: now))
+  }
+
+  private func removeResolver(_ index: Int) {
+    close(resolvers[index])
+    resolvers.remove(index)
+    reportIfDrained()
+  }
+
+  // MARK: The connection
+
+  /// Goes on with the resolver at `index` as far as it gets. It cannot go round for long: after a few
+  /// connections that brought nothing no query is left to make another for.
+  private func driveResolver(_ index: Int) {
+    let connection = resolvers[index]
+    connection.hasYielded = false
+    while let failure = advance(connection, at: index) { lose(connection, failure) }
+    if isDraining, connection.pipeline.isEmpty {
+      removeResolver(index)
+    } else {
+      resolvers.timers.schedule(index, at: connection.nextDeadline(now: now))
+    }
+  }
+
+  /// Goes on until the socket blocks; returns why the connection is lost, if it is.
+  private func advance(_ connection: ResolverConnection, at index: Int) -> Failure? {
+    switch connection.state {
+    case .closed:
+      return connection.pipeline.isEmpty ? nil : connect(connection, at: index)
+    case .connecting:
+      if !connection.readiness.isDisjoint(with: [.error, .hangUp]) {
+        return Failure(connecting: connection.socket?.pendingError ?? .connectionReset)
+      }
+      guard connection.readiness.contains(.writable) else { return nil }
+      beginHandshake(connection)
+      return shakeHands(connection)
+    case .handshaking:
+      return shakeHands(connection)
+    case .open:
+      return exchange(connection)
+    }
+  }
+
+  private func connect(_ connection: ResolverConnection, at index: Int) -> Failure? {
+    guard let upstream = configuration.upstream else {
+      preconditionFailure("a captured query without an upstream")
+    }
+    guard budget.take(1, share: configuration.servesItself ? .half : .all) else {
+      return .resourcesExhausted
+    }
+    connection.generation = resolvers.nextGeneration()
+    connection.readiness = []
+    do {
+      let socket = try StreamSocket.connect(to: upstream.address, mark: configuration.mark)
+      try epoll.add(
+        socket.rawValue, [.readable, .writable, .edgeTriggered],
+        token: Token(.resolver, index: index, generation: connection.generation).rawValue)
+      connection.socket = consume socket
+    } catch {
+      budget.giveBack(1)
+      return Failure(connecting: error)
+    }
+    connection.state = .connecting
+    connection.deadline = now + min(configuration.timeouts.connect, configuration.timeouts.dns)
+    return nil
+  }
+
+  private func beginHandshake(_ connection: ResolverConnection) {
+    guard let upstream = configuration.upstream else {
+      preconditionFailure("a captured query without an upstream")
+    }
+    connection.state = .handshaking
+    connection.negotiation.startClient(
+      .connect, to: .address(connection.resolver), at: upstream)
+    // No query waits for longer.
+    connection.deadline = now + min(configuration.timeouts.handshake, configuration.timeouts.dns)
+  }
+
+  private func shakeHands(_ connection: ResolverConnection) -> Failure? {
+    guard let socket = connection.socket?.rawValue else {
+      preconditionFailure("a handshake without a connection")
+    }
+    switch connection.negotiation.advanceAsClient(
+      on: socket, &connection.readiness, with: resources.scratch)
+    {
+    case .waiting:
+      return nil
+    case .established(let rest):
+      connection.state = .open
+      connection.negotiation.reset()
+      take(rest, from: connection)
+      return exchange(connection)
+    case .failed(let failure):
+      return Failure(failure)
+    }
+  }
+
+  /// Queries out, answers in.
+  private func exchange(_ connection: ResolverConnection) -> Failure? {
+    guard let socket = connection.socket?.rawValue else {
+      preconditionFailure("an open connection without a socket")
+    }
+    for _ in 0..<Self.receiptsPerTurn {
+      if connection.readiness.contains(.writable) {
+        switch connection.flush(to: socket) {
+        case .bytes: break
+        case .wouldBlock: connection.readiness.remove(.writable)
+        case .failed: return .resolverClosed
+        }
+      }
+      guard connection.readiness.contains(.readable) else { return nil }
+      switch receive(socket, into: resources.scratch) {
+      case .bytes(0), .failed:
+        return .resolverClosed
+      case .bytes(let count):
+        if count < resources.scratch.count, connection.readiness.isDisjoint(with: .moreToRead) {
+          connection.readiness.remove(.readable)
+        }
+        take(UnsafeRawBufferPointer(rebasing: resources.scratch[..<count]), from: connection)
+      case .wouldBlock:
+        connection.readiness.remove(.readable)
+      }
+    }
+    connection.hasYielded = true
+    return nil
+  }
+
+  /// Delivers the answers in what the connection brought, which may be in the worker's scratch buffer.
+  private func take(_ input: UnsafeRawBufferPointer, from connection: ResolverConnection) {
+    let bytes = input.bindMemory(to: UInt8.self).span
+    var consumed = 0
+    while let completion = connection.pipeline.nextAnswer(from: bytes, &consumed) {
+      connection.lastAnswer = now
+      counters.add(to: .queriesAnswered)
+      if completion.isTruncated { counters.add(to: .queriesTruncated) }
+      deliver(completion)
+    }
+  }
+
+  // MARK: Failures
+
+  /// The connection is over. That is a failure unless it has brought answers, or nobody waits for any:
+  /// servers end connections after some time or number of queries, and the rest travels on the next.
+  private func lose(_ connection: ResolverConnection, _ failure: Failure) {
+    let isHarmless = connection.lastAnswer != nil || connection.pipeline.isEmpty
+    if connection.state != .open || !isHarmless { note(failure, resolver: connection.resolver) }
+    // The time-out is so short here that it is no sign of a server that hangs.
+    if failure != .handshakeTimeout {
+      doubtPipelining(of: connection.negotiation, after: failure)
+    }
+    close(connection)
+    for completion in connection.pipeline.connectionLost() { fail(completion) }
+  }
+
+  private func close(_ connection: ResolverConnection) {
+    if connection.close() { budget.giveBack(1) }
+  }
+
+  private func fail(_ completion: QueryPipeline<Requester>.Completion) {
+    counters.add(to: .queriesFailed)
+    deliver(completion)
+  }
+
+  /// There is no room for a query: its client should ask somebody else at once.
+  private func refuse(_ query: CapturedQuery) {
+    note(.queryRefused, resolver: query.resolver)
+    guard let message = Query(query.message) else { return }
+    message.serverFailure.withUnsafeBytes {
+      deliver($0, from: query.destination, to: query.client)
+    }
+  }
+
+  private func deliver(_ completion: QueryPipeline<Requester>.Completion) {
+    resolvers.quota.giveBack(completion.context.client.address)
+    completion.message.withUnsafeBytes {
+      deliver($0, from: completion.context.destination, to: completion.context.client)
+    }
+  }
+
+  /// Counts what befell a query or its connection, and tells of it if that has not just been done.
+  private func note(_ failure: Failure, resolver: SocketAddress) {
+    counters.add(failure)
+    if let count = problems.note(failure, now: now) {
+      report(.failures(failure, count: count, destination: .address(resolver)))
+    }
+  }
+}
