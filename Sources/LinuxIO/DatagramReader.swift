@@ -20,8 +20,8 @@ package struct DatagramReader: ~Copyable {
 
   /// What became of an attempt to receive.
   package enum Receipt {
-    /// So many slots were filled, at least one.
-    case slots(Int)
+    /// So many slots were filled, at least one, with so many bytes in all.
+    case slots(Int, bytes: Int)
     case wouldBlock
     /// The socket's pending error, as from an ICMP message about what it sent; there may be more to
     /// receive.
@@ -53,7 +53,9 @@ package struct DatagramReader: ~Copyable {
       case -Int(EINTR): continue
       case -Int(EAGAIN): return .wouldBlock
       case ..<0: return .failed(Errno(rawValue: Int32(-result)))
-      default: return .slots(result)
+      default:
+        let bytes = clx_received_bytes(batch, UInt32(range.lowerBound), UInt32(result))
+        return .slots(result, bytes: bytes)
       }
     }
   }

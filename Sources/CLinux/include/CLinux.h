@@ -243,6 +243,12 @@ static inline void clx_read_received(const struct clx_receive_batch *batch, unsi
     }
   }
 }
+static inline size_t clx_received_bytes(const struct clx_receive_batch *batch, unsigned first,
+                                        unsigned count) {
+  size_t bytes = 0;
+  for (unsigned i = first; i < first + count; i++) bytes += batch->messages[i].length;
+  return bytes;
+}
 static inline const void *clx_received_source(const struct clx_receive_batch *batch, unsigned index) {
   return &batch->sources[index];
 }

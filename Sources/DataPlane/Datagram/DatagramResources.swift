@@ -14,6 +14,7 @@ struct DatagramResources: ~Copyable {
   }
 
   var reader = DatagramReader()
+  var stage = DatagramStage()
   var runs = DatagramRuns()
   /// Of the batch that is being forwarded.
   var arrivals: [Arrival] = []

@@ -20,7 +20,7 @@ extension Worker {
       // Nobody receives at the relay's address any more.
       endAssociation(token.index)
     case .failed: return
-    case .slots(let count):
+    case .slots(let count, _):
       datagrams.replies.usedSlots += count
       association.pointee.lastActivity = now
       datagrams.associations.touch(token.index)

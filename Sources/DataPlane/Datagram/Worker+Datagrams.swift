@@ -30,22 +30,28 @@ extension Worker {
       ? (datagramListenerV4?.socket.rawValue, datagramListenerV4?.address)
       : (datagramListenerV6?.socket.rawValue, datagramListenerV6?.address)
     guard let socket, let address else { return }
-    for _ in 0..<Self.batchesPerTurn {
+    var batches = 0
+    receiving: while batches < Self.batchesPerTurn,
+      datagrams.arrivals.count < DatagramStage.maximumReceipts
+    {
       switch datagrams.reader.receive(from: socket, into: 0..<DatagramReader.slots) {
-      case .wouldBlock, .failed: return
-      case .slots(let count):
-        sort(count, arrivedAt: address)
+      case .wouldBlock, .failed: break receiving
+      case .slots(let count, let bytes):
+        let isStaged = datagrams.stage.isWorthwhile(count, bytes)
+        sort(count, arrivedAt: address, isStaged: isStaged)
+        if isStaged { continue }
         forwardArrivals()
-        if count < DatagramReader.slots { return }
+        if count < DatagramReader.slots { break receiving }
+        batches += 1
       }
     }
+    forwardArrivals()
   }
 
   /// Finds the association of each slot of a batch; queries that are carried over TCP go at once.
-  private func sort(_ count: Int, arrivedAt listener: SocketAddress) {
+  private func sort(_ count: Int, arrivedAt listener: SocketAddress, isStaged: Bool) {
     var client: SocketAddress?
     var association: Int?
-    datagrams.arrivals.removeAll(keepingCapacity: true)
     for slot in 0..<count {
       let received = datagrams.reader.received(at: slot)
       guard let source = received.source, let destination = received.destination?.address,
@@ -66,9 +72,10 @@ extension Worker {
         counters.add(.noAssociation, count: received.count)
         continue
       }
+      let bytes = isStaged ? datagrams.stage.add(received.bytes) : received.bytes
       link(
         DatagramResources.Arrival(
-          bytes: received.bytes, segment: received.segment, destination: destination),
+          bytes: bytes, segment: received.segment, destination: destination),
         to: association)
     }
   }
@@ -89,6 +96,8 @@ extension Worker {
   private func forwardArrivals() {
     for index in datagrams.touched { forwardArrivals(of: index) }
     datagrams.touched.removeAll(keepingCapacity: true)
+    datagrams.arrivals.removeAll(keepingCapacity: true)
+    datagrams.stage.removeAll()
   }
 
   private func forwardArrivals(of index: Int) {

@@ -25,7 +25,7 @@ struct DatagramRunsTests {
     mutating func received() -> (datagrams: [[UInt8]], pieces: Int) {
       var datagrams: [[UInt8]] = []
       var pieces = 0
-      while case .slots(let count) = reader.receive(
+      while case .slots(let count, _) = reader.receive(
         from: receiver.rawValue, into: 0..<DatagramReader.slots)
       {
         pieces += count
