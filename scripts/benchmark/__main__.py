@@ -1,6 +1,10 @@
-"""Compares Sluice with its peers in one interleaved run; started by scripts/bench."""
+"""Compares Sluice with its peers in one interleaved run; started by scripts/bench.
+
+A whole run takes about 9 minutes beside what is installed and built, one with --quick about 1.
+"""
 
 import argparse
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +22,10 @@ def parse(arguments):
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--rounds", type=int, help="rounds over all contestants (default 5)")
     parser.add_argument("--seconds", type=float, help="length of each stream (default 3)")
+    parser.add_argument(
+        "--rows", action="append", metavar="NAME",
+        help="only rows whose name begins so (repeatable): " + ", ".join(
+            group.name for group in all_groups()))
     parser.add_argument("--output", type=Path, help="folder for table.md and results.json")
     # From scripts/bench: where the programs are. Without sing-box its column is left out.
     parser.add_argument("--sluice", required=True, help=argparse.SUPPRESS)
@@ -26,6 +34,11 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (1.0 if options.quick else 3.0)
+    options.groups = [
+        group for group in all_groups()
+        if not options.rows or group.name.startswith(tuple(options.rows))]
+    if not options.groups:
+        parser.error(f"no row's name begins with {' or '.join(options.rows)}")
     return options
 
 
@@ -49,15 +62,25 @@ def visit(arena, contestant, groups, seconds, report):
     try:
         with contestant.running(arena) as pid:
             for group in groups:
-                report.add(contestant, group.measure(Visit(arena, contestant, pid, seconds)))
-    except (NotRelayed, ProgramFailed, TimeoutError, OSError) as error:
+                try:
+                    report.add(contestant, group.measure(Visit(arena, contestant, pid, seconds)))
+                except NotRelayed as error:
+                    report.fail(contestant, f"{group.name}: {error}")
+    except (ProgramFailed, TimeoutError, OSError) as error:
         report.fail(contestant, error)
+
+
+def raise_descriptor_limit():
+    """A thousand flows take some thousand descriptors, at each of us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main(arguments):
     end_on_signals()
     options = parse(arguments)
-    contestants, groups = field(options), all_groups()
+    raise_descriptor_limit()
+    contestants, groups = field(options), options.groups
     report = Report(
         contestants, [row for group in groups for row in group.rows],
         {"rounds": options.rounds, "seconds": options.seconds})

@@ -1,7 +1,7 @@
 """Where the contestants meet: three hosts in a row, and the two ends of the traffic.
 
     client ──lan0── gateway ──wan0── server
-                  (contestant)     (SOCKS5 server and target in one program, peer.c)
+                  (contestant)     (SOCKS5 server and target in one program, see peer)
 """
 
 import json
@@ -40,10 +40,36 @@ class Transfer:
         return self.size / 2**30
 
 
+@dataclass(frozen=True)
+class Load:
+    """Datagrams that the client sends: on how many flows, of which size, and which way.
+
+    With `echo` they come back and are counted at the client, which has at most 64 under way; else
+    they are counted at the target, and the client sends as fast as it can. With `gso` the kernel cuts
+    them from large buffers, 16 at a time.
+    """
+
+    flows: int
+    size: int
+    echo: bool
+    gso: bool = False
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What became of a load: `delivered` within `seconds`, `arrived` at all."""
+
+    sent: int
+    arrived: int
+    delivered: int
+    seconds: float
+    processor_seconds: float
+
+
 class Arena:
     """The hosts, and the program that is SOCKS5 server and target; for a `with` block.
 
-    `peer` is the path of the compiled peer.c; contestants may keep files in `folder`.
+    `peer` is the path of the compiled program of peer/; contestants may keep files in `folder`.
     """
 
     def __init__(self, peer, folder):
@@ -127,3 +153,44 @@ class Arena:
         if receiver["bytes"] == 0:
             raise NotRelayed("no byte arrived")
         return Transfer(receiver["bytes"], receiver["seconds"])
+
+    def exchange(self, load, seconds, through_socks, clock):
+        """Sends datagrams for so many seconds after each flow was opened; `clock` gives the
+        processor time of the contestant.
+
+        Raises NotRelayed unless every flow was answered, and every datagram reached the target in
+        the way that the contestant claims, by the right host, and came back intact.
+        """
+        done = self._send_datagrams(load, seconds, clock)
+        expected = {
+            "socks": through_socks,
+            "host": GATEWAY_WAN if through_socks else CLIENT,
+            "foreign": 0,
+            "damaged": 0,
+        }
+        seen = {name: done[name] for name in expected}
+        if seen != expected:
+            raise NotRelayed(f"the target saw {seen}, expected was {expected}")
+        if not 0 < done["arrived"] <= done["sent"]:
+            raise NotRelayed(f"{done['arrived']} datagrams arrived of {done['sent']}")
+        return Exchange(
+            done["sent"], done["arrived"], done["delivered"], done["seconds"],
+            done["processor_seconds"])
+
+    def _send_datagrams(self, load, seconds, clock):
+        """The client's last line, and how far the contestant's clock went while it was measured."""
+        process = self._lab.spawn(
+            self._lab["client"], self._peer, "datagrams", TARGET, str(TARGET_PORT),
+            "echo" if load.echo else "up", "gso" if load.gso else "plain", str(load.flows),
+            str(load.size), str(round(seconds * 1000)),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            opened, before = process.stdout.readline(), clock()
+            result, after = process.stdout.readline(), clock()
+            if not opened or not result:
+                raise NotRelayed(f"the client failed: {process.stderr.read().strip()}")
+            return json.loads(result) | {"processor_seconds": after - before}
+        finally:
+            self._lab.stop(process)
+            process.stdout.close()
+            process.stderr.close()

@@ -9,12 +9,17 @@ from lib.netns import wait_until
 from lib.program import Program
 
 REDIRECT_PORT = 12345
+TPROXY_PORT = 12346
+TPROXY_MARK = 1
+TPROXY_TABLE = 100
 
 
 class Contestant:
     """What is measured: a name for the command line and a title for the table."""
 
     through_socks = True
+    # Whether datagrams are measured: once for each program.
+    takes_datagrams = True
 
     def __init__(self, name, title):
         self.name = name
@@ -53,6 +58,8 @@ class Sluice(Contestant):
         super().__init__(f"sluice-{capture}", f"Sluice ({capture})")
         self._binary = binary
         self._capture = capture
+        # How TCP is captured makes no difference to UDP.
+        self.takes_datagrams = capture == "tproxy"
 
     @contextlib.contextmanager
     def running(self, arena):
@@ -70,7 +77,7 @@ class Sluice(Contestant):
 
 
 class Redirected(Contestant):
-    """A program that only listens: the rule that feeds it is ours."""
+    """A program that only listens: the rules and the route that feed it are ours."""
 
     def arguments(self, folder):
         """The command that starts it, its configuration file written to `folder`."""
@@ -85,9 +92,12 @@ class Redirected(Contestant):
         try:
             wait_until(lambda: gateway.listens(REDIRECT_PORT), f"{self.name} to listen")
             gateway.run("nft", "-f", "-", input=RULES)
+            gateway.ip(*(line.format("add") for line in ROUTING))
             yield process.pid
         finally:
             gateway.run("nft", "flush", "ruleset")
+            for line in ROUTING:
+                gateway.run("ip", *line.format("del").split(), check=False)
             arena.lab.stop(process)
 
 
@@ -97,12 +107,22 @@ table ip benchmark {{
     type nat hook prerouting priority dstnat
     iifname "lan0" meta l4proto tcp redirect to :{REDIRECT_PORT}
   }}
+  chain datagrams {{
+    type filter hook prerouting priority mangle
+    iifname "lan0" meta l4proto udp meta mark set {TPROXY_MARK} tproxy to :{TPROXY_PORT} accept
+  }}
 }}
 """
 
+# What the mark leads to; a verb goes into each line.
+ROUTING = (
+    f"rule {{}} fwmark {TPROXY_MARK} lookup {TPROXY_TABLE}",
+    f"route {{}} local default dev lo table {TPROXY_TABLE}",
+)
+
 
 class Redsocks(Redirected):
-    """Debian's redsocks, moving bytes by splice."""
+    """Debian's redsocks, moving bytes by splice; without `dest_ip` its UDP takes TPROXY."""
 
     def __init__(self):
         super().__init__("redsocks", "redsocks (splice)")
@@ -116,6 +136,10 @@ base {{
 redsocks {{
   local_ip = 0.0.0.0; local_port = {REDIRECT_PORT};
   ip = {SERVER}; port = {SOCKS_PORT}; type = socks5; splice = true;
+}}
+redudp {{
+  local_ip = 0.0.0.0; local_port = {TPROXY_PORT};
+  ip = {SERVER}; port = {SOCKS_PORT};
 }}
 """)
         return "redsocks", "-c", str(file)
@@ -136,7 +160,10 @@ class SingBox(Redirected):
         file.write_text(json.dumps({
             "log": {"level": "error"},
             "inbounds": [
-                {"type": "redirect", "listen": "0.0.0.0", "listen_port": REDIRECT_PORT}],
+                {"type": "redirect", "listen": "0.0.0.0", "listen_port": REDIRECT_PORT},
+                {"type": "tproxy", "listen": "0.0.0.0", "listen_port": TPROXY_PORT,
+                 "network": "udp"},
+            ],
             "outbounds": [{"type": "socks", "server": SERVER, "server_port": SOCKS_PORT}],
         }))
         return self._binary, "run", "-D", str(folder), "-c", str(file)

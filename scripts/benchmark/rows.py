@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from benchmark import process
+from benchmark.arena import Load
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,15 @@ class Visit:
     pid: int | None
     seconds: float
 
+    def processor_seconds(self):
+        """Of the contestant since its start; 0 where the kernel does it all."""
+        return process.processor_seconds(self.pid) if self.pid else 0
+
 
 class IdleMemory:
     """Anonymous memory before the first connection: what the program costs while nothing happens."""
 
+    name = "idle"
     ROW = Row("idle_memory", "idle anonymous memory", "MiB", more_is_better=False)
     rows = (ROW,)
 
@@ -42,6 +48,7 @@ class Bulk:
 
     def __init__(self, upload):
         direction = "upload" if upload else "download"
+        self.name = f"bulk-{direction}"
         self._upload = upload
         self._speed = Row(f"bulk_{direction}", f"1 stream, {direction}", "GiB/s", True)
         self._cost = Row(
@@ -49,16 +56,62 @@ class Bulk:
         self.rows = (self._speed, self._cost)
 
     def measure(self, visit):
-        before = process.processor_seconds(visit.pid) if visit.pid else 0
+        before = visit.processor_seconds()
         transfer = visit.arena.transfer(
             self._upload, visit.seconds, visit.contestant.through_socks)
         found = {self._speed.key: transfer.gibibytes / transfer.seconds}
         if visit.pid:
-            spent = process.processor_seconds(visit.pid) - before
+            spent = visit.processor_seconds() - before
             found[self._cost.key] = spent / transfer.gibibytes
+        return found
+
+
+class Datagrams:
+    """Packets per second under a load of datagrams, what is lost, and what a packet costs.
+
+    One way (`up`) the client sends as fast as it can: more than any program relays, so what reaches
+    the target in a second is the most that it does relay, and the loss is the surplus. Sender and
+    contestant compete for the processors, as they would not on machines of their own; all contestants
+    meet the same. With `echo` the client keeps 64 datagrams under way: nobody is overrun, a loss
+    is a fault and costs time, and what comes back in a second is what a busy service would have.
+    The cost is the processor time of the process for each million of datagrams that arrived.
+    """
+
+    # There are many of these rows: each takes this part of a stream's time.
+    SHARE = 1 / 3
+
+    def __init__(self, load):
+        way = "echo" if load.echo else "up"
+        flows = f"{load.flows:,} flow{'s' if load.flows > 1 else ''}"
+        kind = f"UDP {way}, {flows}, {load.size:,} B{' by GSO' if load.gso else ''}"
+        self._load = load
+        self.name = f"udp-{way}-{load.flows}-{load.size}{'-gso' if load.gso else ''}"
+        key = self.name.replace("-", "_")
+        self._speed = Row(key, kind, "thousand/s", True)
+        self._loss = Row(f"{key}_loss", f"loss, {kind}", "%", False)
+        self._cost = Row(f"{key}_cpu", f"process CPU, {kind}", "s/million", False)
+        self.rows = (self._speed, self._loss, self._cost)
+
+    def measure(self, visit):
+        if not visit.contestant.takes_datagrams:
+            return {}
+        exchange = visit.arena.exchange(
+            self._load, visit.seconds * self.SHARE, visit.contestant.through_socks,
+            visit.processor_seconds)
+        found = {
+            self._speed.key: exchange.delivered / exchange.seconds / 1e3,
+            self._loss.key: 100 * (1 - exchange.arrived / exchange.sent),
+        }
+        if visit.pid:
+            found[self._cost.key] = exchange.processor_seconds / exchange.arrived * 1e6
         return found
 
 
 def all_groups():
     """In the order in which they run: memory first, while nothing has happened yet."""
-    return [IdleMemory(), Bulk(upload=False), Bulk(upload=True)]
+    loads = [
+        Load(flows, size, echo) for echo in (False, True) for flows in (1, 1000)
+        for size in (64, 1200)]
+    loads.append(Load(1, 1200, echo=False, gso=True))
+    return [
+        IdleMemory(), Bulk(upload=False), Bulk(upload=True), *(Datagrams(load) for load in loads)]

@@ -1,30 +1,19 @@
-// Both ends of the benchmark's traffic, made to cost next to nothing beside the program measured.
-//
-//   peer serve ADDRESS SOCKS_PORT TARGET_ADDRESS TARGET_PORT
-//       A SOCKS5 server (RFC 1928, no authentication) that is itself the target of every CONNECT,
-//       so that no second hop limits what it can serve; and the same target without SOCKS. One
-//       line of JSON per connection goes to standard output.
-//   peer load ADDRESS PORT source|sink MILLISECONDS
-//       One connection to the target, which then is the source or the sink of the bytes. One
-//       line of JSON at the end.
+// TCP: the load of the client, and the server's side of every connection.
 //
 // Bytes are received with MSG_TRUNC, which drops them in the kernel, and sent from one small buffer
 // that stays in the cache: the kernel gathers these into large fragments, which costs less than half
 // of what sendfile's single pages cost on the whole way (measured: 4 to 5 against 2 GiB/s).
 
-#define _GNU_SOURCE
+#include "peer.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { send_bytes = 128 << 10, receive_bytes = 4 << 20, silence_seconds = 20 };
@@ -41,17 +30,6 @@ struct transfer {
 };
 
 static const char payload[send_bytes];
-
-static _Noreturn void die(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec + time.tv_nsec / 1e9;
-}
 
 // Sends for so long, then ends the stream.
 static struct transfer send_for(int fd, uint64_t milliseconds) {
@@ -94,8 +72,11 @@ static void name_address(const struct sockaddr_in *address, char *text, size_t c
   snprintf(text, capacity, "%s:%u", host, ntohs(address->sin_port));
 }
 
-// The server's side of RFC 1928 for CONNECT to an IPv4 address; the bytes may come in any pieces.
-static bool answer_socks(int fd, struct sockaddr_in *destination) {
+enum { command_connect = 1, command_associate = 3 };
+
+// The server's side of RFC 1928 for an IPv4 address up to the request; the bytes may come in any
+// pieces. Returns the command, 0 when it is none of ours.
+static int read_request(int fd, struct sockaddr_in *destination) {
   uint8_t greeting[2], methods[255];
   struct __attribute__((packed)) {
     uint8_t version, command, reserved, type;
@@ -103,15 +84,22 @@ static bool answer_socks(int fd, struct sockaddr_in *destination) {
     uint16_t port;
   } request;
   static const uint8_t no_authentication[] = {5, 0};
-  static const uint8_t succeeded[] = {5, 0, 0, 1, 0, 0, 0, 0, 0, 0};
-  if (!receive_exactly(fd, greeting, sizeof greeting) || greeting[0] != 5) return false;
-  if (!receive_exactly(fd, methods, greeting[1])) return false;
-  if (!send_exactly(fd, no_authentication, sizeof no_authentication)) return false;
-  if (!receive_exactly(fd, &request, sizeof request)) return false;
-  if (request.version != 5 || request.command != 1 || request.type != 1) return false;
+  if (!receive_exactly(fd, greeting, sizeof greeting) || greeting[0] != 5) return 0;
+  if (!receive_exactly(fd, methods, greeting[1])) return 0;
+  if (!send_exactly(fd, no_authentication, sizeof no_authentication)) return 0;
+  if (!receive_exactly(fd, &request, sizeof request)) return 0;
+  if (request.version != 5 || request.type != 1) return 0;
   destination->sin_addr.s_addr = request.address;
   destination->sin_port = request.port;
-  return send_exactly(fd, succeeded, sizeof succeeded);
+  return request.command;
+}
+
+// The reply that says "succeeded" with an address: the relay's where it was UDP ASSOCIATE.
+static bool send_reply(int fd, const struct sockaddr_in *bound) {
+  uint8_t reply[10] = {5, 0, 0, 1};
+  memcpy(reply + 4, &bound->sin_addr, 4);
+  memcpy(reply + 8, &bound->sin_port, 2);
+  return send_exactly(fd, reply, sizeof reply);
 }
 
 struct connection {
@@ -119,22 +107,19 @@ struct connection {
   bool through_socks;
 };
 
-static void *serve_connection(void *argument) {
-  struct connection connection = *(struct connection *)argument;
-  free(argument);
-  struct sockaddr_in peer, destination;
+// A stream to or from the target, told in one line of JSON when it has ended.
+static void serve_stream(struct connection connection, const struct sockaddr_in *destination) {
+  struct sockaddr_in peer;
   socklen_t length = sizeof peer;
   struct order order;
   char from[32], to[32];
   getpeername(connection.fd, (struct sockaddr *)&peer, &length);
-  getsockname(connection.fd, (struct sockaddr *)&destination, &length);
-  if ((!connection.through_socks || answer_socks(connection.fd, &destination)) &&
-      receive_exactly(connection.fd, &order, sizeof order)) {
+  if (receive_exactly(connection.fd, &order, sizeof order)) {
     bool source = strncmp(order.role, "source", sizeof order.role) == 0;
     struct transfer done =
         source ? send_for(connection.fd, order.milliseconds) : receive_all(connection.fd);
     name_address(&peer, from, sizeof from);
-    name_address(&destination, to, sizeof to);
+    name_address(destination, to, sizeof to);
     printf("{\"socks\": %s, \"peer\": \"%s\", \"destination\": \"%s\", \"bytes\": %llu, "
            "\"seconds\": %.6f}\n",
            connection.through_socks ? "true" : "false", from, to, (unsigned long long)done.bytes,
@@ -142,13 +127,25 @@ static void *serve_connection(void *argument) {
     fflush(stdout);
   }
   close(connection.fd);
-  return NULL;
 }
 
-static struct sockaddr_in parse_address(const char *host, const char *port) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
-  if (inet_pton(AF_INET, host, &address.sin_addr) != 1) die(host);
-  return address;
+static void *serve_connection(void *argument) {
+  struct connection connection = *(struct connection *)argument;
+  free(argument);
+  static const struct sockaddr_in nowhere = {.sin_family = AF_INET};
+  struct sockaddr_in destination, relay;
+  socklen_t length = sizeof destination;
+  getsockname(connection.fd, (struct sockaddr *)&destination, &length);
+  int command = connection.through_socks ? read_request(connection.fd, &destination) : 0;
+  if (command == command_associate && open_association(connection.fd, &relay)) {
+    send_reply(connection.fd, &relay);
+  } else if (!connection.through_socks ||
+             (command == command_connect && send_reply(connection.fd, &nowhere))) {
+    serve_stream(connection, &destination);
+  } else {
+    close(connection.fd);
+  }
+  return NULL;
 }
 
 // Nothing waits to be gathered, and a peer that falls silent ends the connection: nothing can hang.
@@ -182,7 +179,18 @@ static void *accept_forever(void *argument) {
   }
 }
 
-static int load(char **arguments) {
+// Both listeners, each with a thread of its own from here on.
+void start_accepting(const struct places *places) {
+  static struct listener listeners[2];
+  listeners[0] = (struct listener){places->socks, true};
+  listeners[1] = (struct listener){places->target, false};
+  for (int index = 0; index < 2; index++) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, accept_forever, &listeners[index]) != 0) die("pthread_create");
+  }
+}
+
+int load(char **arguments) {
   struct sockaddr_in target = parse_address(arguments[0], arguments[1]);
   struct order order = {.milliseconds = strtoull(arguments[3], NULL, 10)};
   strncpy(order.role, arguments[2], sizeof order.role - 1);
@@ -195,19 +203,4 @@ static int load(char **arguments) {
   printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)done.bytes, done.seconds);
   close(fd);
   return 0;
-}
-
-int main(int count, char **arguments) {
-  signal(SIGPIPE, SIG_IGN);
-  if (count == 6 && strcmp(arguments[1], "serve") == 0) {
-    static struct listener socks, direct;
-    socks = (struct listener){parse_address(arguments[2], arguments[3]), true};
-    direct = (struct listener){parse_address(arguments[4], arguments[5]), false};
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, accept_forever, &socks) != 0) die("pthread_create");
-    accept_forever(&direct);
-  }
-  if (count == 6 && strcmp(arguments[1], "load") == 0) return load(arguments + 2);
-  fprintf(stderr, "usage: see the head of peer.c\n");
-  return 64;
 }

@@ -1,0 +1,286 @@
+// UDP: the load of the client.
+//
+// First every flow says hello until it has an answer, so that what a relay does once per flow is
+// done, and the line {"warm": true} is printed. Then the load runs for its time, the flows in turn:
+//
+//   up    as fast as the socket takes it, without an answer. One flow sends 32 with each system call,
+//         of many each sends one.
+//   echo  every datagram comes back and is checked. At most 64 are under way at a time; when nothing
+//         has come back for 20 ms they are given up for lost.
+//
+// `plain` sends datagrams one by one, so that they arrive singly; `gso` has the kernel cut 16 from one
+// buffer (UDP_SEGMENT), as QUIC's senders do. At the end the target is asked what it has seen, until
+// its numbers stand still; that, and the client's own numbers, are the last line.
+//
+// The source ports are the same in every run: a relay then finds the flows that it has already.
+
+#include "peer.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "datagrams.h"
+
+enum {
+  first_port = 20000,
+  largest_batch = 32,
+  gso_batch = 16,
+  hello_batch = 64,
+  window = 64,
+  loss_milliseconds = 20,
+  answer_milliseconds = 200,
+  pause_microseconds = 100000,
+  receive_buffer_bytes = 1 << 20,
+};
+
+static const double opening_seconds = 15, reporting_seconds = 10;
+
+struct flow {
+  int fd;
+  bool answered;
+};
+
+static struct {
+  struct flow *flows;
+  int count, poller;
+  size_t header, size;  // of SOCKS, and of the payload
+  bool echo, gso;
+  uint64_t session, sent, received, damaged;
+  struct report report;
+  bool reported;
+} run;
+
+static uint8_t outgoing[largest_batch][largest_datagram];
+static uint8_t incoming[hello_batch][largest_datagram];
+static uint8_t filled[largest_datagram];
+
+static void write_probe(uint8_t *bytes, int flow, enum kind kind) {
+  struct probe probe = {
+      .session = run.session, .sequence = run.sent, .flow = flow, .kind = kind, .echo = run.echo};
+  memcpy(bytes + run.header, &probe, sizeof probe);
+}
+
+// One datagram that is not measured; a loss shows in the answer that does not come.
+static void send_single(int flow, enum kind kind) {
+  write_probe(outgoing[0], flow, kind);
+  send(run.flows[flow].fd, outgoing[0], run.header + smallest_datagram, 0);
+}
+
+// So many datagrams of load on one flow in one system call. Returns how many the kernel took.
+static int send_load(int flow, int count) {
+  struct mmsghdr messages[largest_batch];
+  struct iovec places[largest_batch];
+  size_t length = run.header + run.size;
+  uint64_t before = run.sent;
+  for (int index = 0; index < count; index++) {
+    write_probe(outgoing[index], flow, kind_load);
+    run.sent++;
+    places[index] = (struct iovec){outgoing[index], length};
+    messages[index].msg_hdr = (struct msghdr){.msg_iov = &places[index], .msg_iovlen = 1};
+  }
+  int done;
+  if (run.gso) {
+    struct msghdr whole = {.msg_iov = places, .msg_iovlen = count};
+    done = sendmsg(run.flows[flow].fd, &whole, 0) < 0 ? 0 : count;
+  } else {
+    done = sendmmsg(run.flows[flow].fd, messages, count, 0);
+  }
+  // A port that is not open yet, and such: reported once, and gone with the report.
+  if (done < 0) done = 0;
+  run.sent = before + done;
+  return done;
+}
+
+// Looks at one answer.
+static void take(int flow, const uint8_t *bytes, size_t length) {
+  struct probe probe;
+  if (length < run.header + smallest_datagram) {
+    run.damaged++;
+    return;
+  }
+  memcpy(&probe, bytes + run.header, sizeof probe);
+  if (probe.session != run.session) return;  // Of a run before: it was late.
+  bool intact = (int)probe.flow == flow && memcmp(bytes, outgoing[0], run.header) == 0;
+  switch (intact ? probe.kind : 0) {
+    case kind_hello:
+      run.flows[flow].answered = true;
+      return;
+    case kind_question:
+      memcpy(&run.report, bytes + run.header + sizeof probe, sizeof run.report);
+      run.reported = true;
+      return;
+    case kind_load:
+      if (length == run.header + run.size && probe.sequence < run.sent &&
+          memcmp(bytes + run.header + sizeof probe, filled, run.size - sizeof probe) == 0) {
+        run.received++;
+        return;
+      }
+  }
+  run.damaged++;
+}
+
+// Takes what has arrived, and waits so long for the first of it. Returns whether there was any.
+static bool receive(int milliseconds) {
+  static struct epoll_event events[256];
+  struct mmsghdr messages[hello_batch];
+  struct iovec places[hello_batch];
+  bool any = false;
+  int ready = epoll_wait(run.poller, events, 256, milliseconds);
+  for (int event = 0; event < ready; event++) {
+    int flow = events[event].data.u32;
+    for (int index = 0; index < hello_batch; index++) {
+      places[index] = (struct iovec){incoming[index], sizeof incoming[index]};
+      messages[index].msg_hdr = (struct msghdr){.msg_iov = &places[index], .msg_iovlen = 1};
+    }
+    int count = recvmmsg(run.flows[flow].fd, messages, hello_batch, MSG_DONTWAIT, NULL);
+    for (int index = 0; index < count; index++)
+      take(flow, incoming[index], messages[index].msg_len);
+    any = any || count > 0;
+  }
+  return any;
+}
+
+// Says hello on every flow, a few at a time, until each has had its answer.
+static void open_flows(void) {
+  double deadline = now() + opening_seconds;
+  for (int opened = 0; opened < run.count;) {
+    int asked = 0, answered = 0;
+    if (now() > deadline) {
+      fprintf(stderr, "only %d of %d flows were answered\n", opened, run.count);
+      exit(1);
+    }
+    for (int flow = opened; flow < run.count && asked < hello_batch; flow++, asked++)
+      if (!run.flows[flow].answered) send_single(flow, kind_hello);
+    do {
+      answered = 0;
+      for (int flow = opened; flow < opened + asked; flow++) answered += run.flows[flow].answered;
+    } while (answered < asked && receive(answer_milliseconds));
+    while (opened < run.count && run.flows[opened].answered) opened++;
+  }
+}
+
+static double send_up(double seconds) {
+  double start = now(), end = start + seconds;
+  int batch = run.gso ? gso_batch : run.count == 1 ? largest_batch : 1;
+  for (int flow = 0; now() < end; flow = (flow + 1) % run.count) send_load(flow, batch);
+  return now() - start;
+}
+
+static double send_and_receive(double seconds) {
+  double start = now(), end = start + seconds;
+  int flow = 0, under_way = 0, step = run.gso ? gso_batch : 1;
+  int batch = run.count == 1 ? largest_batch : 1;
+  while (now() < end) {
+    while (under_way + step <= window) {
+      int room = window - under_way, count = run.gso ? gso_batch : room < batch ? room : batch;
+      under_way += send_load(flow, count);
+      flow = (flow + 1) % run.count;
+    }
+    uint64_t before = run.received;
+    if (!receive(loss_milliseconds)) under_way = 0;
+    int back = run.received - before;
+    under_way -= back < under_way ? back : under_way;
+  }
+  return now() - start;
+}
+
+// Asks the target until it says the same twice.
+static void ask(void) {
+  double deadline = now() + reporting_seconds;
+  for (bool again = true; again;) {
+    uint64_t before = run.reported ? run.report.received : UINT64_MAX;
+    usleep(pause_microseconds);
+    run.reported = false;
+    while (!run.reported) {
+      if (now() > deadline) {
+        fprintf(stderr, "the target does not answer any more\n");
+        exit(1);
+      }
+      send_single(0, kind_question);
+      while (!run.reported && receive(answer_milliseconds)) continue;
+    }
+    again = run.report.received != before;
+  }
+}
+
+static void print_result(uint64_t in_time, double seconds) {
+  struct in_addr host = {run.report.host};
+  uint64_t delivered = run.echo ? in_time : run.report.received;
+  uint64_t arrived = run.echo ? run.received : run.report.received;
+  printf("{\"sent\": %llu, \"arrived\": %llu, \"delivered\": %llu, \"seconds\": %.6f, "
+         "\"damaged\": %llu, \"foreign\": %u, \"socks\": %s, \"host\": \"%s\"}\n",
+         (unsigned long long)run.sent, (unsigned long long)arrived, (unsigned long long)delivered,
+         run.echo ? seconds : run.report.seconds, (unsigned long long)run.damaged,
+         run.report.foreign, run.report.through_socks ? "true" : "false", inet_ntoa(host));
+}
+
+// The client's side of RFC 1928 for UDP ASSOCIATE. The control connection lives as long as we do.
+static struct sockaddr_in associate(const struct sockaddr_in *server) {
+  static const uint8_t requests[] = {5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0};
+  uint8_t replies[12];
+  struct sockaddr_in relay = {.sin_family = AF_INET};
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(fd, (const struct sockaddr *)server, sizeof *server) < 0 ||
+      send(fd, requests, sizeof requests, 0) != sizeof requests ||
+      recv(fd, replies, sizeof replies, MSG_WAITALL) != sizeof replies)
+    die("UDP ASSOCIATE");
+  memcpy(&relay.sin_addr, replies + 6, 4);
+  memcpy(&relay.sin_port, replies + 10, 2);
+  return relay;
+}
+
+static void open_socket(int flow, const struct sockaddr_in *destination) {
+  struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(first_port + flow)};
+  struct epoll_event event = {.events = EPOLLIN, .data.u32 = flow};
+  int bytes = receive_buffer_bytes, segment = run.header + run.size;
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
+  if (run.gso) setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
+  if (bind(fd, (struct sockaddr *)&own, sizeof own) < 0) die("bind");
+  if (connect(fd, (const struct sockaddr *)destination, sizeof *destination) < 0) die("connect");
+  if (epoll_ctl(run.poller, EPOLL_CTL_ADD, fd, &event) < 0) die("epoll_ctl");
+  run.flows[flow].fd = fd;
+}
+
+int send_datagrams(char **arguments) {
+  struct sockaddr_in place = parse_address(arguments[0], arguments[1]);
+  bool socks = strcmp(arguments[2], "socks") == 0;
+  struct sockaddr_in target = place;
+  if (socks) {
+    target = parse_address(arguments[3], arguments[4]);
+    arguments += 3;
+  }
+  run.header = socks ? socks_header_bytes : 0;
+  run.echo = strcmp(arguments[2], "echo") == 0;
+  run.gso = strcmp(arguments[3], "gso") == 0;
+  run.count = atoi(arguments[4]);
+  run.size = atoi(arguments[5]);
+  double seconds = atoi(arguments[6]) / 1e3;
+  run.session = now() * 1e9;
+  run.flows = calloc(run.count, sizeof *run.flows);
+  run.poller = epoll_create1(EPOLL_CLOEXEC);
+  memset(filled, filling, sizeof filled);
+  memset(outgoing, filling, sizeof outgoing);
+  for (int index = 0; socks && index < largest_batch; index++)
+    write_socks_header(outgoing[index], &target);
+  for (int flow = 0; flow < run.count; flow++) {
+    struct sockaddr_in destination = socks ? associate(&place) : target;
+    open_socket(flow, &destination);
+  }
+  open_flows();
+  printf("{\"warm\": true}\n");
+  fflush(stdout);
+  usleep(pause_microseconds);
+  double spent = run.echo ? send_and_receive(seconds) : send_up(seconds);
+  uint64_t in_time = run.received;
+  while (receive(answer_milliseconds)) continue;
+  ask();
+  print_result(in_time, spent);
+  return 0;
+}
