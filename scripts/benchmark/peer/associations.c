@@ -7,7 +7,6 @@
 
 #include "peer.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>

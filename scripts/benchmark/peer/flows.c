@@ -17,8 +17,6 @@
 #include "peer.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -91,7 +89,7 @@ static int send_load(int flow, int count) {
   } else {
     done = sendmmsg(run.flows[flow].fd, messages, count, 0);
   }
-  // A port that is not open yet, and such: reported once, and gone with the report.
+  // A destination that refused the one before, and such: told once, and it is gone.
   if (done < 0) done = 0;
   run.sent = before + done;
   return done;
@@ -262,6 +260,12 @@ int send_datagrams(char **arguments) {
   run.count = atoi(arguments[4]);
   run.size = atoi(arguments[5]);
   double seconds = atoi(arguments[6]) / 1e3;
+  int joined = run.gso ? gso_batch : 1;
+  if (run.count < 1 || run.count > 65536 - first_port || run.size < smallest_datagram ||
+      (run.header + run.size) * joined > largest_datagram) {
+    fprintf(stderr, "%d flows of %zu bytes cannot be\n", run.count, run.size);
+    return 64;
+  }
   run.session = now() * 1e9;
   run.flows = calloc(run.count, sizeof *run.flows);
   run.poller = epoll_create1(EPOLL_CLOEXEC);
