@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmark.arena import Arena, NotRelayed
-from benchmark.contestants import Direct, Redsocks, SingBox, Sluice
+from benchmark.contestants import Direct, Redsocks, SingBox, Sluice, SOCKSClient
 from benchmark.report import Report
 from benchmark.rows import Visit, all_groups
 from lib.netns import end_on_signals
@@ -48,8 +48,7 @@ def field(options):
         Sluice(options.sluice, "tproxy"), Sluice(options.sluice, "redirect"), Redsocks()]
     if options.sing_box:
         contestants.append(SingBox(options.sing_box))
-    contestants.append(Direct())
-    return contestants
+    return contestants + [Direct(), SOCKSClient()]
 
 
 def rotated(items, places):

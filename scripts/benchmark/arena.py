@@ -45,14 +45,15 @@ class Load:
     """Datagrams that the client sends: on how many flows, of which size, and which way.
 
     With `echo` they come back and are counted at the client, which has at most 64 under way; else
-    they are counted at the target, and the client sends as fast as it can. With `gso` the kernel cuts
-    them from large buffers, 16 at a time.
+    they are counted at the target, and the client sends as fast as it can. They arrive one by one, or,
+    with `joined`, 16 as one packet of the kernel's (GSO): so they come from programs of the same
+    machine and from virtual machines, and from a network card that joins what it receives.
     """
 
     flows: int
     size: int
     echo: bool
-    gso: bool = False
+    joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,17 +155,17 @@ class Arena:
             raise NotRelayed("no byte arrived")
         return Transfer(receiver["bytes"], receiver["seconds"])
 
-    def exchange(self, load, seconds, through_socks, clock):
+    def exchange(self, load, seconds, contestant, clock):
         """Sends datagrams for so many seconds after each flow was opened; `clock` gives the
         processor time of the contestant.
 
         Raises NotRelayed unless every flow was answered, and every datagram reached the target in
         the way that the contestant claims, by the right host, and came back intact.
         """
-        done = self._send_datagrams(load, seconds, clock)
+        done = self._send_datagrams(load, seconds, contestant, clock)
         expected = {
-            "socks": through_socks,
-            "host": GATEWAY_WAN if through_socks else CLIENT,
+            "socks": contestant.through_socks,
+            "host": GATEWAY_WAN if contestant.is_relay else CLIENT,
             "foreign": 0,
             "damaged": 0,
         }
@@ -177,12 +178,18 @@ class Arena:
             done["sent"], done["arrived"], done["delivered"], done["seconds"],
             done["processor_seconds"])
 
-    def _send_datagrams(self, load, seconds, clock):
+    def _send_datagrams(self, load, seconds, contestant, clock):
         """The client's last line, and how far the contestant's clock went while it was measured."""
+        client = self._lab["client"]
+        client.run(
+            "ethtool", "-K", "lan0", "tx-udp-segmentation", "on" if load.joined else "off")
+        place = [TARGET, str(TARGET_PORT)]
+        if contestant.through_socks and not contestant.is_relay:
+            place = [SERVER, str(SOCKS_PORT), "socks", *place]
         process = self._lab.spawn(
-            self._lab["client"], self._peer, "datagrams", TARGET, str(TARGET_PORT),
-            "echo" if load.echo else "up", "gso" if load.gso else "plain", str(load.flows),
-            str(load.size), str(round(seconds * 1000)),
+            client, self._peer, "datagrams", *place,
+            "echo" if load.echo else "up", str(load.flows), str(load.size),
+            str(round(seconds * 1000)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             opened, before = process.stdout.readline(), clock()

@@ -17,8 +17,12 @@ TPROXY_TABLE = 100
 class Contestant:
     """What is measured: a name for the command line and a title for the table."""
 
+    # Whether the traffic goes through the SOCKS5 server, and whether a program on the gateway
+    # brings it there.
     through_socks = True
-    # Whether datagrams are measured: once for each program.
+    is_relay = True
+    # Which rows there are of it.
+    takes_streams = True
     takes_datagrams = True
 
     def __init__(self, name, title):
@@ -39,9 +43,27 @@ class Direct(Contestant):
     """The kernel's own forwarding: no program, no proxy. What the cables can carry at all."""
 
     through_socks = False
+    is_relay = False
 
     def __init__(self):
         super().__init__("direct", "direct")
+
+    @contextlib.contextmanager
+    def running(self, arena):
+        yield None
+
+    def version(self):
+        return "kernel forwarding"
+
+
+class SOCKSClient(Contestant):
+    """The client speaks SOCKS5 by itself: what the server and its target can do for anybody."""
+
+    is_relay = False
+    takes_streams = False
+
+    def __init__(self):
+        super().__init__("socks-client", "SOCKS client")
 
     @contextlib.contextmanager
     def running(self, arena):
@@ -58,7 +80,7 @@ class Sluice(Contestant):
         super().__init__(f"sluice-{capture}", f"Sluice ({capture})")
         self._binary = binary
         self._capture = capture
-        # How TCP is captured makes no difference to UDP.
+        # How TCP is captured makes no difference to UDP: once is enough.
         self.takes_datagrams = capture == "tproxy"
 
     @contextlib.contextmanager

@@ -56,6 +56,8 @@ class Bulk:
         self.rows = (self._speed, self._cost)
 
     def measure(self, visit):
+        if not visit.contestant.takes_streams:
+            return {}
         before = visit.processor_seconds()
         transfer = visit.arena.transfer(
             self._upload, visit.seconds, visit.contestant.through_socks)
@@ -83,9 +85,9 @@ class Datagrams:
     def __init__(self, load):
         way = "echo" if load.echo else "up"
         flows = f"{load.flows:,} flow{'s' if load.flows > 1 else ''}"
-        kind = f"UDP {way}, {flows}, {load.size:,} B{' by GSO' if load.gso else ''}"
+        kind = f"UDP {way}, {flows}, {load.size:,} B{' joined' if load.joined else ''}"
         self._load = load
-        self.name = f"udp-{way}-{load.flows}-{load.size}{'-gso' if load.gso else ''}"
+        self.name = f"udp-{way}-{load.flows}-{load.size}{'-joined' if load.joined else ''}"
         key = self.name.replace("-", "_")
         self._speed = Row(key, kind, "thousand/s", True)
         self._loss = Row(f"{key}_loss", f"loss, {kind}", "%", False)
@@ -96,8 +98,7 @@ class Datagrams:
         if not visit.contestant.takes_datagrams:
             return {}
         exchange = visit.arena.exchange(
-            self._load, visit.seconds * self.SHARE, visit.contestant.through_socks,
-            visit.processor_seconds)
+            self._load, visit.seconds * self.SHARE, visit.contestant, visit.processor_seconds)
         found = {
             self._speed.key: exchange.delivered / exchange.seconds / 1e3,
             self._loss.key: 100 * (1 - exchange.arrived / exchange.sent),
@@ -112,6 +113,6 @@ def all_groups():
     loads = [
         Load(flows, size, echo) for echo in (False, True) for flows in (1, 1000)
         for size in (64, 1200)]
-    loads.append(Load(1, 1200, echo=False, gso=True))
+    loads.append(Load(1, 1200, echo=False, joined=True))
     return [
         IdleMemory(), Bulk(upload=False), Bulk(upload=True), *(Datagrams(load) for load in loads)]

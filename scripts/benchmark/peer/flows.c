@@ -3,14 +3,15 @@
 // First every flow says hello until it has an answer, so that what a relay does once per flow is
 // done, and the line {"warm": true} is printed. Then the load runs for its time, the flows in turn:
 //
-//   up    as fast as the socket takes it, without an answer. One flow sends 32 with each system call,
-//         of many each sends one.
+//   up    as fast as the socket takes it, without an answer.
 //   echo  every datagram comes back and is checked. At most 64 are under way at a time; when nothing
 //         has come back for 20 ms they are given up for lost.
 //
-// `plain` sends datagrams one by one, so that they arrive singly; `gso` has the kernel cut 16 from one
-// buffer (UDP_SEGMENT), as QUIC's senders do. At the end the target is asked what it has seen, until
-// its numbers stand still; that, and the client's own numbers, are the last line.
+// A single flow hands 16 datagrams to the kernel in one buffer (UDP_SEGMENT), of many each sends one.
+// Whether the 16 arrive joined or singly is for the cable to say: where it cannot carry joined ones
+// the kernel cuts them there, which costs the sender less than half of sending them one by one. At
+// the end the target is asked what it has seen, until its numbers stand still; that, and the
+// client's own numbers, are the last line.
 //
 // The source ports are the same in every run: a relay then finds the flows that it has already.
 
@@ -27,9 +28,8 @@
 
 enum {
   first_port = 20000,
-  largest_batch = 32,
-  gso_batch = 16,
-  hello_batch = 64,
+  joined = 16,
+  batch = 64,
   window = 64,
   loss_milliseconds = 20,
   answer_milliseconds = 200,
@@ -48,14 +48,14 @@ static struct {
   struct flow *flows;
   int count, poller;
   size_t header, size;  // of SOCKS, and of the payload
-  bool echo, gso;
+  bool echo;
   uint64_t session, sent, received, damaged;
   struct report report;
   bool reported;
 } run;
 
-static uint8_t outgoing[largest_batch][largest_datagram];
-static uint8_t incoming[hello_batch][largest_datagram];
+static uint8_t outgoing[joined][largest_datagram];
+static uint8_t incoming[batch][largest_datagram];
 static uint8_t filled[largest_datagram];
 
 static void write_probe(uint8_t *bytes, int flow, enum kind kind) {
@@ -72,27 +72,17 @@ static void send_single(int flow, enum kind kind) {
 
 // So many datagrams of load on one flow in one system call. Returns how many the kernel took.
 static int send_load(int flow, int count) {
-  struct mmsghdr messages[largest_batch];
-  struct iovec places[largest_batch];
-  size_t length = run.header + run.size;
-  uint64_t before = run.sent;
+  struct iovec places[joined];
+  struct msghdr message = {.msg_iov = places, .msg_iovlen = count};
   for (int index = 0; index < count; index++) {
     write_probe(outgoing[index], flow, kind_load);
+    places[index] = (struct iovec){outgoing[index], run.header + run.size};
     run.sent++;
-    places[index] = (struct iovec){outgoing[index], length};
-    messages[index].msg_hdr = (struct msghdr){.msg_iov = &places[index], .msg_iovlen = 1};
   }
-  int done;
-  if (run.gso) {
-    struct msghdr whole = {.msg_iov = places, .msg_iovlen = count};
-    done = sendmsg(run.flows[flow].fd, &whole, 0) < 0 ? 0 : count;
-  } else {
-    done = sendmmsg(run.flows[flow].fd, messages, count, 0);
-  }
+  if (sendmsg(run.flows[flow].fd, &message, 0) >= 0) return count;
   // A destination that refused the one before, and such: told once, and it is gone.
-  if (done < 0) done = 0;
-  run.sent = before + done;
-  return done;
+  run.sent -= count;
+  return 0;
 }
 
 // Looks at one answer.
@@ -126,17 +116,17 @@ static void take(int flow, const uint8_t *bytes, size_t length) {
 // Takes what has arrived, and waits so long for the first of it. Returns whether there was any.
 static bool receive(int milliseconds) {
   static struct epoll_event events[256];
-  struct mmsghdr messages[hello_batch];
-  struct iovec places[hello_batch];
+  struct mmsghdr messages[batch];
+  struct iovec places[batch];
   bool any = false;
   int ready = epoll_wait(run.poller, events, 256, milliseconds);
   for (int event = 0; event < ready; event++) {
     int flow = events[event].data.u32;
-    for (int index = 0; index < hello_batch; index++) {
+    for (int index = 0; index < batch; index++) {
       places[index] = (struct iovec){incoming[index], sizeof incoming[index]};
       messages[index].msg_hdr = (struct msghdr){.msg_iov = &places[index], .msg_iovlen = 1};
     }
-    int count = recvmmsg(run.flows[flow].fd, messages, hello_batch, MSG_DONTWAIT, NULL);
+    int count = recvmmsg(run.flows[flow].fd, messages, batch, MSG_DONTWAIT, NULL);
     for (int index = 0; index < count; index++)
       take(flow, incoming[index], messages[index].msg_len);
     any = any || count > 0;
@@ -153,7 +143,7 @@ static void open_flows(void) {
       fprintf(stderr, "only %d of %d flows were answered\n", opened, run.count);
       exit(1);
     }
-    for (int flow = opened; flow < run.count && asked < hello_batch; flow++, asked++)
+    for (int flow = opened; flow < run.count && asked < batch; flow++, asked++)
       if (!run.flows[flow].answered) send_single(flow, kind_hello);
     do {
       answered = 0;
@@ -165,19 +155,18 @@ static void open_flows(void) {
 
 static double send_up(double seconds) {
   double start = now(), end = start + seconds;
-  int batch = run.gso ? gso_batch : run.count == 1 ? largest_batch : 1;
-  for (int flow = 0; now() < end; flow = (flow + 1) % run.count) send_load(flow, batch);
+  int burst = run.count == 1 ? joined : 1;
+  for (int flow = 0; now() < end; flow = (flow + 1) % run.count) send_load(flow, burst);
   return now() - start;
 }
 
 static double send_and_receive(double seconds) {
   double start = now(), end = start + seconds;
-  int flow = 0, under_way = 0, step = run.gso ? gso_batch : 1;
-  int batch = run.count == 1 ? largest_batch : 1;
+  int flow = 0, under_way = 0, burst = run.count == 1 ? joined : 1;
   while (now() < end) {
-    while (under_way + step <= window) {
-      int room = window - under_way, count = run.gso ? gso_batch : room < batch ? room : batch;
-      under_way += send_load(flow, count);
+    while (under_way < window && now() < end) {
+      int room = window - under_way;
+      under_way += send_load(flow, room < burst ? room : burst);
       flow = (flow + 1) % run.count;
     }
     uint64_t before = run.received;
@@ -239,7 +228,7 @@ static void open_socket(int flow, const struct sockaddr_in *destination) {
   int bytes = receive_buffer_bytes, segment = run.header + run.size;
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
-  if (run.gso) setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
+  setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
   if (bind(fd, (struct sockaddr *)&own, sizeof own) < 0) die("bind");
   if (connect(fd, (const struct sockaddr *)destination, sizeof *destination) < 0) die("connect");
   if (epoll_ctl(run.poller, EPOLL_CTL_ADD, fd, &event) < 0) die("epoll_ctl");
@@ -256,11 +245,9 @@ int send_datagrams(char **arguments) {
   }
   run.header = socks ? socks_header_bytes : 0;
   run.echo = strcmp(arguments[2], "echo") == 0;
-  run.gso = strcmp(arguments[3], "gso") == 0;
-  run.count = atoi(arguments[4]);
-  run.size = atoi(arguments[5]);
-  double seconds = atoi(arguments[6]) / 1e3;
-  int joined = run.gso ? gso_batch : 1;
+  run.count = atoi(arguments[3]);
+  run.size = atoi(arguments[4]);
+  double seconds = atoi(arguments[5]) / 1e3;
   if (run.count < 1 || run.count > 65536 - first_port || run.size < smallest_datagram ||
       (run.header + run.size) * joined > largest_datagram) {
     fprintf(stderr, "%d flows of %zu bytes cannot be\n", run.count, run.size);
@@ -271,7 +258,7 @@ int send_datagrams(char **arguments) {
   run.poller = epoll_create1(EPOLL_CLOEXEC);
   memset(filled, filling, sizeof filled);
   memset(outgoing, filling, sizeof outgoing);
-  for (int index = 0; socks && index < largest_batch; index++)
+  for (int index = 0; socks && index < joined; index++)
     write_socks_header(outgoing[index], &target);
   for (int flow = 0; flow < run.count; flow++) {
     struct sockaddr_in destination = socks ? associate(&place) : target;
