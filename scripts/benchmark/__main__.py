@@ -58,6 +58,7 @@ def rotated(items, places):
 
 def visit(arena, contestant, groups, seconds, report):
     """Starts a contestant, measures every row on it, ends it."""
+    arena.renew_ports()
     try:
         with contestant.running(arena) as pid:
             for group in groups:

@@ -4,6 +4,7 @@
                   (contestant)     (SOCKS5 server and target in one program, see peer)
 """
 
+import itertools
 import json
 import queue
 import subprocess
@@ -78,6 +79,8 @@ class Arena:
         self._peer = peer
         self._lab = Lab(PREFIX, "client", "gateway", "server")
         self._served = queue.SimpleQueue()
+        self._port_ranges = itertools.cycle(range(20000, 60000, 1000))
+        self._first_port = next(self._port_ranges)
 
     def __enter__(self):
         self._lab.__enter__()
@@ -155,6 +158,11 @@ class Arena:
             raise NotRelayed("no byte arrived")
         return Transfer(receiver["bytes"], receiver["seconds"])
 
+    def renew_ports(self):
+        """Before a visit: connection tracking remembers the flows of the one before for a while, and
+        who leaves older flows alone would not touch these."""
+        self._first_port = next(self._port_ranges)
+
     def exchange(self, load, seconds, contestant, clock):
         """Sends datagrams for so many seconds after each flow was opened; `clock` gives the
         processor time of the contestant.
@@ -188,8 +196,8 @@ class Arena:
             place = [SERVER, str(SOCKS_PORT), "socks", *place]
         process = self._lab.spawn(
             client, self._peer, "datagrams", *place,
-            "echo" if load.echo else "up", str(load.flows), str(load.size),
-            str(round(seconds * 1000)),
+            "echo" if load.echo else "up", str(self._first_port), str(load.flows),
+            str(load.size), str(round(seconds * 1000)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             opened, before = process.stdout.readline(), clock()

@@ -13,7 +13,8 @@
 // the end the target is asked what it has seen, until its numbers stand still; that, and the
 // client's own numbers, are the last line.
 //
-// The source ports are the same in every run: a relay then finds the flows that it has already.
+// Flows have consecutive source ports: in a run with the same ones a relay finds the flows that it
+// has already.
 
 #include "peer.h"
 
@@ -27,7 +28,6 @@
 #include "datagrams.h"
 
 enum {
-  first_port = 20000,
   joined = 16,
   batch = 64,
   window = 64,
@@ -46,7 +46,7 @@ struct flow {
 
 static struct {
   struct flow *flows;
-  int count, poller;
+  int count, first_port, poller;
   size_t header, size;  // of SOCKS, and of the payload
   bool echo;
   uint64_t session, sent, received, damaged;
@@ -223,7 +223,7 @@ static struct sockaddr_in associate(const struct sockaddr_in *server) {
 }
 
 static void open_socket(int flow, const struct sockaddr_in *destination) {
-  struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(first_port + flow)};
+  struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(run.first_port + flow)};
   struct epoll_event event = {.events = EPOLLIN, .data.u32 = flow};
   int bytes = receive_buffer_bytes, segment = run.header + run.size;
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -245,11 +245,12 @@ int send_datagrams(char **arguments) {
   }
   run.header = socks ? socks_header_bytes : 0;
   run.echo = strcmp(arguments[2], "echo") == 0;
-  run.count = atoi(arguments[3]);
-  run.size = atoi(arguments[4]);
-  double seconds = atoi(arguments[5]) / 1e3;
-  if (run.count < 1 || run.count > 65536 - first_port || run.size < smallest_datagram ||
-      (run.header + run.size) * joined > largest_datagram) {
+  run.first_port = atoi(arguments[3]);
+  run.count = atoi(arguments[4]);
+  run.size = atoi(arguments[5]);
+  double seconds = atoi(arguments[6]) / 1e3;
+  if (run.first_port < 1 || run.count < 1 || run.first_port + run.count > 65536 ||
+      run.size < smallest_datagram || (run.header + run.size) * joined > largest_datagram) {
     fprintf(stderr, "%d flows of %zu bytes cannot be\n", run.count, run.size);
     return 64;
   }

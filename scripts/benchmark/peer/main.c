@@ -7,7 +7,7 @@
 //   peer load ADDRESS PORT source|sink MILLISECONDS
 //       One connection to the target, which then is the source or the sink of the bytes. One
 //       line of JSON at the end.
-//   peer datagrams ADDRESS PORT [socks TARGET_ADDRESS TARGET_PORT] up|echo FLOWS SIZE
+//   peer datagrams ADDRESS PORT [socks TARGET_ADDRESS TARGET_PORT] up|echo FIRST_PORT FLOWS SIZE
 //       MILLISECONDS
 //       Datagrams to the target on so many flows; see flows.c. One line of JSON when every flow is
 //       open, and one at the end. With `socks` the first address is the SOCKS5 server's, which the
@@ -43,7 +43,7 @@ int main(int count, char **arguments) {
     for (;;) pause();
   }
   if (count == 6 && strcmp(arguments[1], "load") == 0) return load(arguments + 2);
-  if (count >= 8 && strcmp(arguments[1], "datagrams") == 0) return send_datagrams(arguments + 2);
+  if (count >= 9 && strcmp(arguments[1], "datagrams") == 0) return send_datagrams(arguments + 2);
   fprintf(stderr, "usage: see the head of main.c\n");
   return 64;
 }
