@@ -76,7 +76,9 @@ class Datagrams:
     contestant compete for the processors, as they would not on machines of their own; all contestants
     meet the same. With `echo` the client keeps 64 datagrams under way: nobody is overrun, a loss
     is a fault and costs time, and what comes back in a second is what a busy service would have.
-    The cost is the processor time of the process for each million of datagrams that arrived.
+    The cost is the processor time of the process for each million of datagrams that arrived. On these
+    cables whoever sends also does what the next host's kernel does on arrival: a third to a half of
+    a single send, for all contestants alike.
     """
 
     # There are many of these rows: each takes this part of a stream's time.

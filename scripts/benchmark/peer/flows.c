@@ -235,22 +235,25 @@ static void open_socket(int flow, const struct sockaddr_in *destination) {
   run.flows[flow].fd = fd;
 }
 
+// Reads the command line from the direction on. Returns the seconds that the load is to last; 0 when it
+// asks for what cannot be.
+static double configure(char **arguments) {
+  run.echo = strcmp(arguments[0], "echo") == 0;
+  run.first_port = atoi(arguments[1]);
+  run.count = atoi(arguments[2]);
+  run.size = atoi(arguments[3]);
+  if (run.first_port < 1 || run.count < 1 || run.first_port + run.count > 65536) return 0;
+  if (run.size < smallest_datagram || (run.header + run.size) * joined > largest_datagram) return 0;
+  return atoi(arguments[4]) / 1e3;
+}
+
 int send_datagrams(char **arguments) {
-  struct sockaddr_in place = parse_address(arguments[0], arguments[1]);
+  struct sockaddr_in place = parse_address(arguments[0], arguments[1]), target = place;
   bool socks = strcmp(arguments[2], "socks") == 0;
-  struct sockaddr_in target = place;
-  if (socks) {
-    target = parse_address(arguments[3], arguments[4]);
-    arguments += 3;
-  }
+  if (socks) target = parse_address(arguments[3], arguments[4]);
   run.header = socks ? socks_header_bytes : 0;
-  run.echo = strcmp(arguments[2], "echo") == 0;
-  run.first_port = atoi(arguments[3]);
-  run.count = atoi(arguments[4]);
-  run.size = atoi(arguments[5]);
-  double seconds = atoi(arguments[6]) / 1e3;
-  if (run.first_port < 1 || run.count < 1 || run.first_port + run.count > 65536 ||
-      run.size < smallest_datagram || (run.header + run.size) * joined > largest_datagram) {
+  double seconds = configure(arguments + (socks ? 5 : 2));
+  if (seconds == 0) {
     fprintf(stderr, "%d flows of %zu bytes cannot be\n", run.count, run.size);
     return 64;
   }
