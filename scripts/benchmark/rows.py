@@ -71,11 +71,12 @@ class Bulk:
 class Datagrams:
     """Packets per second under a load of datagrams, what is lost, and what a packet costs.
 
-    One way (`up`) the client sends as fast as it can: more than any program relays, so what reaches
-    the target in a second is the most that it does relay, and the loss is the surplus. Sender and
-    contestant compete for the processors, as they would not on machines of their own; all contestants
-    meet the same. With `echo` the client keeps 64 datagrams under way: nobody is overrun, a loss
-    is a fault and costs time, and what comes back in a second is what a busy service would have.
+    One way (`up`) the client sends as fast as it can: what reaches the target in a second is the most
+    that a program relays, and the loss is the surplus; without a loss the sender was the limit.
+    Sender and contestant compete for the processors, as they would not on machines of their own; all
+    contestants meet the same. With `echo` the client keeps 64 datagrams under way: nobody is
+    overrun, a loss is a fault and costs time, and what comes back in a second is what a busy service
+    would have.
     The cost is the processor time of the process for each million of datagrams that arrived. On these
     cables whoever sends also does what the next host's kernel does on arrival: a third to a half of
     a single send, for all contestants alike.
