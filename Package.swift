@@ -91,7 +91,10 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "DaemonTests",
-      dependencies: ["Daemon", "Netfilter", "RedirectPolicy", "NFTables", "LinuxIO"],
+      dependencies: [
+        "Daemon", "Configuration", "Netfilter", "RedirectPolicy", "NFTables", "LinuxIO",
+        "Addressing",
+      ],
       swiftSettings: strict),
   ]
 )

@@ -187,7 +187,9 @@ def test_bridge_under_br_netfilter(bridged: None, topology: Topology, upstream: 
         assert "redirect" in sluice.wait_for("ready")["scope"]
         check_captured(topology, echo)
         assert sluice.finish()["sessions_opened"] == len(ADDRESSES)
-    done = topology.gateway.run(
-        binary(), "run", upstream, "--gateway", "br-lan", "--tcp", "tproxy", check=False)
-    assert done.returncode == 69
-    assert "--tcp redirect" in done.stderr
+        assert "br-lan is rejected" in sluice.wait_for("note")["message"]
+    for asked, other in (("--tcp tproxy", "--tcp redirect"), ("--udp proxy", "--udp reject")):
+        done = topology.gateway.run(
+            binary(), "run", upstream, "--gateway", "br-lan", *asked.split(), check=False)
+        assert done.returncode == 69
+        assert other in done.stderr
