@@ -12,6 +12,7 @@ package enum Expression: Hashable, Sendable {
   case mark(MarkMatch)
   case setMark(MarkAssignment)
   case direction(DirectionMatch)
+  case status(StatusMatch)
   case flags(TCPFlagsMatch)
   case address(AddressLookup)
   case addressType(AddressTypeLookup)
@@ -37,6 +38,7 @@ extension Expression: CustomStringConvertible {
     case .mark(let match): match.description
     case .setMark(let assignment): assignment.description
     case .direction(let match): match.description
+    case .status(let match): match.description
     case .flags(let match): match.description
     case .address(let lookup): lookup.description
     case .addressType(let lookup): lookup.description
@@ -72,7 +74,8 @@ extension Expression {
     case .icmpType(let lookup): lookup.set
     case .address(let lookup): lookup.set
     case .addressType(let lookup): lookup.set
-    case .family, .transport, .mark, .setMark, .direction, .flags, .socket, .redirect, .tproxy,
+    case .family, .transport, .mark, .setMark, .direction, .status, .flags, .socket, .redirect,
+      .tproxy,
       .reject, .verdict:
       nil
     }

@@ -30,14 +30,14 @@ enum Feature {
     case .controlGroup: "control groups in the socket expression (Linux 5.13, CONFIG_NFT_SOCKET)"
     case .reject: "the reject statement (CONFIG_NFT_REJECT_INET)"
     case .interface, .interfaceGroup, .hardwareAddress, .owner, .family, .transport, .port,
-      .icmpType, .mark, .setMark, .direction, .flags, .address, .verdict:
+      .icmpType, .mark, .setMark, .direction, .status, .flags, .address, .verdict:
       nil
     }
   }
 
   private static func common(_ expression: Expression) -> String? {
     switch expression {
-    case .direction: "the ct expression (CONFIG_NFT_CT)"
+    case .direction, .status: "the ct expression (CONFIG_NFT_CT)"
     case .mark(let match): connectionMarks(match.holder)
     case .setMark(let assignment): connectionMarks(assignment.holder)
     case .interface, .interfaceGroup, .hardwareAddress, .owner, .controlGroup, .family,

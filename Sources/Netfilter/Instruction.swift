@@ -16,6 +16,7 @@ enum Instruction: Hashable {
     case transport
     case mark(MarkHolder)
     case direction
+    case status
     case hardwareAddress
     case address(IPFamily, AddressLookup.Field)
     case port(PortLookup.Field)
@@ -109,6 +110,7 @@ extension Instruction {
     return switch key {
     case NFT_CT_MARK.rawValue: .load(.mark(.connection))
     case NFT_CT_DIRECTION.rawValue: .load(.direction)
+    case NFT_CT_STATUS.rawValue: .load(.status)
     default: nil
     }
   }

@@ -127,6 +127,11 @@ struct RuleDecoder {
       case .compare(.equal, [1]): return (.direction(.reply), 2)
       default: return nil
       }
+    case .status:
+      let mask = hostBytes(RuleEncoder.translatedSource)
+      let none = hostBytes(UInt32(0))
+      return at(1) == .bitwise(mask: mask, xor: none) && at(2) == .compare(.notEqual, none)
+        ? (.status(.translatedSource), 3) : nil
     case .addressType:
       return lookup(1, .equal).map { (.addressType(AddressTypeLookup(in: $1)), 2) }
     case .transparentSocket:

@@ -74,6 +74,10 @@ struct RuleEncoder {
     case .direction(let match):
       loadConnection(NFT_CT_DIRECTION)
       compare(.equal, [match == .original ? 0 : 1])
+    case .status(.translatedSource):
+      loadConnection(NFT_CT_STATUS)
+      bitwise(mask: hostBytes(Self.translatedSource), xor: hostBytes(UInt32(0)))
+      compare(.notEqual, hostBytes(UInt32(0)))
     case .flags(let match):
       require(.tcp)
       loadPayload(NFT_PAYLOAD_TRANSPORT_HEADER, offset: 13, bytes: 1)
@@ -195,6 +199,8 @@ struct RuleEncoder {
   private static let register2 = UInt32(NFT_REG_2.rawValue)
   /// ARPHRD_ETHER (<linux/if_arp.h>).
   static let ethernet = hostBytes(UInt16(1))
+  /// IPS_SRC_NAT (<linux/netfilter/nf_conntrack_common.h>).
+  static let translatedSource: UInt32 = 0x10
   /// NF_NAT_RANGE_PROTO_SPECIFIED (<linux/netfilter/nf_nat.h>).
   static let rangeProtoSpecified: UInt32 = 2
 

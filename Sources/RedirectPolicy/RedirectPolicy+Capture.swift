@@ -75,15 +75,13 @@ extension RedirectPolicy {
   private func restOfFlows(
     _ transports: [TransportMatch.Transport], _ mark: Expression
   ) -> [Rule] {
-    let rest = [isCapturedConnection, mark, .verdict(.accept)]
-    var rules: [Rule] = []
-    if transports.contains(.udp) {
-      rules.append(
-        Rule([.transport(TransportMatch(.equal, .udp))] + rest, comment: restOfCaptured))
+    func rest(_ isMeant: Expression) -> Rule {
+      Rule(isMeant, isCapturedConnection, mark, .verdict(.accept), comment: restOfCaptured)
     }
-    rules.append(isReply)
-    if transports.contains(.tcp) { rules.append(Rule(rest, comment: restOfCaptured)) }
-    return rules
+    let isUDP =
+      refusesDatagrams ? isDNS(.udp) : Expression.transport(TransportMatch(.equal, .udp))
+    return (transports.contains(.udp) ? [rest(isUDP)] : []) + [isReply]
+      + (transports.contains(.tcp) ? [rest(.transport(TransportMatch(.equal, .tcp)))] : [])
   }
 
   /// Marked packets come back in through lo.
@@ -116,10 +114,15 @@ extension RedirectPolicy {
     ]
     let transports = deliveredOfGateway
     let selection = selection(gateway)
-    var rules =
-      [isOwn] + outsideLAN(gateway) + [
-        others(transports), Rule([isCapturedConnection] + divert, comment: restOfCaptured),
-      ]
+    let rest = Rule([isCapturedConnection] + divert, comment: restOfCaptured)
+    var rules = [isOwn] + outsideLAN(gateway) + [others(transports)]
+    if transports.contains(.udp) && refusesDatagrams {
+      rules += [.transport(TransportMatch(.equal, .tcp)), isDNS(.udp)].map {
+        Rule([$0] + rest.expressions, comment: restOfCaptured)
+      }
+    } else {
+      rules.append(rest)
+    }
     if transports.contains(.tcp) {
       rules.append(
         Rule(
@@ -127,7 +130,7 @@ extension RedirectPolicy {
           comment: "the same, forgotten by connection tracking"))
     }
     let capture =
-      [isReply] + older(transports) + otherSenders(gateway)
+      [isReply] + older(transports) + translated(transports) + otherSenders(gateway)
       + dnsEverywhere(transports) { transport in
         [Rule([isDNS(transport)] + selection + [markConnection] + divert, comment: "DNS")]
       } + leave(transports) + [jumpExempt]
@@ -138,6 +141,9 @@ extension RedirectPolicy {
   }
 
   // MARK: Rules
+
+  /// Whether UDP other than DNS is rejected, of captured flows as well: there is nobody to carry it.
+  private var refusesDatagrams: Bool { phase == .capturing && uncaptured.udp == .reject }
 
   private var restOfCaptured: String { "the rest of a captured connection" }
 
@@ -160,7 +166,18 @@ extension RedirectPolicy {
       ? [Rule(isNotOpening, .verdict(.return), comment: "connections older than these rules")] : []
   }
 
-  /// Leaves what is captured of DNS alone, or of nothing.
+  /// Datagrams of a flow whose source was translated are still translated where they are delivered, so
+  /// that the daemon would take them to be this host's.
+  private func translated(_ transports: [TransportMatch.Transport]) -> [Rule] {
+    transports.contains(.udp)
+      ? [
+        Rule(
+          .transport(TransportMatch(.equal, .udp)), .status(.translatedSource), .verdict(.return),
+          comment: "translated before these rules")
+      ] : []
+  }
+
+  /// Leaves what is not captured of these.
   private func leave(_ transports: [TransportMatch.Transport]) -> [Rule] {
     (transports.contains(.udp) ? leaveDatagrams : []) + leaveIPv6
   }

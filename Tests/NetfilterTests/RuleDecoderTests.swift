@@ -30,7 +30,7 @@ struct RuleDecoderTests {
     .mark(MarkMatch(.packet, MaskedMark(0, mask: 0x3000))),
     .setMark(MarkAssignment(.packet, mark)), .setMark(MarkAssignment(.connection, mark)),
     .setMark(MarkAssignment(.packet, MaskedMark(5, mask: .max))),
-    .direction(.original), .direction(.reply),
+    .direction(.original), .direction(.reply), .status(.translatedSource),
     .flags(TCPFlagsMatch(.notEqual, .syn, of: [.fin, .syn, .rst, .ack])),
     .flags(TCPFlagsMatch(.equal, [], of: [.rst])),
     .address(AddressLookup(.v4, .source, in: "a")),

@@ -64,10 +64,40 @@ struct DatagramExplanationTests {
     } packet: {
       $0.sendDatagram(to: 443)
     },
+    .gateway("udp of an older flow", .direct, ("gateway_tproxy", "translated before")) { _ in
+    } packet: {
+      $0.sendDatagram(to: 443)
+      $0.isTranslated = true
+    },
     .gateway("udp reject from a LAN", .rejected(.portUnreachable), ("refuse", "udp reject")) {
       $0.uncaptured.udp = .reject
     } packet: {
       $0.sendDatagram(to: 443)
+    },
+    .machine("udp reject of a captured flow", .rejected(.portUnreachable), ("refuse", "udp")) {
+      $0.uncaptured.udp = .reject
+    } packet: {
+      $0.sendDatagram(to: 443)
+      $0.connectionMark = 0x1000
+    },
+    .gateway("the same from a LAN", .rejected(.portUnreachable), ("refuse", "udp reject")) {
+      $0.uncaptured.udp = .reject
+    } packet: {
+      $0.sendDatagram(to: 443)
+      $0.connectionMark = 0x1000
+    },
+    .gateway("dns of a captured flow in it", .tproxied, ("divert", "udp tproxy")) {
+      $0.uncaptured.udp = .reject
+    } packet: {
+      $0.sendDatagram(to: 53)
+      $0.connectionMark = 0x1000
+    },
+    .gateway("draining in it", .tproxied, ("divert", "udp tproxy")) {
+      $0.uncaptured.udp = .reject
+      $0.phase = .draining
+    } packet: {
+      $0.sendDatagram(to: 443)
+      $0.connectionMark = 0x1000
     },
     .machine("udp to a bypassed address", .direct, ("exempt", "bypass")) {
       $0.uncaptured.udp = .reject

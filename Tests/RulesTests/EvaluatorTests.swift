@@ -127,6 +127,7 @@ struct EvaluatorTests {
     (.controlGroup(ControlGroupLookup(level: 1, in: "ports")), false),
     (.transport(TransportMatch(.notEqual, .udp)), true),
     (.direction(.reply), false),
+    (.status(.translatedSource), false),
     (.flags(TCPFlagsMatch(.equal, .syn, of: [.syn, .ack])), true),
     (.socket(.transparent), false),
   ])

@@ -47,6 +47,7 @@ struct ExpressionTextTests {
       (.reject(.administrativelyProhibited), "reject with icmpx admin-prohibited"),
       (.direction(.reply), "ct direction reply"),
       (.direction(.original), "ct direction original"),
+      (.status(.translatedSource), "ct status snat"),
       (.flags(TCPFlagsMatch(.equal, .syn, of: [.syn, .ack])), "tcp flags syn / syn,ack"),
       (
         .flags(TCPFlagsMatch(.notEqual, .syn, of: [.ack, .rst, .syn, .fin])),

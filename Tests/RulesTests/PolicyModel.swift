@@ -129,7 +129,11 @@ struct PolicyModel {
 
   /// Whether it belongs to a connection that began before.
   private func isMiddle(_ packet: Packet) -> Bool {
-    if case .tcp(_, _, let flags) = packet.transport { flags != .syn } else { false }
+    switch packet.transport {
+    case .tcp(_, _, let flags): flags != .syn
+    case .udp: packet.input != nil && packet.isTranslated
+    case .icmp, .icmpv6, .other: false
+    }
   }
 
   private func isControl(_ packet: Packet) -> Bool {

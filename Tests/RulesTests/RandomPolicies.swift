@@ -82,6 +82,7 @@ extension SplitMix {
       packet.group = pick([0, 1000, 1001])
       packet.controlGroups = pick([[], [10], [10, 11], [10, 12], [20, 21, 22]])
     }
+    packet.isTranslated = chance(5)
     packet.direction = chance(5) ? .reply : .original
     // Foreign bits may be set, ours only as the daemon sets them.
     let mask = policy.numbers.marks.mask

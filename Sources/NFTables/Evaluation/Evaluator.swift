@@ -183,7 +183,8 @@ package struct Evaluator: Sendable {
       case .reject(let rejection): effect = .ends(.rejected(rejection))
       case .verdict(let verdict): effect = .verdict(verdict)
       case .interface, .interfaceGroup, .hardwareAddress, .owner, .controlGroup, .family,
-        .transport, .port, .icmpType, .mark, .direction, .flags, .address, .addressType, .socket:
+        .transport, .port, .icmpType, .mark, .direction, .status, .flags, .address, .addressType,
+        .socket:
         break
       }
     }

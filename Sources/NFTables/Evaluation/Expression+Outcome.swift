@@ -56,6 +56,10 @@ extension Expression {
       MatchOutcome(
         direction == packet.direction,
         packet.direction == .reply ? "it answers" : "it does not answer")
+    case .status(.translatedSource):
+      MatchOutcome(
+        packet.isTranslated,
+        packet.isTranslated ? "its source is translated" : "its source is not translated")
     case .flags(let match): match.outcome(packet)
     case .address(let lookup): lookup.outcome(packet, table)
     case .addressType(let lookup):

@@ -43,6 +43,8 @@ package struct Packet: Hashable, Sendable {
   /// Of the sender, where the packet arrived by Ethernet.
   package var hardwareAddress: HardwareAddress?
   package var direction = DirectionMatch.original
+  /// Whether its connection was given another source.
+  package var isTranslated = false
   package var mark: UInt32 = 0
   package var connectionMark: UInt32 = 0
   /// Whether a transparent socket has this packet's connection.

@@ -33,6 +33,9 @@ Snapshot = dict[str, str]
 def snapshot(host: Namespace) -> Snapshot:
     """Rules, routes and sysctls."""
     state = {command: host.run(*command.split()).stdout for command in COMMANDS}
+    for command in ("ip rule", "ip -6 rule"):
+        # Ours of one priority look for different marks: their order is nothing.
+        state[command] = "".join(sorted(state[command].splitlines(keepends=True)))
     state |= {name: host.read_sysctl(name) for name in SYSCTLS}
     return state | {folder: host.call(_read_all, Path("/proc/sys", folder)) for folder in FOLDERS}
 
