@@ -94,6 +94,19 @@ def test_agrees_with_a_connection(
         assert len(scripted.to(server)) == (verdict == "captured")
 
 
+@pytest.mark.parametrize("options, verdict", [
+    ("", "captured"), ("--dns off", "captured"), ("--udp bypass", "direct"),
+    ("--quic reject", "rejected")])
+def test_says_what_becomes_of_a_datagram(
+    topology: Topology, capture: Capture, family: str, options: str, verdict: str
+) -> None:
+    answer = explain(
+        capture.host(topology), "udp", place(ADDRESSES[family].server, 443), UPSTREAM,
+        *capture.flags(), *options.split(), *origin(capture, family))
+    assert answer["verdict"] == verdict
+    assert answer.get("by") == ("tproxy" if verdict == "captured" else None)
+
+
 def test_agrees_with_a_datagram(topology: Topology, capture: Capture, family: str) -> None:
     server = ADDRESSES[family].server
     options = ["--udp", "reject"]
