@@ -114,15 +114,13 @@ extension RedirectPolicy {
     ]
     let transports = deliveredOfGateway
     let selection = selection(gateway)
-    let rest = Rule([isCapturedConnection] + divert, comment: restOfCaptured)
-    var rules = [isOwn] + outsideLAN(gateway) + [others(transports)]
-    if transports.contains(.udp) && refusesDatagrams {
-      rules += [.transport(TransportMatch(.equal, .tcp)), isDNS(.udp)].map {
-        Rule([$0] + rest.expressions, comment: restOfCaptured)
-      }
-    } else {
-      rules.append(rest)
-    }
+    let parts: [[Expression]] =
+      refusesDatagrams
+      ? transports.map { [$0 == .tcp ? .transport(TransportMatch(.equal, .tcp)) : isDNS(.udp)] }
+      : [[]]
+    var rules =
+      [isOwn] + outsideLAN(gateway) + [others(transports)]
+      + parts.map { Rule($0 + [isCapturedConnection] + divert, comment: restOfCaptured) }
     if transports.contains(.tcp) {
       rules.append(
         Rule(
