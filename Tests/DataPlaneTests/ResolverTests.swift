@@ -358,6 +358,18 @@ struct ResolverTests {
     #expect(engine.counted[.queryRefused] == 1)
   }
 
+  @Test func refusedQueryLeavesNoResolver() throws {
+    let server = try ScriptedUpstream()
+    let engine = try Engine(upstream: server.address, runs: false)
+    let other = SocketAddress(resolver.address, 1)
+    for id in 0..<ClientQuota.maximumQueries {
+      engine.worker.carryQuery(engine.captured(query(id: id)))
+    }
+    engine.worker.carryQuery(engine.captured(query(), for: other))
+    #expect(try engine.nextAnswer() == serverFailure(of: query()))
+    #expect(engine.worker.resolvers.index(of: other) == nil)
+  }
+
   @Test func handoverIsBounded() throws {
     let server = try ScriptedUpstream()
     let engine = try Engine(upstream: server.address, runs: false)

@@ -4,7 +4,7 @@ internal import LinuxIO
 internal import SOCKS
 
 /// DNS by TCP (RFC 7766): captured queries that an upstream without UDP carries through CONNECT. Every
-/// query ends in a call of `deliver`: with its answer, or with SERVFAIL.
+/// query that can be read ends in a call of `deliver`: with its answer, or with SERVFAIL.
 extension Worker {
   /// Receipts from one connection per turn at most.
   private static let receiptsPerTurn = 16
@@ -19,14 +19,14 @@ extension Worker {
       note(.queryMalformed, resolver: query.resolver)
       return
     }
-    let index = resolvers.index(of: query.resolver) ?? addResolver(query.resolver)
-    let connection = resolvers[index]
-    resolvers.noteUse(index, now: now)
-    let requester = Requester(client: query.client, destination: query.destination)
     guard resolvers.quota.take(query.client.address) else {
       refuse(query)
       return
     }
+    let index = resolvers.index(of: query.resolver) ?? addResolver(query.resolver)
+    let connection = resolvers[index]
+    resolvers.noteUse(index, now: now)
+    let requester = Requester(client: query.client, destination: query.destination)
     guard connection.pipeline.add(message, for: requester, now: now.milliseconds) else {
       resolvers.quota.giveBack(query.client.address)
       refuse(query)
