@@ -326,10 +326,22 @@ def test_classes_by_default(
 ) -> None:
     with Sluice(guarded, upstream, *capture.flags(), "--on-exit", exit) as sluice:
         fates = {send(topology, family, kind, parrot) for family in ADDRESSES
-            for kind in ("udp", "icmp", "other")}
+            for kind in ("icmp", "other")}
         assert (fates == {PASSED}) == (exit == "open")
         assert (PASSED not in fates) == (exit == "closed")
         sluice.finish()
+
+
+@pytest.mark.parametrize("udp", ["proxy", "bypass"])
+def test_quic_gives_way(
+    topology: Topology, upstream: str, parrot: int, capture: Capture, udp: str
+) -> None:
+    flags = [*capture.flags(), "--quic", "reject", "--udp", udp]
+    with Sluice(capture.host(topology), upstream, *flags):
+        for family in ADDRESSES:
+            assert send(topology, family, "udp", 443) in REJECTIONS[capture.scope]
+            if udp == "bypass":
+                assert send(topology, family, "udp", parrot) == PASSED
 
 
 @pytest.mark.parametrize("treatment, fate", [("bypass", DIRECT), ("reject", REFUSED), ("proxy", CAPTURED)])

@@ -2,7 +2,7 @@ import Addressing
 import NFTables
 import Testing
 
-/// Each expression, as nft 1.0.6 lists it.
+/// Each expression, as nft 1.0.6 lists it, but for a reject that it would read otherwise.
 struct ExpressionTextTests {
   private static let ours: UInt32 = 0x3000
 
@@ -43,7 +43,7 @@ struct ExpressionTextTests {
       (.icmpType(ICMPTypeLookup(.v6, in: "i")), "icmpv6 type @i"),
       (.address(AddressLookup(.v4, .destination, .notEqual, in: "a")), "ip daddr != @a"),
       (.reject(.tcpReset), "reject with tcp reset"),
-      (.reject(.portUnreachable), "reject"),
+      (.reject(.portUnreachable), "reject with icmpx port-unreachable"),
       (.reject(.administrativelyProhibited), "reject with icmpx admin-prohibited"),
       (.direction(.reply), "ct direction reply"),
       (.direction(.original), "ct direction original"),
