@@ -42,6 +42,11 @@ package struct DatagramReader: ~Copyable {
     memory.deallocate()
   }
 
+  /// Gives the memory of the slots back to the system until they are used again; what they hold is lost.
+  package mutating func release() {
+    clx_release_memory(memory, Self.slots * Self.slotBytes)
+  }
+
   /// Receives into the slots of `range`, from its beginning.
   package mutating func receive(from socket: Int32, into range: Range<Int>) -> Receipt {
     precondition(range.lowerBound >= 0 && range.upperBound <= Self.slots)

@@ -1,7 +1,7 @@
 package import Addressing
 internal import CLinux
 
-/// The process behind a TCP socket of this network namespace, by `/proc/net/tcp` and
+/// The process behind a TCP or UDP socket of this network namespace, by `/proc/net/tcp` and
 /// `/proc/PID/fd` (`proc(5)`). Slow: it walks over all processes.
 package struct SocketOwner: Hashable, Sendable {
   package let processID: Int32
@@ -37,17 +37,29 @@ package struct SocketOwner: Hashable, Sendable {
     }
   }
 
+  /// Who sends datagrams from `address`.
+  package static func sending(from address: SocketAddress) -> SocketOwner? {
+    find(in: ["udp", "udp6"]) { local, _ in
+      local.port == address.port
+        && (local.address == address.address || local.address.isUnspecified)
+    }
+  }
+
   /// The ports that programs listen on for others than this host itself, each once, ascending.
   package static func listeningPorts() -> [UInt16] {
     let listening = "0A"  // TCP_LISTEN (include/net/tcp_states.h)
-    let ports = sockets.compactMap { fields in
+    let ports = sockets(in: streamTables).compactMap { fields in
       fields[3] == listening ? parse(fields[1]) : nil
     }.filter { !$0.address.isLoopback }.map(\.port)
     return Set(ports).sorted()
   }
 
-  private static func find(_ matches: (SocketAddress, SocketAddress) -> Bool) -> SocketOwner? {
-    for fields in sockets {
+  private static let streamTables = ["tcp", "tcp6"]
+
+  private static func find(
+    in tables: [String] = streamTables, _ matches: (SocketAddress, SocketAddress) -> Bool
+  ) -> SocketOwner? {
+    for fields in sockets(in: tables) {
       guard let local = parse(fields[1]), let remote = parse(fields[2]),
         matches(local, remote), let owner = holder(of: "socket:[\(fields[9])]")
       else { continue }
@@ -56,11 +68,11 @@ package struct SocketOwner: Hashable, Sendable {
     return nil
   }
 
-  /// The TCP sockets of this network namespace, each as its fields:
+  /// The sockets of this network namespace, each as its fields:
   /// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …`
-  private static var sockets: [[Substring]] {
-    ["/proc/self/net/tcp", "/proc/self/net/tcp6"].flatMap { table in
-      (readFile(table) ?? "").split(separator: "\n").dropFirst()
+  private static func sockets(in tables: [String]) -> [[Substring]] {
+    tables.flatMap { table in
+      (readFile("/proc/self/net/\(table)") ?? "").split(separator: "\n").dropFirst()
         .map { $0.split(separator: " ", maxSplits: 10) }.filter { $0.count > 9 }
     }
   }

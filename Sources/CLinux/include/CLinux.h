@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -197,6 +198,9 @@ struct clx_receive_batch {
     char bytes[CMSG_SPACE(sizeof(struct sockaddr_in6)) + CMSG_SPACE(sizeof(int))];
   } controls[CLX_BATCH];
 };
+
+// MADV_DONTNEED (madvise(2)): pages of anonymous memory go, and read as zeros if they are used again.
+static inline void clx_release_memory(void *memory, size_t count) { madvise(memory, count, MADV_DONTNEED); }
 
 /// One datagram of a batch, or several of the same size that the kernel has joined (UDP_GRO):
 /// `segment` is that size then, else 0. `destination` has family 0 if the kernel did not tell it.

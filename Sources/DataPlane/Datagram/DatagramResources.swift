@@ -30,7 +30,15 @@ struct DatagramResources: ~Copyable {
       maximum: (configuration?.maximumAssociations ?? 0) / workers,
       maximumPerClient: (configuration?.maximumAssociationsPerClient ?? 0) / workers)
     timers = TimerWheel(now: now)
-    arrivals.reserveCapacity(DatagramReader.slots)
+  }
+
+  /// Gives back the memory that is needed only while datagrams come.
+  mutating func release() {
+    reader.release()
+    stage.release()
+    replies.reader.release()
+    arrivals = []
+    touched = []
   }
 }
 

@@ -11,10 +11,10 @@ extension Worker {
 
   /// The association of a client, a new one if there is none; nil if the upstream takes no datagrams or
   /// there is no room.
-  func findAssociation(of client: SocketAddress) -> Int? {
+  func findAssociation(of client: SocketAddress, to destination: SocketAddress) -> Int? {
     if let index = datagrams.associations.find(client) { return index }
     guard let upstream = configuration.upstream, upstream.datagramAbility != .refuses,
-      makeRoom(for: client.address)
+      !goesRound(client, to: OriginalDestination(destination)), makeRoom(for: client.address)
     else { return nil }
     let index = datagrams.associations.add(client)
     counters.add(to: .associationsOpened)
@@ -36,6 +36,18 @@ extension Worker {
       return nil
     }
     return index
+  }
+
+  /// Whether a new client is the upstream itself, captured on its way to where we sent it.
+  private func goesRound(_ client: SocketAddress, to destination: OriginalDestination) -> Bool {
+    if datagramLoops?.check(destination, now: now) != nil { return true }
+    guard datagramLoops?.isSuspicious(sessions: datagrams.associations.count) == true else {
+      return false
+    }
+    let owner = SocketOwner.sending(from: client)
+    guard let cause = datagramLoops?.judge(owner, of: destination, now: now) else { return false }
+    reportLoop(cause, destination)
+    return true
   }
 
   /// Takes the descriptors for one more association; the least recently used one goes if the caps or
@@ -204,6 +216,8 @@ extension Worker {
       guard deadline > now else {
         learnFromSilence(of: association)
         endAssociation(index)
+        // Not in the midst of a batch.
+        if datagrams.associations.count == 0 { datagrams.release() }
         return
       }
       rescueQueries(of: association)

@@ -54,10 +54,12 @@ extension Worker {
     var association: Int?
     for slot in 0..<count {
       let received = datagrams.reader.received(at: slot)
-      guard let source = received.source, let destination = received.destination?.address,
-        destination != listener
-      else {
-        counters.add(.loop)
+      guard let source = received.source, let destination = received.destination?.address else {
+        continue
+      }
+      if destination == listener {
+        counters.add(.loop, count: received.count)
+        reportLoop(.connectionToListener, OriginalDestination(destination))
         continue
       }
       if destination.port == Self.dnsPort, carriesOverStream(destination) {
@@ -66,7 +68,7 @@ extension Worker {
       }
       if source != client {
         client = source
-        association = findAssociation(of: source)
+        association = findAssociation(of: source, to: destination)
       }
       guard let association else {
         counters.add(.noAssociation, count: received.count)

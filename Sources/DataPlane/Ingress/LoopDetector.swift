@@ -1,10 +1,10 @@
 internal import Addressing
 internal import LinuxIO
 
-/// Finds out that captured traffic comes back to us. The rules exempt our own sockets and the
+/// Finds out that captured traffic comes back to us, connections or datagrams. The rules exempt our own sockets and the
 /// upstream; this is for the case that other rules, or a program on this host, defeat them.
 struct LoopDetector {
-  /// From so many sessions on a loop is looked for: at this number, and at each doubling.
+  /// From so many sessions, or associations, on a loop is looked for: at this number, and at each doubling.
   static let suspiciousSessions = 64
   /// Destinations that are known to loop at most.
   static let maximumKnown = 64
@@ -38,15 +38,13 @@ struct LoopDetector {
     return true
   }
 
-  /// Asks the system who made the connection between `peer` and `destination`: a program that is
-  /// itself the upstream, or we ourselves, close the circle. Any other program is innocent, however
-  /// many connections it makes.
-  mutating func investigate(
-    _ destination: OriginalDestination, peer: SocketAddress, now: Instant
+  /// Judges the program behind a flow: one that is itself the upstream, or we ourselves, close the
+  /// circle. Any other is innocent, however many flows it begins.
+  /// - Parameter owner: of the flow's socket; nil if it is not of this host.
+  mutating func judge(
+    _ owner: SocketOwner?, of destination: OriginalDestination, now: Instant
   ) -> LoopCause? {
-    guard let owner = SocketOwner.connected(from: peer, to: destination.address) else {
-      return nil
-    }
+    guard let owner else { return nil }
     let cause: LoopCause
     if owner.isOurselves {
       cause = .ourselves

@@ -93,14 +93,15 @@ extension Worker {
 
   // MARK: Loops
 
-  private func reportLoop(_ cause: LoopCause, _ destination: OriginalDestination) {
+  func reportLoop(_ cause: LoopCause, _ destination: OriginalDestination) {
     report(.loop(cause, destination: destination.address))
   }
 
   /// Finds out whether the newest of many sessions is a flow that goes round, and if so ends all that
   /// go where it goes.
   private func investigateLoop(_ destination: OriginalDestination, peer: SocketAddress) {
-    guard let cause = loops?.investigate(destination, peer: peer, now: now) else { return }
+    let owner = SocketOwner.connected(from: peer, to: destination.address)
+    guard let cause = loops?.judge(owner, of: destination, now: now) else { return }
     for index in sessions.indices where sessions[index].pointee.state != .vacant {
       if case .captured(destination) = sessions[index].pointee.origin { fail(index, .loop) }
     }

@@ -39,6 +39,7 @@ final class Worker: @unchecked Sendable {
   var datagrams: DatagramResources
   var resolvers: ResolverTable
   var loops: LoopDetector?
+  var datagramLoops: LoopDetector?
   var problems = ProblemLimiter()
 
   /// The time of this turn.
@@ -68,6 +69,7 @@ final class Worker: @unchecked Sendable {
       configuration.datagrams, workers: configuration.workers, now: now)
     resolvers = ResolverTable(now: now)
     loops = configuration.upstream.map { LoopDetector(upstream: $0.address) }
+    datagramLoops = loops
     try epoll.add(
       mailbox.wakeDescriptor, [.readable, .edgeTriggered], token: Token(.waker, index: 0).rawValue)
   }
