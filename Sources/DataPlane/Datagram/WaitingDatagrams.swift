@@ -28,7 +28,7 @@ struct WaitingDatagrams: ~Copyable {
   }
 
   /// In the order of their arrival; the bytes are valid during each call.
-  borrowing func forEach(_ body: (UnsafeRawBufferPointer, SocketAddress) -> Void) {
+  borrowing func visit(_ body: (UnsafeRawBufferPointer, SocketAddress) -> Void) {
     bytes.withUnsafeBytes { bytes in
       for entry in entries {
         body(UnsafeRawBufferPointer(rebasing: bytes[entry.range]), entry.destination)

@@ -164,7 +164,7 @@ extension Worker {
   private func forwardWaiting(_ index: Int) {
     let association = datagrams.associations.slots[index]
     let waiting = association.pointee.takeWaiting()
-    waiting.forEach { payload, destination in submit(payload, to: destination, of: index) }
+    waiting.visit { payload, destination in submit(payload, to: destination, of: index) }
     flushSubmitted(index)
   }
 
@@ -249,7 +249,7 @@ extension Worker {
     let waiting = association.pointee.takeWaiting()
     let client = association.pointee.client
     endAssociation(index)
-    waiting.forEach { payload, destination in
+    waiting.visit { payload, destination in
       if destination.port == Self.dnsPort, carriesOverStream(destination) {
         handOver(payload, from: client, to: destination)
       } else {

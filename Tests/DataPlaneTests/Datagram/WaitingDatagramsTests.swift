@@ -15,7 +15,7 @@ struct WaitingDatagramsTests {
     let isTaken = [UInt8(0)].withUnsafeBytes { waiting.append($0, to: destination) }
     #expect(!isTaken)
     var seen: [UInt8] = []
-    waiting.forEach { payload, destination in
+    waiting.visit { payload, destination in
       seen += payload
       #expect(destination == self.destination)
     }
