@@ -117,10 +117,12 @@ struct Reporter {
       + (reset > 0 ? ", \(reset) reset by a peer" : "")
       + (queries > 0 ? ", \(queries) DNS queries by TCP" : "")
       + ", \(snapshot[.sessionsFailed]) failed" + (failed.isEmpty ? "" : " (\(failed))")
-      + (snapshot.datagrams == nil ? "" : datagramTotals(snapshot))
+      + datagramTotals(snapshot)
   }
 
+  /// Empty where datagrams are neither captured nor served.
   private func datagramTotals(_ snapshot: Snapshot) -> String {
+    guard snapshot.hasDatagrams else { return "" }
     let dropped = DatagramDrop.allCases.filter { snapshot[$0] > 0 }
       .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
     return
@@ -148,7 +150,7 @@ struct Reporter {
       "accept_pauses": .stringConvertible(snapshot[.acceptPauses]),
       "failures": .dictionary(failures),
     ]
-    guard let ways = snapshot.datagrams else { return fields }
+    guard snapshot.hasDatagrams else { return fields }
     var dropped: Logger.Metadata = [:]
     for drop in DatagramDrop.allCases where snapshot[drop] > 0 {
       dropped[drop.name] = .stringConvertible(snapshot[drop])
@@ -160,6 +162,7 @@ struct Reporter {
     fields["datagram_bytes_upstream"] = .stringConvertible(snapshot[.datagramBytesUpstream])
     fields["datagram_bytes_downstream"] = .stringConvertible(snapshot[.datagramBytesDownstream])
     fields["datagrams_dropped"] = .dictionary(dropped)
+    guard let ways = snapshot.datagrams else { return fields }
     fields["udp"] = .string(ways.ability.word)
     fields["dns"] = .string(
       ways.dns == .ordinary ? "off" : ways.carriesQueriesOverStream ? "tcp" : "udp")
@@ -177,6 +180,11 @@ struct Reporter {
     }
     return "\((value * 10).rounded() / 10) TiB"
   }
+}
+
+extension Snapshot {
+  /// Datagrams are captured, or clients of the embedded server have sent some.
+  fileprivate var hasDatagrams: Bool { datagrams != nil || self[.associationsOpened] > 0 }
 }
 
 extension Upstream.DatagramAbility {

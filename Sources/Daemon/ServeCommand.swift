@@ -8,19 +8,22 @@ internal import SOCKS
 package struct ServeCommand {
   private let address: SocketAddress
   private let credentials: Credentials?
+  private let relaysDatagrams: Bool
   private let log: Logger
 
   /// - Parameters:
   ///   - listen: address and port, `a.b.c.d:port` or `[v6]:port`.
   ///   - login: user name and password that clients must give, nil for none.
+  ///   - relaysDatagrams: whether UDP ASSOCIATE is served beside CONNECT.
   package init(
-    listen: String, login: (user: String, password: String)?, log: Logger
+    listen: String, login: (user: String, password: String)?, relaysDatagrams: Bool, log: Logger
   ) throws(CommandFailure) {
     guard let address = SocketAddress(listen) else {
       throw CommandFailure(
         "--listen \(listen): expected ADDRESS:PORT or [ADDRESS]:PORT", .usage)
     }
     self.address = address
+    self.relaysDatagrams = relaysDatagrams
     self.log = log
     guard let login else {
       credentials = nil
@@ -45,6 +48,7 @@ package struct ServeCommand {
       workers: System.processors.count, listeners: [ListenerConfiguration(.socks, on: address)],
       descriptorLimit: descriptors)
     configuration.serverCredentials = credentials
+    configuration.servesDatagrams = relaysDatagrams
     let supervisor = try startedUp { () throws(Errno) in
       try Supervisor(reporter: Reporter(log: log, upstream: "the target"))
     }

@@ -9,7 +9,8 @@ package struct Timeouts: Sendable {
   /// The SOCKS handshake. The upstream connects to the target meanwhile, which takes it up to two
   /// minutes on a Linux host with its default of six SYN retries; most applications give up earlier.
   package var handshake = Timeout.seconds(60)
-  /// No byte either way. RFC 5382, section 5: at least 2 h 4 min for an established connection.
+  /// No byte either way, and no datagram of an association of the embedded server. RFC 5382,
+  /// section 5: at least 2 h 4 min for an established connection.
   package var idle = Timeout.seconds(7440)
   /// No byte after one side has ended. RFC 5382, section 5: at least 4 minutes.
   package var halfClose = Timeout.seconds(600)
@@ -60,6 +61,8 @@ package struct DataPlaneConfiguration: Sendable {
   package var upstream: Upstream?
   /// What the embedded server demands of its clients; nil for no authentication.
   package var serverCredentials: Credentials?
+  /// The embedded server takes UDP ASSOCIATE.
+  package var servesDatagrams = true
   /// Mark of every socket (`SO_MARK`), nil without CAP_NET_ADMIN.
   package var mark: UInt32?
   package var timeouts = Timeouts()

@@ -67,6 +67,15 @@ package enum DatagramSocket {
     return socket
   }
 
+  /// Has a bound socket talk to `address` alone from now on. What others have sent before may be
+  /// waiting to be received.
+  package static func connect(
+    _ socket: borrowing Descriptor, to address: SocketAddress
+  ) throws(Errno) {
+    let descriptor = socket.rawValue
+    _ = try checked(address.withKernelAddress { clx_connect(descriptor, $0, $1) })
+  }
+
   /// A socket for sending alone, from any address and port, whoever else holds them: what is sent
   /// begins with the UDP header, and the kernel makes the IP header and fragments. Needs CAP_NET_RAW.
   ///

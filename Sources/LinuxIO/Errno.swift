@@ -32,6 +32,7 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
   package static let invalidArgument = Errno(rawValue: EINVAL)
   package static let messageTooLong = Errno(rawValue: EMSGSIZE)
   package static let noDevice = Errno(rawValue: ENODEV)
+  package static let wouldBlock = Errno(rawValue: EAGAIN)
 }
 
 extension Errno: CustomStringConvertible {

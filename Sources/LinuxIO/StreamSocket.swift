@@ -141,6 +141,11 @@ extension Descriptor {
     SocketAddress.filled { clx_local_address(rawValue, $0, $1) }.address
   }
 
+  /// `getpeername(2)`; nil for a socket that is not connected to IPv4 or IPv6.
+  package var peerAddress: SocketAddress? {
+    SocketAddress.filled { clx_peer_address(rawValue, $0, $1) }.address
+  }
+
   /// Probes the peer when nothing has come from it for `seconds` (`TCP_KEEPIDLE`), instead of the
   /// system's two hours.
   package borrowing func keepAlive(afterSeconds seconds: Int32) {

@@ -4,7 +4,7 @@ package enum Rejection: Error, Hashable, Sendable {
   case noAcceptableMethod
   /// The user name or the password is wrong.
   case wrongCredentials
-  /// Anything but CONNECT.
+  /// Neither CONNECT nor, where it is allowed, UDP ASSOCIATE.
   case commandNotSupported(Command)
   case protocolViolation(Violation)
   /// The caller's own answer to the request.
@@ -27,7 +27,7 @@ extension Rejection: CustomStringConvertible {
     switch self {
     case .noAcceptableMethod: "the client does not offer the authentication method we need"
     case .wrongCredentials: "the client sent a wrong user name or password"
-    case .commandNotSupported(let command): "the client asked for \(command), not for CONNECT"
+    case .commandNotSupported(let command): "the client asked for \(command), which is not offered"
     case .protocolViolation(let violation): "not a SOCKS5 client: \(violation)"
     case .refused(let code): "we refused: \(code)"
     }

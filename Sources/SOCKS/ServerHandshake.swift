@@ -1,12 +1,12 @@
 package import Addressing
 
-/// The server's side of one CONNECT: greeting, RFC 1929 where we ask for it, request, reply.
+/// The server's side of one request: greeting, RFC 1929 where we ask for it, request, reply.
 ///
-///     greeting ──00──▶ request ──CONNECT──▶ connecting ──reply 0──▶ (the relay)
-///        │ │              ▲ │                    │
-///        │ └─02─▶ authentication                 │
-///        │                │ │                    │
-///        └─anything else──┴─┴─anything else──────┴─another reply──▶ rejected
+///     greeting ──00──▶ request ──CONNECT────────▶ connecting ───┬──reply 0──▶ (the relay)
+///        │ │              ▲ │ └──UDP ASSOCIATE──▶ associating ──┤
+///        │ └─02─▶ authentication                                │
+///        │                │ │                                   │
+///        └─anything else──┴─┴─anything else─────────────────────┴─another reply──▶ rejected
 ///
 /// With credentials 02 is the only method that is taken, without them 00 is. A client may send ahead
 /// without waiting for answers, application data behind the request included.
@@ -18,6 +18,9 @@ package struct ServerHandshake: Sendable {
     case receive
     /// Connect to this and call `reply`; what is left of the input is for the target.
     case connect(Endpoint)
+    /// Open a relay for datagrams and call `reply`. They will come from here, the client says; zeros
+    /// if it does not know, and many send nonsense (RFC 1928, section 4).
+    case associate(Endpoint)
     /// Send what was written to the output, if anything, and close.
     case reject
   }
@@ -31,6 +34,7 @@ package struct ServerHandshake: Sendable {
     case authentication(Credentials)
     case request
     case connecting(Endpoint)
+    case associating(Endpoint)
     case rejected(Rejection)
   }
 
@@ -38,16 +42,20 @@ package struct ServerHandshake: Sendable {
   /// Has room for `Authentication.maximumBytes`, the longest message of a client.
   private var partial = MessageBuffer<513>()
   private let credentials: Credentials?
+  private let relaysDatagrams: Bool
 
-  /// `credentials` are what every client must show; nil lets everybody in.
-  package init(credentials: Credentials?) {
+  /// - Parameters:
+  ///   - credentials: what every client must show; nil lets everybody in.
+  ///   - relaysDatagrams: whether UDP ASSOCIATE is taken, too.
+  package init(credentials: Credentials?, relaysDatagrams: Bool = false) {
     self.credentials = credentials
+    self.relaysDatagrams = relaysDatagrams
   }
 
   /// Why the client was rejected; nil as long as it is not.
   package var rejection: Rejection? {
     switch state {
-    case .greeting, .authentication, .request, .connecting: nil
+    case .greeting, .authentication, .request, .connecting, .associating: nil
     case .rejected(let rejection): rejection
     }
   }
@@ -77,6 +85,8 @@ package struct ServerHandshake: Sendable {
           handle(request, into: &output)
         case .connecting(let destination):
           return (consumed, .connect(destination))
+        case .associating(let client):
+          return (consumed, .associate(client))
         case .rejected:
           return (consumed, .reject)
         }
@@ -86,14 +96,18 @@ package struct ServerHandshake: Sendable {
     }
   }
 
-  /// Answers the request after `.connect`; any code but `succeeded` ends the handshake, and the
-  /// connection is to be closed.
+  /// Answers the request after `.connect` or `.associate`; any code but `succeeded` ends the
+  /// handshake, and the connection is to be closed.
   ///
-  /// `bound` is our side of the connection to the target, zeros if there is none.
+  /// `bound` is our side of the connection to the target, or the relay; zeros if there is none.
   package mutating func reply(
     _ code: ReplyCode, bound: SocketAddress, into output: inout OutputSpan<UInt8>
   ) {
-    guard case .connecting = state else { preconditionFailure("there is no request to answer") }
+    switch state {
+    case .connecting, .associating: break
+    case .greeting, .authentication, .request, .rejected:
+      preconditionFailure("there is no request to answer")
+    }
     Reply.encode(code, bound: bound, into: &output)
     if code != .succeeded { state = .rejected(.refused(code)) }
   }
@@ -121,15 +135,18 @@ package struct ServerHandshake: Sendable {
   }
 
   private mutating func handle(_ request: Request, into output: inout OutputSpan<UInt8>) {
-    guard request.command == .connect else {
+    switch request.command {
+    case .connect:
+      guard let destination = request.destination else {
+        handle(.invalidName, into: &output)
+        return
+      }
+      state = .connecting(destination)
+    case .udpAssociate where relaysDatagrams:
+      state = .associating(request.destination ?? .address(SocketAddress(.v4(.any), 0)))
+    case .bind, .udpAssociate, .other:
       refuse(.commandNotSupported, .commandNotSupported(request.command), into: &output)
-      return
     }
-    guard let destination = request.destination else {
-      handle(.invalidName, into: &output)
-      return
-    }
-    state = .connecting(destination)
   }
 
   /// Answers a violation in the form that the client waits for, where it can understand any.

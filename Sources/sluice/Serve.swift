@@ -14,10 +14,15 @@ struct Serve: ParsableCommand {
   @Option(help: ArgumentHelp("File with the password on its first line.", valueName: "file"))
   var passwordFile: String?
 
+  @Flag(inversion: .prefixedNo, help: "Relay datagrams, too (UDP ASSOCIATE).")
+  var udp = true
+
   @OptionGroup var logging: LogOptions
 
   func run() throws {
-    try ServeCommand(listen: listen, login: login(), log: logging.logger()).run()
+    try ServeCommand(
+      listen: listen, login: login(), relaysDatagrams: udp, log: logging.logger()
+    ).run()
   }
 
   private func login() throws -> (user: String, password: String)? {

@@ -1,42 +1,15 @@
 import Addressing
 import LinuxIO
 import SOCKS
-import Synchronization
 import Testing
 
 @testable import DataPlane
-
-/// A data plane with the embedded server only, on a loopback port of its own.
-private final class Server: Sendable {
-  let address: SocketAddress
-  let dataPlane: DataPlane
-
-  init(credentials: Credentials?) throws {
-    let reservation = try StreamSocket.reservePort(on: .v4(.loopback))
-    guard let address = reservation.localAddress else { throw Errno.addressNotAvailable }
-    var configuration = DataPlaneConfiguration(
-      workers: 2, listeners: [ListenerConfiguration(.socks, on: address)], descriptorLimit: 300)
-    configuration.serverCredentials = credentials
-    self.address = address
-    dataPlane = try DataPlane(configuration) { _ in }
-    try dataPlane.start()
-  }
-
-  deinit { dataPlane.stop() }
-
-  /// What a client with these credentials gets.
-  func probe(_ credentials: Credentials?, _ mode: ClientHandshake.Mode) -> UpstreamProbe.Outcome {
-    UpstreamProbe.run(
-      Upstream(address: address, credentials: credentials), mode: mode, mark: nil,
-      timeout: .seconds(10))
-  }
-}
 
 /// The client engine against the embedded server, over real sockets and without privilege.
 struct EmbeddedServerTests {
   @Test(arguments: [ClientHandshake.Mode.stepwise, .pipelined])
   func repliesWithoutAuthentication(mode: ClientHandshake.Mode) throws {
-    let server = try Server(credentials: nil)
+    let server = try EmbeddedServer(credentials: nil)
     guard case .replied = server.probe(nil, mode) else {
       Issue.record("no reply")
       return
@@ -46,7 +19,7 @@ struct EmbeddedServerTests {
   @Test(arguments: [ClientHandshake.Mode.stepwise, .pipelined])
   func checksCredentials(mode: ClientHandshake.Mode) throws {
     let right = try Credentials(username: "ann", password: "secret")
-    let server = try Server(credentials: right)
+    let server = try EmbeddedServer(credentials: right)
     guard case .replied = server.probe(right, mode) else {
       Issue.record("the right password was refused")
       return
@@ -89,7 +62,7 @@ struct EmbeddedServerTests {
 
   /// Sessions are counted from open to close, and stopping leaves none.
   @Test func sessionsAreCounted() throws {
-    let server = try Server(credentials: nil)
+    let server = try EmbeddedServer(credentials: nil)
     for _ in 0..<20 { _ = server.probe(nil, .stepwise) }
     server.dataPlane.stop()
     let snapshot = server.dataPlane.snapshot()

@@ -60,3 +60,28 @@ struct FailureTests {
     for name in names { #expect(name.allSatisfy { $0.isLowercase || $0 == "_" }) }
   }
 }
+
+struct DatagramDropTests {
+  @Test func namesAreDistinctAndSnakeCase() {
+    let names = DatagramDrop.allCases.map(\.name)
+    #expect(Set(names).count == names.count)
+    for name in names { #expect(name.allSatisfy { $0.isLowercase || $0 == "_" }) }
+  }
+
+  @Test func everyCellIsItsOwn() {
+    let counters = Counters()
+    for (index, counter) in Counter.allCases.enumerated() { counters.add(1 + index, to: counter) }
+    for failure in Failure.allCases { counters.add(failure) }
+    for (index, drop) in DatagramDrop.allCases.enumerated() {
+      counters.add(drop, count: 100 + index)
+    }
+    var snapshot = Snapshot()
+    counters.read(into: &snapshot)
+    #expect(
+      Counter.allCases.map { snapshot[$0] } == Counter.allCases.indices.map { UInt64(1 + $0) })
+    #expect(Failure.allCases.allSatisfy { snapshot[$0] == 1 })
+    #expect(
+      DatagramDrop.allCases.map { snapshot[$0] }
+        == DatagramDrop.allCases.indices.map { UInt64(100 + $0) })
+  }
+}

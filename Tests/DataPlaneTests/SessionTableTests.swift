@@ -30,7 +30,8 @@ struct SessionTableTests {
 
   @Test(arguments: [(0, 0), (1, 1), (0xFFF_FFFF, UInt32.max), (12_345, 0x8000_0000)])
   func tokensKeepTheirParts(index: Int, generation: UInt32) {
-    for kind in [Token.Kind.downstream, .upstream, .listener, .waker, .resolver] {
+    for rawValue in 0..<16 as Range<UInt64> {
+      guard let kind = Token.Kind(rawValue: rawValue) else { continue }
       let token = Token(rawValue: Token(kind, index: index, generation: generation).rawValue)
       #expect(token.kind == kind)
       #expect(token.index == index)

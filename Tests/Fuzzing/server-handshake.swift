@@ -5,7 +5,8 @@ internal import SOCKS
 /// seven bits how it replies. The others are what a client sends, in pieces.
 func fuzz(_ input: Span<UInt8>) {
   guard !input.isEmpty else { return }
-  let start = Server(ServerHandshake(credentials: input[0] & 1 == 0 ? nil : credentials))
+  let start = Server(
+    ServerHandshake(credentials: input[0] & 1 == 0 ? nil : credentials, relaysDatagrams: true))
 
   let pieces = pieces(of: input, from: 1)
   var server = start
@@ -49,7 +50,10 @@ private struct Server {
 
   /// Answers the request, if there is one.
   mutating func reply(_ code: ReplyCode) {
-    guard case .connect = action else { return }
+    switch action {
+    case .connect, .associate: break
+    case .receive, .reject: return
+    }
     sent.append(addingCapacity: ServerHandshake.maximumOutputBytes - sent.count) {
       machine.reply(code, bound: longestAddress, into: &$0)
     }

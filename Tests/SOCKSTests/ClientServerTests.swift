@@ -30,9 +30,11 @@ struct ClientServerTests {
           let (consumed, action) = server.receive(toServer)
           serverReceived += consumed
           serverAction = action
-          if case .connect = action {
+          switch action {
+          case .connect, .associate:
             server.reply(reply, bound: bound)
             hasReplied = true
+          case .receive, .reject: break
           }
         }
         let toClient = piece(of: serverSays, from: clientReceived)
@@ -75,6 +77,32 @@ struct ClientServerTests {
         }
       }
     }
+  }
+
+  @Test(arguments: [ClientHandshake.Mode.stepwise, .pipelined], 0..<4)
+  func associated(mode: ClientHandshake.Mode, seed: UInt64) {
+    let bound = SocketAddress(.v4(IPv4Address(bits: 0xC000_0201)), 1080)
+    for (index, client) in destinations.enumerated() {
+      for login in logins {
+        var conversation = Conversation(
+          client: Client(.udpAssociate, to: client, login, mode),
+          server: Server(login, relaysDatagrams: true),
+          generator: SplitMix(seed: seed << 8 | UInt64(index)))
+        conversation.run(reply: .succeeded, bound: bound)
+        #expect(conversation.serverAction == .associate(client))
+        #expect(conversation.clientAction == .established)
+        #expect(conversation.client.boundAddress == .address(bound))
+      }
+    }
+  }
+
+  @Test func associationWhereThereIsNone() {
+    var conversation = Conversation(
+      client: Client(.udpAssociate, to: destinations[0], nil, .stepwise), server: Server(nil),
+      generator: SplitMix(seed: 1))
+    conversation.run(reply: .succeeded, bound: noAddress)
+    #expect(conversation.serverAction == .reject)
+    #expect(conversation.clientAction == .failed(.refused(.commandNotSupported)))
   }
 
   @Test(arguments: [ClientHandshake.Mode.stepwise, .pipelined])

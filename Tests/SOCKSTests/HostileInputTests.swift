@@ -23,8 +23,8 @@ struct HostileInputTests {
       if let first = pieces.first, client.receive(first).action == .receive {
         _ = client.receiveEnd()
       }
-      let server = outcome(of: Server(login), pieces: pieces)
-      #expect(server == outcome(of: Server(login), pieces: [bytes]))
+      let server = Server(login, relaysDatagrams: Bool.random(using: &generator))
+      #expect(outcome(of: server, pieces: pieces) == outcome(of: server, pieces: [bytes]))
     }
   }
 
@@ -76,17 +76,24 @@ struct HostileInputTests {
   @Test(arguments: 0..<4)
   func serverDoesNotCareHowBytesArrive(seed: UInt64) {
     var generator = SplitMix(seed: 200 + seed)
-    var accepted = 0
+    var (connected, associated) = (0, 0)
     for _ in 0..<5_000 {
       let login = logins[Int.random(in: logins.indices, using: &generator)]
       let destination = destinations[Int.random(in: destinations.indices, using: &generator)]
-      let transcript = Client(to: destination, login, .pipelined).sent + hex("00 05 01")
+      let command = Bool.random(using: &generator) ? Command.connect : .udpAssociate
+      let transcript = Client(command, to: destination, login, .pipelined).sent + hex("00 05 01")
       let bytes = mutated(transcript, using: &generator)
-      let whole = outcome(of: Server(login), pieces: [bytes])
+      let server = Server(login, relaysDatagrams: true)
+      let whole = outcome(of: server, pieces: [bytes])
       let cut = randomPieces(of: bytes, using: &generator)
-      #expect(outcome(of: Server(login), pieces: cut) == whole)
-      if case .connect = whole.action { accepted += 1 }
+      #expect(outcome(of: server, pieces: cut) == whole)
+      switch whole.action {
+      case .connect: connected += 1
+      case .associate: associated += 1
+      case .receive, .reject: break
+      }
     }
-    #expect(accepted > 500)
+    #expect(connected > 250)
+    #expect(associated > 250)
   }
 }

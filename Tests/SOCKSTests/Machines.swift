@@ -7,8 +7,12 @@ struct Client {
   private var machine: ClientHandshake
   private(set) var sent: [UInt8] = []
 
-  init(to destination: Endpoint, _ credentials: Credentials?, _ mode: ClientHandshake.Mode) {
-    var machine = ClientHandshake(destination: destination, credentials: credentials, mode: mode)
+  init(
+    _ command: Command = .connect, to destination: Endpoint, _ credentials: Credentials?,
+    _ mode: ClientHandshake.Mode
+  ) {
+    var machine = ClientHandshake(
+      command, destination: destination, credentials: credentials, mode: mode)
     sent.append(addingCapacity: ClientHandshake.maximumOutputBytes) { machine.start(into: &$0) }
     self.machine = machine
   }
@@ -31,7 +35,9 @@ struct Server {
   private var machine: ServerHandshake
   private(set) var sent: [UInt8] = []
 
-  init(_ credentials: Credentials?) { machine = ServerHandshake(credentials: credentials) }
+  init(_ credentials: Credentials?, relaysDatagrams: Bool = false) {
+    machine = ServerHandshake(credentials: credentials, relaysDatagrams: relaysDatagrams)
+  }
 
   var rejection: Rejection? { machine.rejection }
 

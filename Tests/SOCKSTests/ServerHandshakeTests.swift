@@ -61,6 +61,54 @@ struct ServerHandshakeTests {
     #expect(server.sent.count == ServerHandshake.maximumOutputBytes)
   }
 
+  // MARK: Datagrams
+
+  @Test(arguments: [
+    ("01 00000000 0000", "0.0.0.0:0"),
+    ("04 00000000000000000000000000000000 0000", "[::]:0"),
+    ("01 C0000201 1234", "192.0.2.1:4660"),
+    ("03 01 78 0001", "x:1"),
+    // What cannot be an address says as little as zeros.
+    ("03 00 1234", "0.0.0.0:0"),
+    ("03 01 00 1234", "0.0.0.0:0"),
+  ])
+  func association(_ field: String, _ client: String) {
+    let request = hex("05 01 00  05 03 00" + field)
+    for pieces in fragmentations(of: request) {
+      let end = outcome(of: Server(nil, relaysDatagrams: true), pieces: pieces)
+      #expect(end.action == .associate(endpoint(client)))
+      #expect(end.sent == hex("05 00"))
+    }
+    var server = Server(nil, relaysDatagrams: true)
+    _ = server.receive(request)
+    server.reply(.succeeded, bound: SocketAddress(.v6(.loopback), 0x0438))
+    #expect(
+      server.sent == hex("05 00  05 00 00 04 00000000000000000000000000000001 0438"))
+    #expect(server.rejection == nil)
+    #expect(server.receive([1]) == (0, .associate(endpoint(client))))
+  }
+
+  @Test func refusedAssociation() {
+    var server = Server(nil, relaysDatagrams: true)
+    _ = server.receive(hex("05 01 00  05 03 00 01 00000000 0000"))
+    server.reply(.generalFailure, bound: noAddress)
+    #expect(server.sent == hex("05 00  05 01 00 01 00000000 0000"))
+    #expect(server.rejection == .refused(.generalFailure))
+    #expect(server.receive([1]) == (0, .reject))
+  }
+
+  @Test func otherCommandsWithDatagrams() {
+    for rawValue in UInt8.min...UInt8.max {
+      let request = hex("05 01 00  05") + [rawValue] + hex("00 01 C0000201 0050")
+      let end = outcome(of: Server(nil, relaysDatagrams: true), pieces: [request])
+      switch rawValue {
+      case 1: #expect(end.action == .connect(endpoint("192.0.2.1:80")))
+      case 3: #expect(end.action == .associate(endpoint("192.0.2.1:80")))
+      default: #expect(end.rejection == .commandNotSupported(Command(rawValue: rawValue)))
+      }
+    }
+  }
+
   // MARK: Fragments
 
   private static let transcripts: [(Credentials?, [UInt8])] =

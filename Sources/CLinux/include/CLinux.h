@@ -141,6 +141,9 @@ static inline int clx_get_option(int fd, int level, int name, void *value, sockl
 static inline int clx_local_address(int fd, struct sockaddr *address, socklen_t *length) {
   return (int)CLX_RESULT(getsockname(fd, address, length));
 }
+static inline int clx_peer_address(int fd, struct sockaddr *address, socklen_t *length) {
+  return (int)CLX_RESULT(getpeername(fd, address, length));
+}
 static inline int clx_local_socket(void) {
   return (int)CLX_RESULT(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }

@@ -173,7 +173,7 @@ struct TCPTrial {
         try flow.put(output)
         try flow.put(try flow.next("what the client sent", until: deadline))
         return destination
-      case .reject:
+      case .associate, .reject:
         throw TrialFailure("the data plane does not speak SOCKS5", advice: "tell us")
       }
     }

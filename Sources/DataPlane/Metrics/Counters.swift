@@ -8,6 +8,8 @@ package enum Counter: Int, CaseIterable, Sendable {
   case innerOpened, innerClosed
   case bytesUpstream, bytesDownstream
   case acceptPauses
+  /// UDP client mappings. What the embedded server keeps for a captured client is that client's: neither
+  /// it nor its datagrams are counted a second time, except those that are dropped there.
   case associationsOpened, associationsClosed
   case datagramsUpstream, datagramsDownstream
   case datagramBytesUpstream, datagramBytesDownstream
@@ -84,7 +86,6 @@ package struct DatagramWays: Sendable {
 package struct Snapshot: Sendable {
   fileprivate(set) var counters = [UInt64](repeating: 0, count: Counter.allCases.count)
   fileprivate(set) var failures = [UInt64](repeating: 0, count: Failure.allCases.count)
-
   fileprivate(set) var drops = [UInt64](repeating: 0, count: DatagramDrop.allCases.count)
 
   /// How captured datagrams are carried; nil if none are captured.
@@ -92,7 +93,6 @@ package struct Snapshot: Sendable {
 
   package subscript(_ counter: Counter) -> UInt64 { counters[counter.rawValue] }
   package subscript(_ failure: Failure) -> UInt64 { failures[failure.rawValue] }
-
   package subscript(_ drop: DatagramDrop) -> UInt64 { drops[drop.rawValue] }
 
   /// Associations that are open now.

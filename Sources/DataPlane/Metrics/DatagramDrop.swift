@@ -10,13 +10,14 @@ package enum DatagramDrop: Int, CaseIterable, Sendable {
   case queueFull
   /// The upstream takes no datagrams, or the association failed.
   case noAssociation
-  /// An answer from an IPv6 address for an IPv4 client, or the other way round.
+  /// An answer from an IPv6 address for an IPv4 client, or the other way round; or it goes to an address
+  /// of a family that this host lacks.
   case wrongFamily
   /// It comes from an address that it cannot come from, or from somebody who is not the client.
   case sourceNotAllowed
-  /// Its association gave way to another one.
+  /// Its association gave way to another one, or ended while it was waiting.
   case evicted
-  /// The kernel did not take it.
+  /// The kernel did not take it, or its destination has no address.
   case unsent
   /// It was sent to the listener itself.
   case loop

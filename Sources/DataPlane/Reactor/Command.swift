@@ -2,8 +2,8 @@ internal import Addressing
 
 /// What other threads ask of a worker.
 enum Command: Sendable {
-  /// Names were looked up for the session that `token` stands for; empty if that failed.
-  case resolved(token: UInt64, addresses: [IPAddress])
+  /// A name was looked up for the session that `token` stands for; empty if that failed.
+  case resolved(token: UInt64, name: HostName, addresses: [IPAddress])
   /// A captured query, for the worker that carries them.
   case carry(CapturedQuery)
   /// Capture nothing more; report when the last session is gone.

@@ -11,7 +11,10 @@ struct Token: Hashable {
     case associationControl = 4
     case associationRelay = 5
     case datagramListener = 6
+    case servedRelay = 7
     case resolver = 8
+    case servedExit = 9
+    case servedExitV6 = 10
   }
 
   let rawValue: UInt64

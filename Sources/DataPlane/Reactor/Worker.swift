@@ -6,9 +6,10 @@ internal import SOCKS
 /// nothing on a flow's way but the read-only configuration, the descriptor budget and its counters.
 ///
 /// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Serve` (the
-/// embedded server), `Worker+Relay` (bytes, and the end of a session); for captured datagrams
-/// `Worker+Datagrams` (out), `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries`
-/// and `Worker+Resolvers` (DNS by TCP).
+/// embedded server), `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay`
+/// (bytes, and the end of a session); for captured datagrams `Worker+Datagrams` (out),
+/// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
+/// by TCP).
 ///
 /// SAFETY: unchecked, since it is made on one thread and then used on its own thread only.
 final class Worker: @unchecked Sendable {
@@ -41,6 +42,8 @@ final class Worker: @unchecked Sendable {
   var loops: LoopDetector?
   var datagramLoops: LoopDetector?
   var problems = ProblemLimiter()
+  /// Made when the embedded server has its first association.
+  lazy var served = ServedBatch()
 
   /// The time of this turn.
   var now: Instant
@@ -125,6 +128,8 @@ final class Worker: @unchecked Sendable {
         ? session.pointee.downstream?.rawValue : session.pointee.upstream?.rawValue
       if readiness.contains(.urgent), let socket { StreamSocket.receiveUrgentInline(socket) }
       drive(token.index)
+    case .servedRelay, .servedExit, .servedExitV6:
+      handleServed(token)
     case .resolver:
       handleResolverEvent(token, readiness)
     }
@@ -132,8 +137,8 @@ final class Worker: @unchecked Sendable {
 
   private func handle(_ command: Command) {
     switch command {
-    case .resolved(let token, let addresses):
-      handleResolved(Token(rawValue: token), addresses)
+    case .resolved(let token, let name, let addresses):
+      handleResolved(Token(rawValue: token), name, addresses)
     case .carry(let query):
       handleCarried(query)
     case .drain:
@@ -157,6 +162,7 @@ final class Worker: @unchecked Sendable {
     case .negotiating: driveNegotiating(index)
     case .resolving: driveResolving(index)
     case .relaying: driveRelaying(index)
+    case .associated: driveAssociated(index)
     case .rejecting: driveRejecting(index)
     }
   }

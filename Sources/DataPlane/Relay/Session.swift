@@ -6,14 +6,15 @@ internal import LinuxIO
 ///     captured:                        connecting ──▶ handshaking ──┐
 ///                                          ▲                        ├──▶ relaying ──▶ vacant
 ///     served:   negotiating ─(name)─▶ resolving                     │
-///                    │   └───(address)─────▶ connecting ────────────┘
-///                    └─(refused)──▶ rejecting ──▶ vacant
+///                  │ │   └───(address)─────▶ connecting ────────────┘
+///                  │ └─(refused)──▶ rejecting ──▶ vacant
+///                  └─(UDP ASSOCIATE)──▶ associated ──▶ vacant
 ///
 /// Any state goes to vacant on failure, and the application then sees RST. A slot lives as long as
 /// its worker; only its contents come and go, and its generation counts the tenants.
 struct Session: ~Copyable {
   enum State: UInt8 {
-    case vacant, connecting, handshaking, negotiating, resolving, relaying, rejecting
+    case vacant, connecting, handshaking, negotiating, resolving, relaying, associated, rejecting
   }
 
   enum Origin {
@@ -43,6 +44,8 @@ struct Session: ~Copyable {
   var upstreamReadiness: Readiness = []
   var downstream: Descriptor?
   var upstream: Descriptor?
+  /// What its downstream is the control connection of.
+  var association: ServedAssociation?
   /// From the downstream to the upstream, and back.
   var upstreamward = HalfDuplex()
   var downstreamward = HalfDuplex()

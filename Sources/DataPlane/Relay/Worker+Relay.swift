@@ -127,7 +127,7 @@ extension Worker {
     }
   }
 
-  private func enqueue(_ index: Int) {
+  func enqueue(_ index: Int) {
     let session = sessions[index]
     guard !session.pointee.isQueued else { return }
     session.pointee.isQueued = true
@@ -163,6 +163,7 @@ extension Worker {
     case .connecting: handleConnectFailure(index, .timedOut)
     case .handshaking: failHandshake(index, .handshakeTimeout)
     case .negotiating, .resolving: fail(index, .handshakeTimeout)
+    case .associated: handleServedTimeout(index)
     case .rejecting: close(index)
     case .relaying:
       let isHalfClosed = session.pointee.isHalfClosed
@@ -198,7 +199,7 @@ extension Worker {
     note(failure, destination: destination(of: index))
   }
 
-  private func isInner(_ session: UnsafeMutablePointer<Session>) -> Bool {
+  func isInner(_ session: UnsafeMutablePointer<Session>) -> Bool {
     configuration.servesItself && session.pointee.origin.isServed
   }
 
@@ -210,6 +211,7 @@ extension Worker {
     session.pointee.upstreamward.release(&resources)
     session.pointee.downstreamward.release(&resources)
     releaseNegotiation(&session.pointee.negotiation)
+    releaseServed(session)
     sessions.giveBack(index)
     budget.giveBack(Self.descriptorsPerSession)
     reportIfDrained()

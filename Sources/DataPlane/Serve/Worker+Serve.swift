@@ -11,7 +11,9 @@ extension Worker {
     guard let index = openSession(socket, origin: .served) else { return }
     sessions[index].pointee.state = .negotiating
     negotiation(of: index).machine = .server(
-      ServerHandshake(credentials: configuration.serverCredentials))
+      ServerHandshake(
+        credentials: configuration.serverCredentials,
+        relaysDatagrams: configuration.servesDatagrams))
     timers.schedule(index, at: now + configuration.timeouts.handshake)
   }
 
@@ -45,6 +47,9 @@ extension Worker {
           negotiation.destination = endpoint
           open(endpoint, for: index)
           return
+        case .associate(let declared):
+          associate(index, declared: declared)
+          return
         case .reject:
           note(.clientRejected, of: index)
           beginRejecting(index)
@@ -60,7 +65,7 @@ extension Worker {
   }
 
   /// Sends what the server machine wrote; false if the session is gone.
-  private func flushToClient(_ index: Int) -> Bool {
+  func flushToClient(_ index: Int) -> Bool {
     let session = sessions[index]
     guard session.pointee.downstreamReadiness.contains(.writable),
       let socket = session.pointee.downstream?.rawValue
@@ -99,8 +104,12 @@ extension Worker {
     }
   }
 
-  func handleResolved(_ token: Token, _ addresses: [IPAddress]) {
-    guard let session = sessions.find(token), session.pointee.state == .resolving else { return }
+  func handleResolved(_ token: Token, _ name: HostName, _ addresses: [IPAddress]) {
+    guard let session = sessions.find(token) else { return }
+    if let association = session.pointee.association {
+      sendWaiting(to: name, at: addresses.first, of: token.index, association)
+    }
+    guard session.pointee.state == .resolving else { return }
     let negotiation = negotiation(of: token.index)
     guard !addresses.isEmpty else {
       refuse(token.index, .nameNotResolved, .hostUnreachable)
@@ -134,7 +143,7 @@ extension Worker {
 
   // MARK: Refusal
 
-  private func refuse(_ index: Int, _ failure: Failure, _ code: ReplyCode) {
+  func refuse(_ index: Int, _ failure: Failure, _ code: ReplyCode) {
     let negotiation = negotiation(of: index)
     note(failure, of: index)
     negotiation.replyAsServer(code, bound: SocketAddress(.v4(.any), 0))

@@ -55,7 +55,8 @@ final class Resolver: Sendable {
       if isStopped { return }
       guard let request else { continue }
       let addresses = NameResolution.addresses(of: request.name)
-      request.mailbox.post(.resolved(token: request.token, addresses: addresses))
+      request.mailbox.post(
+        .resolved(token: request.token, name: request.name, addresses: addresses))
     }
   }
 }
