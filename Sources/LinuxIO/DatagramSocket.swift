@@ -121,18 +121,6 @@ package enum DatagramSocket {
 }
 
 extension Descriptor {
-  /// The largest packet that gets to the peer of a connected socket in one piece, IP header included
-  /// (`IP_MTU`); nil if the kernel does not know.
-  package borrowing func pathMTU(isIPv4: Bool) -> Int? {
-    var value: Int32 = 0
-    var length: socklen_t = 4
-    let result =
-      isIPv4
-      ? clx_get_option(rawValue, Int32(IPPROTO_IP), IP_MTU, &value, &length)
-      : clx_get_option(rawValue, Int32(IPPROTO_IPV6), IPV6_MTU, &value, &length)
-    return result == 0 ? Int(value) : nil
-  }
-
   fileprivate borrowing func prepare(_ options: DatagramSocket.Options) throws(Errno) {
     try set(Int32(IPPROTO_UDP), Int32(CLX_UDP_GRO), 1)
     if options.sharesPort { try set(SOL_SOCKET, SO_REUSEPORT, 1) }

@@ -88,26 +88,6 @@ package struct DatagramWriter: ~Copyable {
     }
   }
 
-  /// How many parts the message at `index` has.
-  package func partCount(of index: Int) -> Int {
-    precondition(index < count)
-    return Int(clx_message_parts(batch, UInt32(index)))
-  }
-
-  /// Sends parts of the message at `index` as a datagram of their own.
-  package mutating func send(parts: Range<Int>, of index: Int, by socket: Int32) -> Result {
-    precondition(parts.upperBound <= partCount(of: index))
-    while true {
-      // SAFETY: the parts were checked to be there.
-      let result = clx_send_parts(socket, batch, UInt32(index), parts.lowerBound, parts.count)
-      switch result {
-      case -Int(EINTR): continue
-      case ..<0: return .failed(Errno(rawValue: Int32(-result)))
-      default: return .sent(upTo: index)
-      }
-    }
-  }
-
   /// Forgets everything.
   package mutating func removeAll() {
     batch.pointee.message_count = 0

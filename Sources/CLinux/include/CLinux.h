@@ -323,24 +323,10 @@ static inline void clx_set_source(struct clx_send_batch *batch, const struct soc
 static inline void clx_set_segment(struct clx_send_batch *batch, uint16_t bytes) {
   clx_set_control(batch, IPPROTO_UDP, CLX_UDP_SEGMENT, &bytes, sizeof bytes);
 }
-static inline size_t clx_message_parts(const struct clx_send_batch *batch, unsigned index) {
-  return batch->messages[index].header.msg_iovlen;
-}
 /// Sends from the message at `first` on; returns how many were taken before the first that failed.
 static inline long clx_send_batch(int fd, struct clx_send_batch *batch, unsigned first) {
   return CLX_RESULT(syscall(SYS_sendmmsg, fd, batch->messages + first, batch->message_count - first,
                             MSG_NOSIGNAL | MSG_DONTWAIT));
-}
-
-/// Sends the `count` parts from the one at `first` of the message at `index` as a datagram of their own.
-static inline long clx_send_parts(int fd, struct clx_send_batch *batch, unsigned index, size_t first,
-                                  size_t count) {
-  struct msghdr message = batch->messages[index].header;
-  message.msg_iov += first;
-  message.msg_iovlen = count;
-  message.msg_control = NULL;
-  message.msg_controllen = 0;
-  return CLX_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
 /// A raw socket whose payload begins with the UDP header; the kernel makes the IP header.

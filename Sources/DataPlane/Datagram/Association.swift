@@ -27,8 +27,7 @@ struct Association: ~Copyable, Slot {
   /// First and last of its datagrams in the batch that is being forwarded, -1 if there are none.
   var firstArrival: Int32 = -1
   var lastArrival: Int32 = -1
-  /// Payload that goes to the relay in one packet, SOCKS header included.
-  var segmentLimit: Int32 = 0
+  var relayLimit = SegmentLimit()
   var controlReadiness: Readiness = []
   var client = SocketAddress(.v4(.any), 0)
   var control: Descriptor?

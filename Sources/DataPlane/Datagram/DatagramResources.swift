@@ -15,11 +15,14 @@ struct DatagramResources: ~Copyable {
 
   var reader = DatagramReader()
   var stage = DatagramStage()
-  var runs = DatagramRuns()
+  var sender = DatagramSender()
   /// Of the batch that is being forwarded.
   var arrivals: [Arrival] = []
   /// Associations that have arrivals.
   var touched: [Int] = []
+  /// The header that was last put before a payload, and where it leads: most repeat it.
+  var header = EncodedHeader(SocketAddress(.v4(.any), 0))
+  var headerDestination = SocketAddress(.v4(.any), 0)
   var associations: AssociationTable
   var timers: TimerWheel
   var replies = ReplyPath()

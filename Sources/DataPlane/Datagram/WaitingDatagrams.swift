@@ -27,12 +27,13 @@ struct WaitingDatagrams: ~Copyable {
     return true
   }
 
-  /// In the order of their arrival; the bytes are valid during each call.
-  borrowing func visit(_ body: (UnsafeRawBufferPointer, SocketAddress) -> Void) {
+  /// Calls `body` with all, in the order of their arrival; the payloads are valid as long as it runs.
+  borrowing func withDatagrams(
+    _ body: ([(payload: UnsafeRawBufferPointer, destination: SocketAddress)]) -> Void
+  ) {
     bytes.withUnsafeBytes { bytes in
-      for entry in entries {
-        body(UnsafeRawBufferPointer(rebasing: bytes[entry.range]), entry.destination)
-      }
+      body(
+        entries.map { (UnsafeRawBufferPointer(rebasing: bytes[$0.range]), $0.destination) })
     }
   }
 }

@@ -134,10 +134,6 @@ extension Worker {
     do {
       let socket = try DatagramSocket.connect(
         to: place, .init(mark: configuration.mark, receiveBytes: Self.receiveBytes))
-      let isIPv4 = place.address.isIPv4
-      // Less the headers of IP and UDP.
-      association.pointee.segmentLimit = Int32(
-        (socket.pathMTU(isIPv4: isIPv4) ?? 1280) - (isIPv4 ? 28 : 48))
       try epoll.add(
         socket.rawValue, .readable,
         token: Token(
@@ -164,8 +160,13 @@ extension Worker {
   private func forwardWaiting(_ index: Int) {
     let association = datagrams.associations.slots[index]
     let waiting = association.pointee.takeWaiting()
-    waiting.visit { payload, destination in submit(payload, to: destination, of: index) }
-    flushSubmitted(index)
+    waiting.withDatagrams { waiting in
+      beginSubmitting(association)
+      for datagram in waiting {
+        submit(datagram.payload, joinedEvery: 0, to: datagram.destination, of: index)
+      }
+      finishSubmitting(index)
+    }
   }
 
   /// Nothing is to be said on the connection any more: its end is the association's.
@@ -249,11 +250,13 @@ extension Worker {
     let waiting = association.pointee.takeWaiting()
     let client = association.pointee.client
     endAssociation(index)
-    waiting.visit { payload, destination in
-      if destination.port == Self.dnsPort, carriesOverStream(destination) {
-        handOver(payload, from: client, to: destination)
-      } else {
-        counters.add(.noAssociation)
+    waiting.withDatagrams { waiting in
+      for (payload, destination) in waiting {
+        if destination.port == Self.dnsPort, carriesOverStream(destination) {
+          handOver(payload, from: client, to: destination)
+        } else {
+          counters.add(.noAssociation)
+        }
       }
     }
   }

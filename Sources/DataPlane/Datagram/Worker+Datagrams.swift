@@ -110,61 +110,65 @@ extension Worker {
     association.pointee.lastActivity = now
     datagrams.associations.touch(index)
     let isOpen = association.pointee.state == .open
+    if isOpen { beginSubmitting(association) }
     while slot >= 0 {
       let arrival = datagrams.arrivals[Int(slot)]
-      arrival.bytes.forEachDatagram(of: arrival.segment) { payload in
-        if isOpen {
-          submit(payload, to: arrival.destination, of: index)
-        } else if !association.pointee.waiting.append(payload, to: arrival.destination) {
-          counters.add(.queueFull)
+      if isOpen {
+        submit(arrival.bytes, joinedEvery: arrival.segment, to: arrival.destination, of: index)
+      } else {
+        arrival.bytes.forEachDatagram(of: arrival.segment) { payload in
+          if !association.pointee.waiting.append(payload, to: arrival.destination) {
+            counters.add(.queueFull)
+          }
         }
       }
       slot = arrival.next
     }
-    if isOpen { flushSubmitted(index) }
+    if isOpen { finishSubmitting(index) }
   }
 
   // MARK: To the relay
 
-  /// Adds a datagram to what goes to the relay of an open association.
-  func submit(
-    _ payload: UnsafeRawBufferPointer, to destination: SocketAddress, of index: Int
-  ) {
-    let association = datagrams.associations.slots[index]
-    var destination = destination
-    if destination.port == Self.dnsPort, configuration.datagrams?.dns != .ordinary {
-      destination = noteQuery(payload, to: destination, of: index)
-    } else {
-      association.pointee.isDNS = false
-    }
-    guard
-      payload.count + DatagramHeader.bytes(for: destination) <= UDPHeader.maximumPayloadBytes
-    else {
-      counters.add(.tooLarge)
-      return
-    }
-    if datagrams.runs.isFull { sendSubmitted(by: association) }
-    datagrams.runs.append(
-      payload, to: destination, segmentLimit: Int(association.pointee.segmentLimit))
-    counters.add(to: .datagramsUpstream)
-    counters.add(payload.count, to: .datagramBytesUpstream)
-  }
-
-  /// Sends what was submitted; the association ends if its relay is gone.
-  func flushSubmitted(_ index: Int) {
-    let association = datagrams.associations.slots[index]
-    if sendSubmitted(by: association) { endAssociation(index) }
-  }
-
-  /// True if nobody receives at the relay's address.
-  @discardableResult
-  private func sendSubmitted(by association: UnsafeMutablePointer<Association>) -> Bool {
+  func beginSubmitting(_ association: UnsafeMutablePointer<Association>) {
     guard let socket = association.pointee.relay?.rawValue else {
       preconditionFailure("an open association without a relay")
     }
-    let outcome = datagrams.runs.flush(by: socket)
-    if outcome.unsent > 0 { counters.add(.unsent, count: outcome.unsent) }
-    return outcome.isRefused
+    datagrams.sender.begin(on: socket, limit: association.pointee.relayLimit)
+  }
+
+  /// Adds a datagram, or several that the kernel has joined, to what goes to the relay of an open
+  /// association. The bytes must stay where they are until `finishSubmitting`.
+  func submit(
+    _ bytes: UnsafeRawBufferPointer, joinedEvery segment: Int, to destination: SocketAddress,
+    of index: Int
+  ) {
+    var destination = destination
+    if destination.port == Self.dnsPort, configuration.datagrams?.dns != .ordinary {
+      bytes.forEachDatagram(of: segment) { noteQuery($0, to: destination, of: index) }
+      destination = resolver(insteadOf: destination)
+    } else {
+      datagrams.associations.slots[index].pointee.isDNS = false
+    }
+    if destination != datagrams.headerDestination {
+      datagrams.headerDestination = destination
+      datagrams.header = EncodedHeader(destination)
+    }
+    let header = datagrams.header
+    datagrams.sender.append(
+      bytes, joinedEvery: segment, behind: header.bytes.span.extracting(first: header.count),
+      to: nil)
+  }
+
+  /// Sends what was submitted; the association ends if its relay is gone.
+  func finishSubmitting(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    let outcome = datagrams.sender.finish()
+    association.pointee.relayLimit = outcome.limit
+    counters.add(outcome.sentCount, to: .datagramsUpstream)
+    counters.add(outcome.sentBytes, to: .datagramBytesUpstream)
+    if outcome.unsentCount > 0 { counters.add(.unsent, count: outcome.unsentCount) }
+    if outcome.tooLargeCount > 0 { counters.add(.tooLarge, count: outcome.tooLargeCount) }
+    if outcome.isRefused { endAssociation(index) }
   }
 }
 

@@ -34,7 +34,7 @@ extension Worker {
   /// Header of a message (RFC 1035, section 4.1.1).
   private static let headerBytes = 12
 
-  private func resolver(insteadOf destination: SocketAddress) -> SocketAddress {
+  func resolver(insteadOf destination: SocketAddress) -> SocketAddress {
     configuration.datagrams?.resolver ?? destination
   }
 
@@ -62,24 +62,22 @@ extension Worker {
         message: Array(query)))
   }
 
-  /// Remembers a query that is about to be sent as a datagram; returns whom to send it.
+  /// Remembers a query that is about to be sent as a datagram.
   func noteQuery(
     _ query: UnsafeRawBufferPointer, to destination: SocketAddress, of index: Int
-  ) -> SocketAddress {
+  ) {
+    guard (Self.headerBytes...Self.maximumQueryBytes).contains(query.count) else { return }
     let association = datagrams.associations.slots[index]
-    let resolver = resolver(insteadOf: destination)
-    guard (Self.headerBytes...Self.maximumQueryBytes).contains(query.count) else { return resolver }
     if association.pointee.queries.count == Self.maximumPending {
       association.pointee.queries.removeFirst()
     }
     association.pointee.queries.append(
       PendingQuery(
-        id: query.messageID, asked: destination, resolver: resolver, message: Array(query),
-        since: now))
+        id: query.messageID, asked: destination, resolver: resolver(insteadOf: destination),
+        message: Array(query), since: now))
     if association.pointee.queries.count == 1, configuration.datagrams?.dns == .automatic {
       datagrams.timers.schedule(index, at: now + Self.patience)
     }
-    return resolver
   }
 
   /// From where the client expects an answer that came from `source`.
@@ -101,8 +99,9 @@ extension Worker {
     guard configuration.datagrams?.dns == .automatic else { return }
     while let query = association.pointee.queries.first, query.since + Self.patience <= now {
       association.pointee.queries.removeFirst()
-      if datagrams.resolvers[query.resolver] == nil {
-        remember(query.resolver, .silent(until: now + Self.silence))
+      switch datagrams.resolvers[query.resolver] {
+      case .answers: break
+      case .silent, nil: remember(query.resolver, .silent(until: now + Self.silence))
       }
       query.message.withUnsafeBytes {
         handOver($0, from: association.pointee.client, to: query.asked)

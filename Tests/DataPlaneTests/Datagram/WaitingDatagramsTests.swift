@@ -15,9 +15,11 @@ struct WaitingDatagramsTests {
     let isTaken = [UInt8(0)].withUnsafeBytes { waiting.append($0, to: destination) }
     #expect(!isTaken)
     var seen: [UInt8] = []
-    waiting.visit { payload, destination in
-      seen += payload
-      #expect(destination == self.destination)
+    waiting.withDatagrams { datagrams in
+      for datagram in datagrams {
+        seen += datagram.payload
+        #expect(datagram.destination == destination)
+      }
     }
     #expect(seen == (0..<UInt8(WaitingDatagrams.maximumCount)).map(\.self))
   }
