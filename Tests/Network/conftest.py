@@ -9,10 +9,14 @@ from typing import Any, Generator, Iterator
 
 import pytest
 
-from harness import kernel, namespaces, sluice, upstreams
+from harness import kernel, namespaces, resolvers, sluice, upstreams
+from harness.datagrams import DatagramEcho
 from harness.programs import Program
+from harness.resolvers import Unbound
+from harness.scripted import ScriptedUpstream
 from harness.targets import Echo
 from harness.topology import ADDRESSES, FAMILIES, Topology
+from harness.upstreams import Carrier
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,6 +106,35 @@ def upstream(dante: Program) -> str:
     return upstreams.url(ADDRESSES["ipv4"].proxy)
 
 
+@pytest.fixture(params=["dante", "embedded"])
+def carrier(request: pytest.FixtureRequest) -> Carrier:
+    """The servers that carry UDP."""
+    if request.param == "dante":
+        request.getfixturevalue("dante")
+        return Carrier("dante", upstreams.url(ADDRESSES["ipv4"].proxy))
+    return Carrier("embedded", "embedded")
+
+
+@pytest.fixture
+def scripted(topology: Topology) -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(topology.proxy) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def datagram_echo(topology: Topology) -> Iterator[DatagramEcho]:
+    """An echo server for UDP on all addresses of the server."""
+    with DatagramEcho(topology.server) as target:
+        yield target
+
+
+@pytest.fixture
+def unbound(topology: Topology, tmp_path: Path) -> Iterator[Unbound]:
+    """A real resolver on all addresses of the server."""
+    with resolvers.unbound(topology.server, tmp_path) as program:
+        yield program
+
+
 @pytest.fixture(scope="module")
 def echo(topology: Topology) -> Iterator[Echo]:
     """An echo server on the server."""
@@ -117,6 +150,20 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=sluice.EVERY_CAPTURE, ids=str)
 def capture(request: pytest.FixtureRequest) -> sluice.Capture:
     return request.param
+
+
+@pytest.fixture(params=sluice.SCOPES)
+def scope(request: pytest.FixtureRequest) -> sluice.Capture:
+    """Both scopes, where it does not matter how TCP is captured."""
+    return sluice.Capture(request.param, "tproxy")
+
+
+@pytest.fixture
+def errors_at_any_rate(topology: Topology) -> None:
+    """The kernel sends one sender no more than a few ICMP errors at once."""
+    for host in topology.hosts:
+        host.write_sysctl("net/ipv4/icmp_ratelimit", "0")
+        host.write_sysctl("net/ipv6/icmp/ratelimit", "0")
 
 
 @pytest.fixture

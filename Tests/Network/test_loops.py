@@ -1,7 +1,5 @@
 """Loops made on purpose: seen, named in one line, and harmless."""
 
-from typing import Iterator
-
 import pytest
 
 from harness import upstreams
@@ -26,12 +24,6 @@ def check_calm(sluice: Sluice, idle: int) -> None:
         lambda: (now := sluice.status())["live_sessions"] == 0 and now, "the loop to end")
     assert status["failures"]["loop"] >= 1
     assert len(sluice.descriptors()) < idle + MAXIMUM_DESCRIPTORS
-
-
-@pytest.fixture
-def scripted(topology: Topology) -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream(topology.proxy) as server:
-        yield server
 
 
 @pytest.mark.parametrize("scope", ["machine", "gateway"])

@@ -4,7 +4,6 @@ import socket
 import threading
 import time
 from dataclasses import replace
-from typing import Iterator
 
 import pytest
 
@@ -21,12 +20,6 @@ GATEWAY = Capture("gateway", "redirect")
 FLOWS = 20
 
 PORT = 80
-
-
-@pytest.fixture
-def scripted(topology: Topology) -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream(topology.proxy) as server:
-        yield server
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from harness.targets import Mirror
 from harness.topology import ADDRESSES, Topology
 from harness.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("errors_at_any_rate")
+
 CAPTURED, DIRECT, REFUSED = "captured", "direct", "refused"
 
 #: Prints what the target says of us, or the name of the error.
@@ -36,13 +38,6 @@ except OSError as error:
 def mirror(topology: Topology) -> Iterator[Mirror]:
     with Mirror(topology.server) as target:
         yield target
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _errors_at_any_rate(topology: Topology) -> None:
-    """The kernel sends one sender no more than a few ICMP errors at once."""
-    topology.gateway.write_sysctl("net/ipv4/icmp_ratelimit", "0")
-    topology.gateway.write_sysctl("net/ipv6/icmp/ratelimit", "0")
 
 
 def visit(

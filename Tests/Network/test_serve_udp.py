@@ -7,7 +7,8 @@ from typing import Iterator
 
 import pytest
 
-from harness.associating import Association, Refused, kind
+from harness.associating import Associating, Refused
+from harness.datagrams import bind, number_of
 from harness.namespaces import Namespace
 from harness.programs import Program
 from harness.sluice import Capture, Sluice, binary
@@ -30,10 +31,8 @@ def serving(topology: Topology, family: str, *options: str) -> Iterator[Program]
 
 
 def target(host: Namespace, address: str) -> socket.socket:
-    receiver = host.open_socket(kind(address), socket.SOCK_DGRAM)
-    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    receiver = bind(host, address)
     receiver.settimeout(PATIENCE)
-    receiver.bind((address, 0))
     return receiver
 
 
@@ -45,58 +44,58 @@ def served(request: pytest.FixtureRequest, topology: Topology) -> Iterator[str]:
 
 
 @pytest.fixture
-def association(topology: Topology, served: str) -> Iterator[Association]:
-    with Association(topology.client, ADDRESSES[served].proxy, PORT) as client:
+def association(topology: Topology, served: str) -> Iterator[Associating]:
+    with Associating(topology.client, ADDRESSES[served].proxy, PORT) as client:
         yield client
 
 
-def test_every_size_echoes(topology: Topology, association: Association, family: str) -> None:
+def test_every_size_echoes(topology: Topology, association: Associating, family: str) -> None:
     at = ADDRESSES[family]
     with target(topology.server, at.server) as server:
         port = server.getsockname()[1]
         for size in 0, 1, 1452, 1472, 1473, 1500, 9000, 60000:
             payload = bytes(index * 7 & 255 for index in range(size))
-            association.send(payload, at.server, port)
+            association.send(payload, (at.server, port))
             heard, source = server.recvfrom(65536)
             assert heard == payload
             assert source[0] == at.proxy_exit
             server.sendto(heard, source)
-            assert association.receive() == ((at.server, port), payload)
+            assert association.receive() == (payload, (at.server, port))
 
 
-def test_burst_of_answers(topology: Topology, association: Association) -> None:
+def test_burst_of_answers(topology: Topology, association: Associating) -> None:
     """Each in one message of the target's; the last are too large for the link behind a header."""
     at = ADDRESSES["ipv4"]
     with target(topology.server, at.server) as server:
         port = server.getsockname()[1]
-        association.send(b"?", at.server, port)
+        association.send(b"?", (at.server, port))
         _, source = server.recvfrom(65536)
         for size in 64, 1200, 1472:
             payloads = [bytes([index]) * size for index in range(40)]
             segment = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", size))]
             server.sendmsg([b"".join(payloads)], segment, 0, source)
             for payload in payloads:
-                assert association.receive() == ((at.server, port), payload)
+                assert association.receive() == (payload, (at.server, port))
 
 
-def test_third_party(topology: Topology, association: Association, family: str) -> None:
+def test_third_party(topology: Topology, association: Associating, family: str) -> None:
     at = ADDRESSES[family]
     with target(topology.server, at.server) as server, \
             target(topology.gateway, at.gateway_wan) as third:
-        association.send(b"1", at.server, server.getsockname()[1])
+        association.send(b"1", (at.server, server.getsockname()[1]))
         _, source = server.recvfrom(64)
-        association.send(b"2", at.gateway_wan, third.getsockname()[1])
+        association.send(b"2", (at.gateway_wan, third.getsockname()[1]))
         _, other = third.recvfrom(64)
         assert other[1] == source[1]
         third.sendto(b"3", source)
-        assert association.receive() == ((at.gateway_wan, third.getsockname()[1]), b"3")
+        assert association.receive() == (b"3", (at.gateway_wan, third.getsockname()[1]))
 
 
 def test_ends_with_the_control_connection(
-    topology: Topology, served: str, association: Association
+    topology: Topology, served: str, association: Associating
 ) -> None:
     with target(topology.server, ADDRESSES["ipv4"].server) as server:
-        association.send(b"1", ADDRESSES["ipv4"].server, server.getsockname()[1])
+        association.send(b"1", (ADDRESSES["ipv4"].server, server.getsockname()[1]))
         server.recvfrom(64)
     sockets = lambda: topology.proxy.run("ss", "-Huna").stdout
     assert f":{association.relay[1]} " in sockets()
@@ -110,7 +109,7 @@ def test_captured_datagrams_are_counted_once(topology: Topology, family: str) ->
     sizes = 0, 1, 1472, 9000, 60000
     sluice = Sluice.capturing(topology, Capture("gateway", "tproxy"), "embedded")
     with sluice, target(topology.server, at.server) as server, \
-            topology.client.open_socket(kind(at.client), socket.SOCK_DGRAM) as client:
+            topology.client.open_socket(number_of(at.client), socket.SOCK_DGRAM) as client:
         client.settimeout(PATIENCE)
         client.connect(server.getsockname()[:2])
         for size in sizes:
@@ -129,4 +128,4 @@ def test_captured_datagrams_are_counted_once(topology: Topology, family: str) ->
 def test_refused(topology: Topology) -> None:
     with serving(topology, "ipv4", "--no-udp"):
         with pytest.raises(Refused, match="7"):
-            Association(topology.client, ADDRESSES["ipv4"].proxy, PORT)
+            Associating(topology.client, ADDRESSES["ipv4"].proxy, PORT)

@@ -1,69 +1,68 @@
-"""A SOCKS5 client of UDP ASSOCIATE (RFC 1928, section 7), written here to see every byte."""
+"""A SOCKS5 client that associates: how a server carries UDP, seen without Sluice."""
 
-import ipaddress
 import socket
-import struct
 from typing import Any
 
+from .datagrams import Endpoint, Speaker
 from .namespaces import Namespace
+from .relaying import Relayed, encode, encode_address
+from .upstreams import PORT
 from .waiting import PATIENCE
 
-NOWHERE = b"\x01" + bytes(6)
-"""The address field of 0.0.0.0:0."""
+#: A greeting with the one method that needs nothing, and its selection.
+GREETING, SELECTION = b"\x05\x01\x00", b"\x05\x00"
 
-
-def kind(address: str) -> int:
-    """The address family."""
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def field(address: str, port: int) -> bytes:
-    """ATYP, address and port."""
-    packed = ipaddress.ip_address(address).packed
-    return (b"\x04" if len(packed) == 16 else b"\x01") + packed + struct.pack(">H", port)
-
-
-def parse(bytes_: bytes) -> tuple[tuple[str, int], bytes]:
-    """Reads an address field; returns where it leads to, and what follows it."""
-    length = {1: 4, 4: 16}[bytes_[0]]
-    address = str(ipaddress.ip_address(bytes_[1:1 + length]))
-    (port,) = struct.unpack_from(">H", bytes_, 1 + length)
-    return (address, port), bytes_[3 + length:]
+#: The request for a relay, up to its address.
+REQUEST = b"\x05\x03\x00"
 
 
 class Refused(Exception):
     """The server's reply is not 0."""
 
 
-class Association:
-    """A control connection and a socket for datagrams. Use as a context manager."""
+class Associating:
+    """One association. Use as a context manager."""
 
-    def __init__(self, host: Namespace, server: str, port: int) -> None:
-        self.control = host.connect(server, port)
-        self.control.sendall(b"\x05\x01\x00")
-        assert self.control.recv(2) == b"\x05\x00"
-        self.control.sendall(b"\x05\x03\x00" + NOWHERE)
-        reply = self.control.recv(262)
+    def __init__(self, host: Namespace, address: str, port: int = PORT) -> None:
+        """Raises Refused, and AssertionError where the server hangs up."""
+        self.control = host.connect(address, port)
+        self.control.sendall(GREETING)
+        assert self._take(2) == SELECTION
+        wildcard = "::" if ":" in address else "0.0.0.0"
+        self.control.sendall(REQUEST + encode_address(wildcard) + bytes(2))
+        reply = self._take(4)
+        assert reply[0] == 5
         if reply[1] != 0:
             raise Refused(reply[1])
-        self.relay, _ = parse(reply[3:])
-        self.socket = host.open_socket(kind(server), socket.SOCK_DGRAM)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self.socket.settimeout(PATIENCE)
-        self.socket.connect(self.relay)
+        length = {1: 4, 4: 16}[reply[3]]
+        bound = Relayed.of(reply + self._take(length + 2)).destination
+        self.relay: Endpoint = (address, bound[1]) if bound[0] in ("0.0.0.0", "::") else bound
+        self.speaker = Speaker(host, "::" if ":" in self.relay[0] else "0.0.0.0")
 
-    def __enter__(self) -> "Association":
+    def __enter__(self) -> "Associating":
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.socket.close()
+        self.speaker.socket.close()
         self.control.close()
 
-    def send(self, payload: bytes, address: str, port: int) -> None:
-        self.socket.send(bytes(3) + field(address, port) + payload)
+    def _take(self, count: int) -> bytes:
+        data = self.control.recv(count, socket.MSG_WAITALL)
+        assert len(data) == count, f"the server hung up after {data!r}"
+        return data
 
-    def receive(self) -> tuple[tuple[str, int], bytes]:
-        """The next answer: whose it is, and what it says."""
-        datagram = self.socket.recv(65536)
-        assert datagram[:3] == bytes(3)
-        return parse(datagram[3:])
+    def send(self, payload: bytes, to: Endpoint, fragment: int = 0) -> None:
+        self.speaker.send(encode(to, payload, fragment), self.relay)
+
+    def receive(self, timeout: float = PATIENCE) -> tuple[bytes, Endpoint]:
+        """The next answer, and whom the server names as its source. Raises TimeoutError."""
+        datagram, sender = self.speaker.receive(timeout)
+        assert sender == self.relay
+        relayed = Relayed.of(datagram)
+        return relayed.payload, relayed.destination
+
+    def ask(self, payload: bytes, to: Endpoint, timeout: float = PATIENCE) -> bytes:
+        self.send(payload, to)
+        answer, source = self.receive(timeout)
+        assert source == to
+        return answer

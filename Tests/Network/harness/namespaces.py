@@ -118,6 +118,25 @@ class Namespace:
         return count
 
 
+    def receivers(self, port: int) -> list[list[str]]:
+        """The UDP sockets bound to the port: their lines of /proc/net/udp and udp6, as fields."""
+        found = []
+        for table in ("udp", "udp6"):
+            for line in self.call(Path("/proc/thread-self/net", table).read_text).splitlines()[1:]:
+                fields = line.split()
+                if fields[1].endswith(f":{port:04X}"):
+                    found.append(fields)
+        return found
+
+    def backlog(self, port: int) -> int:
+        """Bytes of datagrams that wait in the sockets of the port until their program reads them."""
+        return sum(int(fields[4].partition(":")[2], 16) for fields in self.receivers(port))
+
+    def lost(self, port: int) -> int:
+        """How many datagrams the sockets of the port had no room for."""
+        return sum(int(fields[-1]) for fields in self.receivers(port))
+
+
 def join(one: tuple[Namespace, str], other: tuple[Namespace, str]) -> None:
     """Lays a cable between two hosts, each given with the name its end gets."""
     (host, end), (far_host, far_end) = one, other

@@ -82,6 +82,15 @@ class Program:
 
         wait_until(ready, f"{self.name} to listen on port {port}")
 
+    def wait_for_datagram_port(self, port: int, sockets: int = 1) -> None:
+        """Waits until that many UDP sockets of its host are bound to the port."""
+        def ready() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"{self.name} ended at its start:\n{self.output()}")
+            return len(self.host.receivers(port)) >= sockets
+
+        wait_until(ready, f"{self.name} to be bound to UDP port {port}")
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
@@ -108,3 +117,10 @@ class Program:
             except FileNotFoundError:  # closed since the folder was listed
                 continue
         return targets
+
+    def memory(self) -> int:
+        """Bytes of anonymous memory that it has touched (proc(5), RssAnon)."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) << 10
+        raise AssertionError(f"{self.name} has no memory")

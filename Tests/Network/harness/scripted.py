@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from .namespaces import Namespace
+from .relaying import ASSOCIATE, Association, Relaying, encode_address, open_relay
 from .targets import Target, reset
 from .upstreams import PORT
-from .waiting import wait_until
+from .waiting import PATIENCE, wait_until
 
 
 #: net/tcp_states.h
@@ -56,6 +57,8 @@ class Behaviour:
     at_request: str = "answer"
     target: Callable[[socket.socket], None] = echo
     """What follows a good reply."""
+    relaying: Relaying = Relaying()
+    """What becomes of requests to carry UDP."""
 
 
 class Left(Exception):
@@ -70,6 +73,7 @@ class Conversation:
     pipelined: bool = False
     methods: bytes = b""
     credentials: tuple[bytes, bytes] | None = None
+    command: int | None = None
     destination: tuple[str, int] | None = None
     end: str | None = None
     """How the client ended it: "FIN" or "RST"; None while it is open or when the server did."""
@@ -91,6 +95,12 @@ class ScriptedUpstream(Target):
         self.behaviour = behaviour
         """May be changed at any time; holds for connections accepted afterwards."""
         self.conversations: list[Conversation] = []
+        self.associations: list[Association] = []
+        """Every relay that was granted, in order."""
+
+    def used(self) -> list[Association]:
+        """The associations that have carried something: flows, not tests of the server."""
+        return [one for one in list(self.associations) if one.datagrams]
 
     def to(self, address: str) -> list[Conversation]:
         """The conversations that asked for an address: flows, not tests of the server."""
@@ -101,7 +111,7 @@ class ScriptedUpstream(Target):
         conversation = Conversation(stream.getpeername()[0].removeprefix("::ffff:"))
         self.conversations.append(conversation)
         try:
-            _Exchange(stream, self.behaviour, conversation).run()
+            _Exchange(self, stream, conversation).run()
         except Left:
             conversation.end = "FIN"
         except ConnectionResetError:
@@ -114,9 +124,10 @@ class _Exchange:
     """One client's handshake, step by step."""
 
     def __init__(
-        self, stream: socket.socket, behaviour: Behaviour, conversation: Conversation
+        self, server: ScriptedUpstream, stream: socket.socket, conversation: Conversation
     ) -> None:
-        self.stream, self.behaviour, self.conversation = stream, behaviour, conversation
+        self.server, self.stream, self.conversation = server, stream, conversation
+        self.behaviour = server.behaviour
         self.buffer = b""
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -144,6 +155,9 @@ class _Exchange:
         self.conversation.destination = self.take_destination()
         if not self.goes_on(behaviour.at_request):
             return
+        if self.conversation.command == ASSOCIATE:
+            self.associate(behaviour.relaying)
+            return
         if self.conversation.is_test:
             self.say(bytes([5, behaviour.refusal, 0]) + behaviour.bound)
             return
@@ -151,6 +165,30 @@ class _Exchange:
         self.say(answer + behaviour.behind_reply)
         if behaviour.reply == 0:
             behaviour.target(self.stream)
+
+    def associate(self, behaviour: Relaying) -> None:
+        """Grants a relay and runs it, or refuses."""
+        if behaviour.gate is not None:
+            behaviour.gate.wait(PATIENCE)
+        if behaviour.reply is None:
+            return
+        if behaviour.reply != 0:
+            self.say(bytes([5, behaviour.reply, 0]) + encode_address("0.0.0.0") + bytes(2))
+            return
+        bound = behaviour.bound
+        if bound is None:
+            bound = encode_address(self.stream.getsockname()[0].removeprefix("::ffff:"))
+        assert self.conversation.destination
+        with open_relay(self.server.host, behaviour.port) as relay:
+            association = Association(
+                self.server.host, self.stream, relay, self.conversation.destination)
+            self.server.associations.append(association)
+            port = association.port if behaviour.bound_port is None else behaviour.bound_port
+            self.say(bytes([5, 0, 0]) + bound + struct.pack("!H", port))
+            try:
+                association.run(behaviour)
+            finally:
+                association.over.set()
 
     def take(self, count: int) -> bytes:
         while len(self.buffer) < count:
@@ -162,7 +200,7 @@ class _Exchange:
         return taken
 
     def take_destination(self) -> tuple[str, int]:
-        kind = self.take(4)[3]
+        _, self.conversation.command, _, kind = self.take(4)
         match kind:
             case 1:
                 address = str(ipaddress.IPv4Address(self.take(4)))

@@ -11,10 +11,13 @@ from typing import Any
 from .namespaces import Namespace
 from .programs import Program
 from .topology import Topology
-from .waiting import PATIENCE
+from .waiting import PATIENCE, wait_until
 
 #: The listener of `redirect`; that of `tproxy` is the next port.
 PORT = 10880
+
+#: The listener for datagrams.
+DATAGRAM_PORT = PORT + 1
 
 SCOPES = ("machine", "gateway")
 CAPTURES = ("redirect", "tproxy")
@@ -55,6 +58,7 @@ class Sluice(Program):
     def __init__(self, host: Namespace, *arguments: str, ready: bool = True) -> None:
         # The usual soft limit of descriptors, which it has to raise by itself.
         limit = ["prlimit", "--nofile=1024:", "--"]
+        self.upstream = arguments[0] if arguments else ""
         command = [binary(), "run", "--json", "--log-level", "debug", *arguments]
         super().__init__(host, *limit, *command, name="sluice")
         if ready:
@@ -116,6 +120,24 @@ class Sluice(Program):
         count = len(self.events("status"))
         self.signal(signal.SIGUSR1)
         return self.wait_for("status", count + 1)
+
+    def dropped(self) -> dict[str, int]:
+        """How many datagrams it has dropped, by reason, without those that never occurred."""
+        return {
+            reason: count for reason, count in self.status()["datagrams_dropped"].items() if count}
+
+    def wait_for_relaying(self) -> dict[str, Any]:
+        """Waits until it knows that the upstream carries UDP, which its own server does anyway;
+        returns the status."""
+        if self.upstream == "embedded":
+            return self.status()
+        return self.wait_for_status("udp", "relayed")
+
+    def wait_for_status(self, field: str, value: Any) -> dict[str, Any]:
+        """Waits until a field of its status has a value; returns the status."""
+        return wait_until(
+            lambda: (now := self.status()).get(field) == value and now,
+            f"status {field!r} to be {value!r}")
 
     def finish(self) -> dict[str, Any]:
         """Asks it to end (SIGTERM), expects success, and returns its summary."""

@@ -43,7 +43,7 @@ class Target:
     def __init__(self, host: Namespace, port: int = 0) -> None:
         self.peers: list[str] = []
         """The address of everyone who has connected, in order."""
-        self._host = host
+        self.host = host
         self._listener = host.listen("::", port)
         self.port: int = self._listener.getsockname()[1]
         self._streams: set[socket.socket] = set()

@@ -33,6 +33,10 @@ class Addresses:
     server: str
     unreachable: str
     """A destination for which the proxy has no way."""
+    second: str
+    """Another address of the server, which it answers from but never calls from by itself."""
+    third: str
+    """And one more."""
 
     @classmethod
     def of(cls, family: str) -> "Addresses":
@@ -41,7 +45,12 @@ class Addresses:
             nets = ("2a0f:1::", "2a0f:2::", "2a0f:3::", "2a0f:4::")
         lan, wan, far, nowhere = nets
         return cls(
-            lan + "2", lan + "1", wan + "1", wan + "2", far + "1", far + "2", nowhere + "2")
+            lan + "2", lan + "1", wan + "1", wan + "2", far + "1", far + "2", nowhere + "2",
+            far + "3", far + "4")
+
+    def of_server(self) -> list[str]:
+        """All addresses of the server."""
+        return [self.server, self.second, self.third]
 
 
 ADDRESSES = {family: Addresses.of(family) for family in FAMILIES}
@@ -56,9 +65,16 @@ table inet witness {
     flags dynamic
     counter
   }
+  set datagrams {
+    typeof meta nfproto . udp dport
+    size 65535
+    flags dynamic
+    counter
+  }
   chain passing {
     type filter hook forward priority filter
     meta l4proto tcp update @passed { meta nfproto . tcp dport }
+    meta l4proto udp update @datagrams { meta nfproto . udp dport }
   }
 }
 """
@@ -122,6 +138,10 @@ class Topology:
             (self.proxy, "far0", at.proxy_exit), (self.server, "far0", at.server),
         ):
             host.ip(f"addr add {address}/{length} dev {interface}")
+        for address in (at.second, at.third):
+            # IPv6 would call from the latest that is not deprecated.
+            life = "preferred_lft 0" if ":" in address else ""
+            self.server.ip(f"addr add {address}/{length} dev far0 {life}")
 
     def _route(self, at: Addresses) -> None:
         self.client.ip(f"route add default via {at.gateway_lan}")
@@ -141,9 +161,10 @@ class Topology:
         routes = host.run("ip", "-6", "route", "show", "dev", interface, "table", "all").stdout
         return all(kind in routes for kind in kinds)
 
-    def leaked(self, port: int) -> dict[str, int]:
-        """How many TCP packets to a port went past the proxy so far, by family."""
-        listing = self.proxy.run("nft", "-j", "list", "set", "inet", "witness", "passed").stdout
+    def leaked(self, port: int, protocol: str = "tcp") -> dict[str, int]:
+        """How many packets to a port went past the proxy so far, by family."""
+        name = {"tcp": "passed", "udp": "datagrams"}[protocol]
+        listing = self.proxy.run("nft", "-j", "list", "set", "inet", "witness", name).stdout
         packets = dict.fromkeys(FAMILIES, 0)
         for item in json.loads(listing)["nftables"]:
             for element in item.get("set", {}).get("elem", []):

@@ -8,11 +8,13 @@ import contextlib
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
 from .namespaces import Namespace
 from .programs import Program
+from .sluice import Capture
 from .topology import ADDRESSES
 
 PORT = 1080
@@ -25,6 +27,21 @@ def url(address: str, port: int = PORT, credentials: tuple[str, str] | None = No
     encode: Callable[[str], str] = lambda text: "".join(f"%{byte:02X}" for byte in text.encode())
     login = "" if credentials is None else ":".join(map(encode, credentials)) + "@"
     return f"socks5://{login}{f'[{address}]' if ':' in address else address}:{port}"
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A server that carries UDP."""
+
+    name: str
+    url: str
+
+    def exit(self, capture: Capture, family: str) -> str:
+        """Whom the target sees."""
+        at = ADDRESSES[family]
+        if self.url != "embedded":
+            return at.proxy_exit
+        return at.client if capture.scope == "machine" else at.gateway_wan
 
 
 DANTE = """
