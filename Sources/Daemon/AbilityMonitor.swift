@@ -49,10 +49,8 @@ final class AbilityMonitor {
     guard upstream.datagramAbility == .refuses else { return }
     let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
     let question: @Sendable () -> Void = {
-      let ability = UpstreamProbe.datagramAbility(of: upstream, mark: mark, timeout: timeout)
-      guard ability == .relays else { return }
-      upstream.datagramAbility = ability
-      answers.post(.relaysDatagrams)
+      let refusal = UpstreamProbe.askForDatagrams(upstream, mark: mark, timeout: timeout)
+      if refusal == nil, upstream.datagramAbility == .relays { answers.post(.relaysDatagrams) }
     }
     // Without a thread the question waits for the next time.
     try? Thread(name: "sluice-probe", question).detach()

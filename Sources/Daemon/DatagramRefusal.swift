@@ -1,5 +1,7 @@
 internal import Configuration
+internal import Logging
 internal import RedirectPolicy
+internal import SOCKS
 
 // An upstream without UDP ASSOCIATE: what becomes of the datagrams that would be captured.
 
@@ -12,8 +14,8 @@ extension Configuration {
     }
   }
 
-  /// For people, behind a colon.
-  var datagramsWithoutRelay: String {
+  /// What becomes of datagrams, for people.
+  fileprivate var datagramsWithoutRelay: String {
     let queries =
       switch dns {
       case .tcp, nil: "DNS goes over TCP"
@@ -22,6 +24,18 @@ extension Configuration {
       }
     return wantsDatagrams
       ? "\(queries), all other UDP is rejected, and QUIC gives way to TCP" : queries
+  }
+}
+
+extension Logger {
+  /// Tells that the upstream relays no datagrams.
+  func tell(_ refusal: HandshakeFailure, _ configuration: Configuration) {
+    warning(
+      """
+      \(configuration.upstream) relays no datagrams (\(refusal)): \
+      \(configuration.datagramsWithoutRelay)
+      """,
+      metadata: ["event": "datagrams_refused", "failure": .string(refusal.name)])
   }
 }
 

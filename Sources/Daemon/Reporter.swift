@@ -1,6 +1,7 @@
 internal import Addressing
 internal import DataPlane
 internal import Logging
+internal import SOCKS
 
 /// Turns what happens into log lines: one per problem, with what to do about it.
 struct Reporter {
@@ -162,7 +163,11 @@ struct Reporter {
     fields["datagram_bytes_upstream"] = .stringConvertible(snapshot[.datagramBytesUpstream])
     fields["datagram_bytes_downstream"] = .stringConvertible(snapshot[.datagramBytesDownstream])
     fields["datagrams_dropped"] = .dictionary(dropped)
-    guard let ways = snapshot.datagrams else { return fields }
+    guard let ways = snapshot.datagrams else {
+      fields["udp"] = "off"
+      fields["dns"] = "off"
+      return fields
+    }
     fields["udp"] = .string(ways.ability.word)
     fields["dns"] = .string(
       ways.dns == .ordinary ? "off" : ways.carriesQueriesOverStream ? "tcp" : "udp")

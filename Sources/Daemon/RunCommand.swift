@@ -46,11 +46,11 @@ package struct RunCommand {
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
     let upstream = try reachUpstream(addresses, scope)
     if let upstream, scope.policy.capturesDatagrams {
-      upstream.datagramAbility = UpstreamProbe.datagramAbility(
-        of: upstream, mark: scope.policy.numbers.marks.own.value,
+      let refusal = UpstreamProbe.askForDatagrams(
+        upstream, mark: scope.policy.numbers.marks.own.value,
         timeout: Timeouts(configuration).connect)
-      if upstream.datagramAbility == .refuses {
-        tellRefusal()
+      if let refusal {
+        log.tell(refusal, configuration)
         rules.prepare { $0.refuseDatagrams() }
       }
     }
@@ -86,14 +86,6 @@ package struct RunCommand {
       log.notice("\(Self.staysClosed)", metadata: ["event": "closed"])
     }
     supervisor.summarise(dataPlane)
-  }
-
-  private func tellRefusal() {
-    log.warning(
-      """
-      \(configuration.upstream) relays no datagrams: \
-      \(configuration.datagramsWithoutRelay)
-      """, metadata: ["event": "datagrams_refused"])
   }
 
   /// What somebody who wants an exit closed has to know after it.

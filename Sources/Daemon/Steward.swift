@@ -126,7 +126,7 @@ final class Steward {
   private func handle(_ event: Event) {
     switch event {
     case .failures(let failure, _, _): monitor?.handleFailure(failure)
-    case .datagramsRefused: handleRefusal()
+    case .datagramsRefused(let failure): handleRefusal(failure)
     case .loop, .pipelining, .acceptPaused, .drained: break
     }
   }
@@ -152,16 +152,14 @@ final class Steward {
   }
 
   /// Every worker may have met it.
-  private func handleRefusal() {
+  private func handleRefusal(_ failure: HandshakeFailure) {
     var refused = rules.policy
     refused.refuseDatagrams()
     guard refused != rules.policy else { return }
     attempt("reject UDP") { () throws(NetfilterError) in
       try rules.change { $0.refuseDatagrams() }
     }
-    log.warning(
-      "\(configuration.upstream) relays no datagrams: \(configuration.datagramsWithoutRelay)",
-      metadata: ["event": "datagrams_refused"])
+    log.tell(failure, configuration)
   }
 
   private func handleRelaying() {

@@ -24,14 +24,15 @@ package final class DataPlane: Sendable {
   ) throws(ListenError) {
     self.configuration = configuration
     self.report = report
-    let budget = DescriptorBudget(limit: configuration.sessionDescriptors)
+    let budget = Budget(limit: configuration.sessionDescriptors)
+    let associations = Budget(limit: configuration.datagrams?.maximumAssociations ?? 0)
     var workers: [Worker] = []
     for _ in 0..<configuration.workers {
       do {
         workers.append(
           try Worker(
-            configuration, budget: budget, resolver: resolver, carrier: workers.first?.carrier,
-            report: report))
+            configuration, budget: budget, associationBudget: associations, resolver: resolver,
+            carrier: workers.first?.carrier, report: report))
       } catch {
         throw ListenError(address: SocketAddress(.v4(.any), 0), errno: error)
       }

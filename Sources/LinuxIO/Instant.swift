@@ -14,6 +14,11 @@ package struct Instant: Hashable, Comparable, Sendable {
     Instant(milliseconds: instant.milliseconds + UInt64(timeout.milliseconds))
   }
 
+  package static func - (instant: Instant, timeout: Timeout) -> Instant {
+    Instant(
+      milliseconds: instant.milliseconds - min(UInt64(timeout.milliseconds), instant.milliseconds))
+  }
+
   /// Milliseconds from `earlier` to this, 0 if it is not earlier.
   package func milliseconds(since earlier: Instant) -> UInt64 {
     milliseconds > earlier.milliseconds ? milliseconds - earlier.milliseconds : 0

@@ -83,6 +83,11 @@ enum AddressField {
     }
   }
 
+  /// The port of a whole field that begins at `start` and has a name, whatever the name is.
+  static func portBehindName(in bytes: Span<UInt8>, at start: Int) -> UInt16 {
+    integer(in: bytes, at: start + 2 + Int(bytes[start + 1]))
+  }
+
   private static func append<Value: FixedWidthInteger>(
     _ value: Value, to output: inout OutputSpan<UInt8>
   ) {

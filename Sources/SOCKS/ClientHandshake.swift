@@ -53,6 +53,8 @@ package struct ClientHandshake: Sendable {
   /// The address or name that the server reported as its own side of the connection, once that is
   /// established; nil if it reported a name that no host can have. Many servers report nonsense.
   package private(set) var boundAddress: Endpoint?
+  /// The port that it reported, known where the name is none; 0 before.
+  package private(set) var boundPort: UInt16 = 0
 
   /// - Parameter command: what to ask for; what follows a success is up to the command.
   package init(
@@ -174,6 +176,7 @@ package struct ClientHandshake: Sendable {
   private mutating func handle(_ reply: Reply) throws(HandshakeFailure) {
     guard reply.code == .succeeded else { throw .refused(reply.code) }
     boundAddress = reply.bound
+    boundPort = reply.boundPort
     state = .established
   }
 

@@ -18,6 +18,8 @@ struct Reply: Message {
   let code: ReplyCode
   /// BND.ADDR and BND.PORT of a success; nil for a name that no host can have, as the empty one.
   let bound: Endpoint?
+  /// BND.PORT of a success, also behind such a name; else 0.
+  let boundPort: UInt16
 
   static func encode(
     _ code: ReplyCode, bound: SocketAddress, into output: inout OutputSpan<UInt8>
@@ -33,10 +35,14 @@ struct Reply: Message {
     guard bytes[0] == socksVersion else { throw .wrongVersion(bytes[0]) }
     guard bytes.count >= 2 else { return .incomplete(neededBytes: 2) }
     let code = ReplyCode(rawValue: bytes[1])
-    guard code == .succeeded else { return .complete(Reply(code: code, bound: nil)) }
+    guard code == .succeeded else {
+      return .complete(Reply(code: code, bound: nil, boundPort: 0))
+    }
     switch try AddressField.decode(from: bytes, at: 3) {
     case .incomplete(let neededBytes): return .incomplete(neededBytes: neededBytes)
-    case .complete(let bound): return .complete(Reply(code: code, bound: bound))
+    case .complete(let bound):
+      let port = bound?.port ?? AddressField.portBehindName(in: bytes, at: 3)
+      return .complete(Reply(code: code, bound: bound, boundPort: port))
     }
   }
 }

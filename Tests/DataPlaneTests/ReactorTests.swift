@@ -4,9 +4,9 @@ import Testing
 
 @testable import DataPlane
 
-struct DescriptorBudgetTests {
+struct BudgetTests {
   @Test func refusesPastTheLimitAndTakesBack() {
-    let budget = DescriptorBudget(limit: 10)
+    let budget = Budget(limit: 10)
     #expect(budget.take(8))
     #expect(!budget.take(4))
     #expect(budget.take(2))
@@ -17,7 +17,7 @@ struct DescriptorBudgetTests {
 
   /// Captured flows leave the other half to the embedded server.
   @Test func halfIsReserved() {
-    let budget = DescriptorBudget(limit: 10)
+    let budget = Budget(limit: 10)
     #expect(budget.take(4, share: .half))
     #expect(!budget.take(2, share: .half))
     #expect(budget.take(6))

@@ -89,6 +89,16 @@ struct ClientHandshakeTests {
     }
   }
 
+  /// The port is told even behind a name that is none.
+  @Test(arguments: [("01 C0000201 0438", 1080), ("03 00 1F90", 8080), ("03 02 C328 1F90", 8080)])
+  func boundPort(_ field: String, _ expected: UInt16) {
+    var client = Client(to: target, nil, .stepwise)
+    _ = client.receive(hex("05 00"))
+    #expect(client.boundPort == 0)
+    _ = client.receive(hex("05 00 00" + field))
+    #expect(client.boundPort == expected)
+  }
+
   @Test func everyReplyCode() {
     for code in UInt8.min...UInt8.max {
       for reply in [hex("05") + [code], hex("05") + [code] + hex("00 01 00000000 0000")] {

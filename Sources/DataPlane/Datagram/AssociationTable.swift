@@ -9,7 +9,6 @@ struct AssociationTable: ~Copyable {
   }
 
   var slots = SlotTable<Association>()
-  private let maximum: Int
   private let maximumPerClient: Int
   private var indices: [SocketAddress: Int32] = [:]
   private var recency = RecencyLinks.Ends()
@@ -19,21 +18,18 @@ struct AssociationTable: ~Copyable {
   private var vacantShares: [Int32] = []
   private var sharesByAddress: [IPAddress: Int32] = [:]
 
-  init(maximum: Int, maximumPerClient: Int) {
-    self.maximum = max(maximum, 1)
-    self.maximumPerClient = max(min(maximumPerClient, maximum), 1)
-  }
+  init(maximumPerClient: Int) { self.maximumPerClient = max(maximumPerClient, 1) }
 
   var count: Int { slots.count }
 
   func find(_ client: SocketAddress) -> Int? { indices[client].map { Int($0) } }
 
-  /// The one that has to go before `client` can have another; nil if there is room.
+  /// The one of `client` that has to go before it can have another; nil if it may.
   func obstacle(to client: IPAddress) -> Int? {
-    if let share = sharesByAddress[client], shares[Int(share)].count >= maximumPerClient {
-      return Int(shares[Int(share)].recency.oldest)
+    guard let share = sharesByAddress[client], shares[Int(share)].count >= maximumPerClient else {
+      return nil
     }
-    return slots.count >= maximum ? oldest : nil
+    return Int(shares[Int(share)].recency.oldest)
   }
 
   /// The least recently used of all; nil if there is none.

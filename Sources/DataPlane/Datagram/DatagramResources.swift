@@ -29,9 +29,9 @@ struct DatagramResources: ~Copyable {
   var resolvers: [SocketAddress: ResolverState] = [:]
 
   init(_ configuration: DatagramConfiguration?, workers: Int, now: Instant) {
-    associations = AssociationTable(
-      maximum: (configuration?.maximumAssociations ?? 0) / workers,
-      maximumPerClient: (configuration?.maximumAssociationsPerClient ?? 0) / workers)
+    // The kernel spreads a client's ports evenly over the workers.
+    let perClient = configuration?.maximumAssociationsPerClient ?? 0
+    associations = AssociationTable(maximumPerClient: (perClient + workers - 1) / workers)
     timers = TimerWheel(now: now)
   }
 

@@ -27,8 +27,6 @@ struct DatagramSender: ~Copyable {
     var unsentCount = 0
     /// Longer than a datagram can be.
     var tooLargeCount = 0
-    /// Nobody receives at the peer's address: an answer to an earlier datagram has said so.
-    var isRefused = false
     var limit = SegmentLimit()
   }
 
@@ -254,7 +252,6 @@ struct DatagramSender: ~Copyable {
       case .failed(.connectionRefused) where !isRetry,
         .failed(.protocolNotAvailable) where !isRetry:
         // The answer to an earlier datagram, which is told once (udp(7), "Error handling").
-        outcome.isRefused = true
         isRetry = true
       case .failed(.wouldBlock), .failed(.noBufferSpace):
         drop(count - next, \.unsentCount)

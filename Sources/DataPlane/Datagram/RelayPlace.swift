@@ -17,11 +17,13 @@ package enum RelayPlace: Hashable, Sendable {
   case fixed(IPAddress, port: UInt16?)
 
   /// Nil if the server has told no port where one is needed.
-  /// - Parameter prefersControl: what has been learnt for `automatic`.
+  /// - Parameters:
+  ///   - reported: what it says; nil if that is a name that no host can have.
+  ///   - port: the port that it says.
+  ///   - prefersControl: what has been learnt for `automatic`.
   func resolve(
-    reported: Endpoint?, control: SocketAddress, prefersControl: Bool
+    reported: Endpoint?, port: UInt16, control: SocketAddress, prefersControl: Bool
   ) -> SocketAddress? {
-    let port = reported?.port ?? 0
     let place: SocketAddress
     switch self {
     case .fixed(let address, let fixed): place = SocketAddress(address, fixed ?? port)
@@ -55,6 +57,11 @@ enum Reach: Int, Comparable {
   case host, link, site, world
 
   static func < (a: Reach, b: Reach) -> Bool { a.rawValue < b.rawValue }
+}
+
+extension SocketAddress {
+  /// Whether a datagram can come from it at all, and be answered.
+  var isPossibleSource: Bool { port != 0 && address.isPossibleSource }
 }
 
 extension IPAddress {

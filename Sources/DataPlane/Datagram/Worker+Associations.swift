@@ -54,11 +54,18 @@ extension Worker {
   /// the budget need it.
   private func makeRoom(for client: IPAddress) -> Bool {
     if let obstacle = datagrams.associations.obstacle(to: client) { evict(obstacle) }
-    let share: DescriptorBudget.Share = configuration.servesItself ? .half : .all
-    if budget.take(Self.descriptorsPerAssociation, share: share) { return true }
+    if takeRoom() { return true }
     guard let oldest = datagrams.associations.oldest else { return false }
     evict(oldest)
-    return budget.take(Self.descriptorsPerAssociation, share: share)
+    return takeRoom()
+  }
+
+  private func takeRoom() -> Bool {
+    guard associationBudget.take(1) else { return false }
+    let share: Budget.Share = configuration.servesItself ? .third : .all
+    if budget.take(Self.descriptorsPerAssociation, share: share) { return true }
+    associationBudget.giveBack(1)
+    return false
   }
 
   private func evict(_ index: Int) {
@@ -109,21 +116,21 @@ extension Worker {
       on: socket, &association.pointee.controlReadiness, with: resources.scratch)
     {
     case .waiting: return
-    case .established: completeAssociating(index, reported: negotiation.boundAddress)
+    case .established: completeAssociating(index, reported: negotiation.bound)
     case .failed(let failure):
       doubtPipelining(of: negotiation, after: Failure(failure))
-      if failure.refusesDatagrams { refuseDatagrams(Failure(failure)) }
+      if failure.refusesDatagrams { refuseDatagrams(failure) }
       failAssociation(index, Failure(failure))
     }
   }
 
-  private func completeAssociating(_ index: Int, reported: Endpoint?) {
+  private func completeAssociating(_ index: Int, reported: (address: Endpoint?, port: UInt16)) {
     guard let upstream = configuration.upstream, let plan = configuration.datagrams else {
       preconditionFailure("an association without an upstream")
     }
     guard
       let place = plan.relayPlace.resolve(
-        reported: reported, control: upstream.address,
+        reported: reported.address, port: reported.port, control: upstream.address,
         prefersControl: upstream.relayIsAtControlAddress)
     else {
       failAssociation(index, .protocolViolation)
@@ -147,12 +154,11 @@ extension Worker {
     association.pointee.isRelayUncertain =
       place
       != plan.relayPlace.resolve(
-        reported: reported, control: upstream.address,
+        reported: reported.address, port: reported.port, control: upstream.address,
         prefersControl: !upstream.relayIsAtControlAddress)
     association.pointee.state = .open
     upstream.datagramAbility = .relays
     forwardWaiting(index)
-    guard association.pointee.state == .open else { return }
     scheduleIdle(index)
     watchControl(index)
   }
@@ -165,7 +171,7 @@ extension Worker {
       for datagram in waiting {
         submit(datagram.payload, joinedEvery: 0, to: datagram.destination, of: index)
       }
-      finishSubmitting(index)
+      finishSubmitting(association)
     }
   }
 
@@ -189,7 +195,7 @@ extension Worker {
 
   /// The upstream relays no datagrams: queries go over TCP from now on, and all else is dropped until
   /// the rules refuse it.
-  private func refuseDatagrams(_ failure: Failure) {
+  private func refuseDatagrams(_ failure: HandshakeFailure) {
     configuration.upstream?.datagramAbility = .refuses
     report(.datagramsRefused(failure))
   }
@@ -221,12 +227,13 @@ extension Worker {
         if datagrams.associations.count == 0 { datagrams.release() }
         return
       }
-      rescueQueries(of: association)
+      rescueQueries(of: association, sentUpTo: now - Self.patience)
       scheduleIdle(index)
     }
   }
 
-  private func scheduleIdle(_ index: Int) {
+  /// Sets the deadline at which the association is looked at again.
+  func scheduleIdle(_ index: Int) {
     let association = datagrams.associations.slots[index]
     let deadline = association.pointee.lastActivity + idleTimeout(of: association)
     datagrams.timers.schedule(index, at: nextDeadline(of: association, idle: deadline))
@@ -268,6 +275,7 @@ extension Worker {
     releaseNegotiation(&association.pointee.negotiation)
     datagrams.associations.remove(index)
     budget.giveBack(Self.descriptorsPerAssociation)
+    associationBudget.giveBack(1)
     counters.add(to: .associationsClosed)
   }
 

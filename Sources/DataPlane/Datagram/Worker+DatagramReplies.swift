@@ -16,25 +16,24 @@ extension Worker {
       from: socket, into: first..<first + ReplyPath.slotsPerReceipt)
     {
     case .wouldBlock: return
-    case .failed(.connectionRefused):
-      // Nobody receives at the relay's address any more.
-      endAssociation(token.index)
-    case .failed: return
+    case .failed:
+      // Some relays pass on that their target has refused: this says nothing of the association, but
+      // no answer will come.
+      rescueQueries(of: association, sentUpTo: now)
     case .slots(let count, _):
       datagrams.replies.usedSlots += count
-      association.pointee.lastActivity = now
-      datagrams.associations.touch(token.index)
       for slot in first..<first + count {
         datagrams.replies.reader.received(at: slot).forEachDatagram { datagram in
-          reply(with: datagram, association)
+          reply(with: datagram, to: token.index)
         }
       }
     }
   }
 
   private func reply(
-    with datagram: UnsafeRawBufferPointer, _ association: UnsafeMutablePointer<Association>
+    with datagram: UnsafeRawBufferPointer, to index: Int
   ) {
+    let association = datagrams.associations.slots[index]
     let header: DatagramHeader
     do throws(DatagramHeader.Problem) {
       header = try DatagramHeader.decode(from: datagram.bindMemory(to: UInt8.self).span)
@@ -55,7 +54,8 @@ extension Worker {
     if !association.pointee.queries.isEmpty {
       source = sourceOfAnswer(payload, from: source, of: association)
     }
-    guard source == reported.unmapped ? source.address.isPossibleSource : true else {
+    // What a resolver answers comes from wherever the client has asked, the loopback included.
+    guard source != reported.unmapped || source.isPossibleSource else {
       counters.add(.sourceNotAllowed)
       return
     }
@@ -68,9 +68,12 @@ extension Worker {
       counters.add(.tooLarge)
       return
     }
+    association.pointee.lastActivity = now
+    datagrams.associations.touch(index)
     if !association.pointee.isReplied {
       association.pointee.isReplied = true
       configuration.upstream?.hasRelayAnswered = true
+      scheduleIdle(index)
     }
     append(payload, from: source, to: client)
   }

@@ -124,7 +124,7 @@ extension Worker {
       }
       slot = arrival.next
     }
-    if isOpen { finishSubmitting(index) }
+    if isOpen { finishSubmitting(association) }
   }
 
   // MARK: To the relay
@@ -159,16 +159,14 @@ extension Worker {
       to: nil)
   }
 
-  /// Sends what was submitted; the association ends if its relay is gone.
-  func finishSubmitting(_ index: Int) {
-    let association = datagrams.associations.slots[index]
+  /// Sends what was submitted.
+  func finishSubmitting(_ association: UnsafeMutablePointer<Association>) {
     let outcome = datagrams.sender.finish()
     association.pointee.relayLimit = outcome.limit
     counters.add(outcome.sentCount, to: .datagramsUpstream)
     counters.add(outcome.sentBytes, to: .datagramBytesUpstream)
     if outcome.unsentCount > 0 { counters.add(.unsent, count: outcome.unsentCount) }
     if outcome.tooLargeCount > 0 { counters.add(.tooLarge, count: outcome.tooLargeCount) }
-    if outcome.isRefused { endAssociation(index) }
   }
 }
 

@@ -22,7 +22,7 @@ enum ResolverState {
 /// DNS queries among the captured datagrams: to which resolver, and in which way.
 extension Worker {
   /// How long a datagram may go unanswered before its query is sent over TCP as well.
-  private static let patience = Timeout.seconds(2)
+  static let patience = Timeout.seconds(2)
   /// How long a resolver that is silent is asked over TCP alone.
   private static let silence = Timeout.seconds(300)
   /// Queries of one client that may be pending.
@@ -94,10 +94,10 @@ extension Worker {
     return association.pointee.queries.remove(at: index).asked
   }
 
-  /// Sends over TCP what was not answered in time.
-  func rescueQueries(of association: UnsafeMutablePointer<Association>) {
+  /// Sends over TCP what was sent as datagrams up to this moment and not answered.
+  func rescueQueries(of association: UnsafeMutablePointer<Association>, sentUpTo time: Instant) {
     guard configuration.datagrams?.dns == .automatic else { return }
-    while let query = association.pointee.queries.first, query.since + Self.patience <= now {
+    while let query = association.pointee.queries.first, query.since <= time {
       association.pointee.queries.removeFirst()
       switch datagrams.resolvers[query.resolver] {
       case .answers: break

@@ -1,5 +1,6 @@
 package import Addressing
 package import LinuxIO
+package import SOCKS
 
 /// What the data plane tells whoever runs it. Every kind is limited in rate at its source.
 package enum Event: Sendable {
@@ -10,7 +11,7 @@ package enum Event: Sendable {
   /// Whether this upstream takes a handshake in one write.
   case pipelining(proved: Bool)
   /// The upstream has refused to relay datagrams.
-  case datagramsRefused(Failure)
+  case datagramsRefused(HandshakeFailure)
   /// Accepting stopped because the descriptor budget is used up, or the kernel refused another.
   case acceptPaused(Errno?)
   /// A worker has no session left, after `drain`.

@@ -19,7 +19,9 @@ final class Worker: @unchecked Sendable {
   static let pauseInterval = Timeout(milliseconds: 50)
 
   let configuration: DataPlaneConfiguration
-  let budget: DescriptorBudget
+  /// Of descriptors.
+  let budget: Budget
+  let associationBudget: Budget
   let resolver: Resolver
   let carrier: QueryCarrier
   let report: @Sendable (Event) -> Void
@@ -55,11 +57,12 @@ final class Worker: @unchecked Sendable {
 
   /// - Parameter carrier: leads to the worker that carries queries; nil if that is this one.
   init(
-    _ configuration: DataPlaneConfiguration, budget: DescriptorBudget, resolver: Resolver,
-    carrier: QueryCarrier?, report: @escaping @Sendable (Event) -> Void
+    _ configuration: DataPlaneConfiguration, budget: Budget, associationBudget: Budget,
+    resolver: Resolver, carrier: QueryCarrier?, report: @escaping @Sendable (Event) -> Void
   ) throws(Errno) {
     self.configuration = configuration
     self.budget = budget
+    self.associationBudget = associationBudget
     self.resolver = resolver
     self.report = report
     mailbox = try Mailbox()

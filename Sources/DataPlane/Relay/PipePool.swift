@@ -12,14 +12,14 @@ struct PipePool: ~Copyable {
   private let pipes: UnsafeMutablePointer<Pipe?>
   private var vacant: [Int16] = []
   private var idle: [Int16] = []
-  private let budget: DescriptorBudget
+  private let budget: Budget
 
   /// Pipes that directions have now.
   private(set) var lentCount = 0
   /// Whether any pipe exists, lent or idle.
   var isEmpty: Bool { lentCount == 0 && idle.isEmpty }
 
-  init(budget: DescriptorBudget) {
+  init(budget: Budget) {
     self.budget = budget
     pipes = .allocate(capacity: Self.maximumPipes)
     for index in 0..<Self.maximumPipes { (pipes + index).initialize(to: nil) }

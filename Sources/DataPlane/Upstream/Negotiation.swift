@@ -134,10 +134,11 @@ final class Negotiation {
     }
   }
 
-  /// What the upstream has reported as its own side, once the handshake is through.
-  var boundAddress: Endpoint? {
-    guard case .client(let handshake) = machine else { return nil }
-    return handshake.boundAddress
+  /// What the upstream has reported as its own side, once the handshake is through; the address is nil
+  /// for a name that no host can have.
+  var bound: (address: Endpoint?, port: UInt16) {
+    guard case .client(let handshake) = machine else { preconditionFailure("no client machine") }
+    return (handshake.boundAddress, handshake.boundPort)
   }
 
   /// The upstream ended the stream in place of a reply.

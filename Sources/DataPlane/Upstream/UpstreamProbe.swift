@@ -41,21 +41,26 @@ package enum UpstreamProbe {
     return negotiate(on: socket, handshake, deadline: .now() + timeout)
   }
 
-  /// Whether the upstream relays datagrams, by an association that is ended at once; blocks like `run`.
-  package static func datagramAbility(
-    of upstream: Upstream, mark: UInt32?, timeout: Timeout
-  ) -> Upstream.DatagramAbility {
+  /// Finds out whether the upstream relays datagrams, by an association that is ended at once, and
+  /// remembers it there; blocks like `run`. Returns why it does not.
+  package static func askForDatagrams(
+    _ upstream: Upstream, mark: UInt32?, timeout: Timeout
+  ) -> HandshakeFailure? {
     let zeros = SocketAddress(upstream.address.address.isIPv4 ? .v4(.any) : .v6(.any), 0)
     let outcome = run(
       upstream, .udpAssociate, to: .address(zeros), mode: .stepwise, mark: mark, timeout: timeout)
+    let failure: HandshakeFailure
     switch outcome {
-    case .replied(.succeeded): return .relays
-    case .replied(let code):
-      return HandshakeFailure.refused(code).refusesDatagrams ? .refuses : .unknown
-    case .failed(let failure, let isTimeout):
-      return failure.refusesDatagrams && !isTimeout ? .refuses : .unknown
-    case .cannotConnect: return .unknown
+    case .replied(.succeeded):
+      upstream.datagramAbility = .relays
+      return nil
+    case .replied(let code): failure = .refused(code)
+    case .failed(let reason, isTimeout: false): failure = reason
+    case .failed, .cannotConnect: return nil
     }
+    guard failure.refusesDatagrams else { return nil }
+    upstream.datagramAbility = .refuses
+    return failure
   }
 
   private static func negotiate(

@@ -13,7 +13,7 @@ struct AssociationTableTests {
   @Test func isWhatASlowOneIs() {
     var random = SplitMix(seed: 11)
     let (maximum, maximumPerClient) = (24, 5)
-    var table = AssociationTable(maximum: maximum, maximumPerClient: maximumPerClient)
+    var table = AssociationTable(maximumPerClient: maximumPerClient)
     // The oldest first.
     var model: [SocketAddress] = []
     var evictions = 0
@@ -32,9 +32,9 @@ struct AssociationTableTests {
         model.append(client)
       } else {
         let own = model.filter { $0.address == client.address }
-        let goes =
-          own.count >= maximumPerClient ? own.first : model.count >= maximum ? model.first : nil
-        let obstacle = table.obstacle(to: client.address)
+        let isOver = model.count >= maximum
+        let goes = own.count >= maximumPerClient ? own.first : isOver ? model.first : nil
+        let obstacle = table.obstacle(to: client.address) ?? (isOver ? table.oldest : nil)
         #expect(obstacle.map { table.slots[$0].pointee.client } == goes)
         if let obstacle {
           evictions += 1
@@ -52,7 +52,7 @@ struct AssociationTableTests {
   }
 
   @Test func tokenOfOneThatEndedFindsNobody() {
-    var table = AssociationTable(maximum: 2, maximumPerClient: 2)
+    var table = AssociationTable(maximumPerClient: 2)
     let index = table.add(client(1, 1))
     let token = Token(
       .associationRelay, index: index, generation: table.slots[index].pointee.generation)

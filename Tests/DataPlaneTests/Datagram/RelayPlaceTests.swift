@@ -35,16 +35,25 @@ struct RelayPlaceTests {
   func repairs(reported: String, control: String, place: String) throws {
     let control = try #require(SocketAddress(control))
     let found = RelayPlace.automatic.resolve(
-      reported: Endpoint(reported), control: control, prefersControl: false)
+      reported: Endpoint(reported), port: 4000, control: control, prefersControl: false)
     #expect(found == SocketAddress(place))
+  }
+
+  /// The empty name, which several servers report.
+  @Test func impossibleName() throws {
+    let control = try #require(SocketAddress("198.51.100.7:1080"))
+    let found = RelayPlace.automatic.resolve(
+      reported: nil, port: 4000, control: control, prefersControl: false)
+    #expect(found?.description == "198.51.100.7:4000")
   }
 
   @Test func preferencesAndOverrides() throws {
     let control = try #require(SocketAddress("198.51.100.7:1080"))
     let other = try #require(SocketAddress("203.0.113.1:5000"))
     func place(_ place: RelayPlace, _ reported: String?, prefersControl: Bool = false) -> String? {
-      place.resolve(
-        reported: reported.flatMap { Endpoint($0) }, control: control,
+      let reported = reported.flatMap { Endpoint($0) }
+      return place.resolve(
+        reported: reported, port: reported?.port ?? 0, control: control,
         prefersControl: prefersControl
       )?.description
     }
@@ -68,6 +77,8 @@ struct RelayPlaceTests {
     ("ff02::fb", false), ("::ffff:1.2.3.4", false),
   ])
   func sources(address: String, isPossible: Bool) throws {
-    #expect(try #require(IPAddress(address)).isPossibleSource == isPossible)
+    let address = try #require(IPAddress(address))
+    #expect(SocketAddress(address, 53).isPossibleSource == isPossible)
+    #expect(!SocketAddress(address, 0).isPossibleSource)
   }
 }
