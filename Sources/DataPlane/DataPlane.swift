@@ -24,14 +24,16 @@ package final class DataPlane: Sendable {
   ) throws(ListenError) {
     self.configuration = configuration
     self.report = report
-    let budget = Budget(limit: configuration.sessionDescriptors)
-    let associations = Budget(limit: configuration.datagrams?.maximumAssociations ?? 0)
+    let budget = DescriptorBudget(limit: configuration.sessionDescriptors)
+    let quota = AssociationQuota(
+      maximum: configuration.datagrams?.maximumAssociations ?? 0,
+      maximumPerClient: configuration.datagrams?.maximumAssociationsPerClient ?? 0)
     var workers: [Worker] = []
     for _ in 0..<configuration.workers {
       do {
         workers.append(
           try Worker(
-            configuration, budget: budget, associationBudget: associations, resolver: resolver,
+            configuration, budget: budget, quota: quota, resolver: resolver,
             carrier: workers.first?.carrier, report: report))
       } catch {
         throw ListenError(address: SocketAddress(.v4(.any), 0), errno: error)

@@ -6,7 +6,7 @@ import Testing
 
 struct BudgetTests {
   @Test func refusesPastTheLimitAndTakesBack() {
-    let budget = Budget(limit: 10)
+    let budget = DescriptorBudget(limit: 10)
     #expect(budget.take(8))
     #expect(!budget.take(4))
     #expect(budget.take(2))
@@ -17,7 +17,7 @@ struct BudgetTests {
 
   /// Captured flows leave the other half to the embedded server.
   @Test func halfIsReserved() {
-    let budget = Budget(limit: 10)
+    let budget = DescriptorBudget(limit: 10)
     #expect(budget.take(4, share: .half))
     #expect(!budget.take(2, share: .half))
     #expect(budget.take(6))

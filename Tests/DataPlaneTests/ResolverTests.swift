@@ -35,7 +35,7 @@ private func serverFailure(of query: [UInt8]) -> [UInt8]? { Query(query)?.server
 /// A worker on a thread of its own, and a client whose answers it delivers.
 private final class Engine {
   let upstream: Upstream
-  let budget = Budget(limit: 100)
+  let budget = DescriptorBudget(limit: 100)
   let worker: Worker
   let client: SocketAddress
   private let clientSocket: Descriptor
@@ -47,7 +47,8 @@ private final class Engine {
     configuration.upstream = upstream
     if let dns { configuration.timeouts.dns = dns }
     worker = try Worker(
-      configuration, budget: budget, associationBudget: Budget(limit: 0), resolver: Resolver(),
+      configuration, budget: budget, quota: AssociationQuota(maximum: 0, maximumPerClient: 0),
+      resolver: Resolver(),
       carrier: nil, report: { _ in })
     try worker.datagrams.replies.open(isIPv4: true, mark: nil)
     // Sending gives it a port; the datagram itself is for nobody.
@@ -375,7 +376,8 @@ struct ResolverTests {
     let server = try ScriptedUpstream()
     let engine = try Engine(upstream: server.address, runs: false)
     let other = try Worker(
-      engine.worker.configuration, budget: engine.budget, associationBudget: Budget(limit: 0),
+      engine.worker.configuration, budget: engine.budget,
+      quota: AssociationQuota(maximum: 0, maximumPerClient: 0),
       resolver: Resolver(),
       carrier: engine.worker.carrier, report: { _ in })
     try other.datagrams.replies.open(isIPv4: true, mark: nil)
@@ -389,7 +391,8 @@ struct ResolverTests {
     let server = try ScriptedUpstream()
     let engine = try Engine(upstream: server.address)
     let other = try Worker(
-      engine.worker.configuration, budget: engine.budget, associationBudget: Budget(limit: 0),
+      engine.worker.configuration, budget: engine.budget,
+      quota: AssociationQuota(maximum: 0, maximumPerClient: 0),
       resolver: Resolver(),
       carrier: engine.worker.carrier, report: { _ in })
     other.carryQuery(engine.captured(query()))

@@ -109,7 +109,7 @@ def test_cap_evicts_the_least_recently_used(
 ) -> None:
     """Flows that talk keep their association; the one that has been silent longest makes room."""
     to = ADDRESSES[family].server, datagram_echo.port
-    # The workers divide the number between them.
+    # The least recently used of one worker.
     options = ["--udp-associations", "4", "--workers", "1"]
     with Sluice.capturing(topology, scope, "embedded", *options) as sluice:
         sluice.wait_for_relaying()

@@ -9,7 +9,6 @@ struct AssociationTable: ~Copyable {
   }
 
   var slots = SlotTable<Association>()
-  private let maximumPerClient: Int
   private var indices: [SocketAddress: Int32] = [:]
   private var recency = RecencyLinks.Ends()
   private var links = RecencyLinks()
@@ -18,18 +17,13 @@ struct AssociationTable: ~Copyable {
   private var vacantShares: [Int32] = []
   private var sharesByAddress: [IPAddress: Int32] = [:]
 
-  init(maximumPerClient: Int) { self.maximumPerClient = max(maximumPerClient, 1) }
-
   var count: Int { slots.count }
 
   func find(_ client: SocketAddress) -> Int? { indices[client].map { Int($0) } }
 
-  /// The one of `client` that has to go before it can have another; nil if it may.
-  func obstacle(to client: IPAddress) -> Int? {
-    guard let share = sharesByAddress[client], shares[Int(share)].count >= maximumPerClient else {
-      return nil
-    }
-    return Int(shares[Int(share)].recency.oldest)
+  /// The least recently used of a client's address; nil if it has none here.
+  func oldest(of client: IPAddress) -> Int? {
+    sharesByAddress[client].map { Int(shares[Int($0)].recency.oldest) }
   }
 
   /// The least recently used of all; nil if there is none.

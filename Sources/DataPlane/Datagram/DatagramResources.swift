@@ -23,17 +23,18 @@ struct DatagramResources: ~Copyable {
   /// The header that was last put before a payload, and where it leads: most repeat it.
   var header = EncodedHeader(SocketAddress(.v4(.any), 0))
   var headerDestination = SocketAddress(.v4(.any), 0)
-  var associations: AssociationTable
+  /// Bytes that may wait for associations of one worker, all together.
+  static let maximumWaitingBytes = 16 << 20
+
+  /// Bytes that wait now.
+  var waitingBytes = 0
+  var associations = AssociationTable()
+  var evictions = EvictionLimiter()
   var timers: TimerWheel
   var replies = ReplyPath()
   var resolvers: [SocketAddress: ResolverState] = [:]
 
-  init(_ configuration: DatagramConfiguration?, workers: Int, now: Instant) {
-    // The kernel spreads a client's ports evenly over the workers.
-    let perClient = configuration?.maximumAssociationsPerClient ?? 0
-    associations = AssociationTable(maximumPerClient: (perClient + workers - 1) / workers)
-    timers = TimerWheel(now: now)
-  }
+  init(now: Instant) { timers = TimerWheel(now: now) }
 
   /// Gives back the memory that is needed only while datagrams come.
   mutating func release() {

@@ -15,6 +15,8 @@ struct WaitingDatagrams: ~Copyable {
   private var bytes: [UInt8] = []
 
   var count: Int { entries.count }
+  /// Of all payloads.
+  var byteCount: Int { bytes.count }
 
   /// False if there is no room for it.
   mutating func append(_ payload: UnsafeRawBufferPointer, to destination: SocketAddress) -> Bool {

@@ -50,27 +50,32 @@ extension Worker {
     return true
   }
 
-  /// Takes the descriptors for one more association; the least recently used one goes if the caps or
-  /// the budget need it.
+  /// Takes the place and the descriptors for one more association; if there are none, the least recently
+  /// used one of the client, or of all, gives way.
   private func makeRoom(for client: IPAddress) -> Bool {
-    if let obstacle = datagrams.associations.obstacle(to: client) { evict(obstacle) }
-    if takeRoom() { return true }
-    guard let oldest = datagrams.associations.oldest else { return false }
-    evict(oldest)
-    return takeRoom()
+    switch takeRoom(for: client) {
+    case .granted: return true
+    case .full: return evict(datagrams.associations.oldest, for: client)
+    case .fullForClient: return evict(datagrams.associations.oldest(of: client), for: client)
+    }
   }
 
-  private func takeRoom() -> Bool {
-    guard associationBudget.take(1) else { return false }
-    let share: Budget.Share = configuration.servesItself ? .third : .all
-    if budget.take(Self.descriptorsPerAssociation, share: share) { return true }
-    associationBudget.giveBack(1)
-    return false
+  private func takeRoom(for client: IPAddress) -> AssociationQuota.Answer {
+    let answer = quota.take(for: client)
+    guard case .granted = answer else { return answer }
+    let share: DescriptorBudget.Share = configuration.servesItself ? .third : .all
+    if budget.take(Self.descriptorsPerAssociation, share: share) { return .granted }
+    quota.giveBack(of: client)
+    return .full
   }
 
-  private func evict(_ index: Int) {
+  /// Ends an association, if there is one, so that there is room for another.
+  private func evict(_ index: Int?, for client: IPAddress) -> Bool {
+    guard let index, datagrams.evictions.take(now: now) else { return false }
     counters.add(.evicted, count: datagrams.associations.slots[index].pointee.waiting.count)
     endAssociation(index)
+    if case .granted = takeRoom(for: client) { return true }
+    return false
   }
 
   // MARK: Control connection
@@ -165,7 +170,7 @@ extension Worker {
 
   private func forwardWaiting(_ index: Int) {
     let association = datagrams.associations.slots[index]
-    let waiting = association.pointee.takeWaiting()
+    let waiting = takeWaiting(of: association)
     waiting.withDatagrams { waiting in
       beginSubmitting(association)
       for datagram in waiting {
@@ -173,6 +178,14 @@ extension Worker {
       }
       finishSubmitting(association)
     }
+  }
+
+  private func takeWaiting(
+    of association: UnsafeMutablePointer<Association>
+  ) -> WaitingDatagrams {
+    let waiting = association.pointee.takeWaiting()
+    datagrams.waitingBytes -= waiting.byteCount
+    return waiting
   }
 
   /// Nothing is to be said on the connection any more: its end is the association's.
@@ -254,7 +267,7 @@ extension Worker {
   func failAssociation(_ index: Int, _ failure: Failure) {
     let association = datagrams.associations.slots[index]
     note(failure, destination: nil)
-    let waiting = association.pointee.takeWaiting()
+    let waiting = takeWaiting(of: association)
     let client = association.pointee.client
     endAssociation(index)
     waiting.withDatagrams { waiting in
@@ -273,9 +286,11 @@ extension Worker {
     let association = datagrams.associations.slots[index]
     datagrams.timers.cancel(index)
     releaseNegotiation(&association.pointee.negotiation)
+    datagrams.waitingBytes -= association.pointee.waiting.byteCount
+    let client = association.pointee.client.address
     datagrams.associations.remove(index)
     budget.giveBack(Self.descriptorsPerAssociation)
-    associationBudget.giveBack(1)
+    quota.giveBack(of: client)
     counters.add(to: .associationsClosed)
   }
 

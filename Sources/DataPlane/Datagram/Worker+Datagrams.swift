@@ -117,14 +117,26 @@ extension Worker {
         submit(arrival.bytes, joinedEvery: arrival.segment, to: arrival.destination, of: index)
       } else {
         arrival.bytes.forEachDatagram(of: arrival.segment) { payload in
-          if !association.pointee.waiting.append(payload, to: arrival.destination) {
-            counters.add(.queueFull)
-          }
+          keepWaiting(payload, to: arrival.destination, association)
         }
       }
       slot = arrival.next
     }
     if isOpen { finishSubmitting(association) }
+  }
+
+  /// Keeps a datagram until its association is open.
+  private func keepWaiting(
+    _ payload: UnsafeRawBufferPointer, to destination: SocketAddress,
+    _ association: UnsafeMutablePointer<Association>
+  ) {
+    guard datagrams.waitingBytes + payload.count <= DatagramResources.maximumWaitingBytes,
+      association.pointee.waiting.append(payload, to: destination)
+    else {
+      counters.add(.queueFull)
+      return
+    }
+    datagrams.waitingBytes += payload.count
   }
 
   // MARK: To the relay

@@ -19,9 +19,8 @@ final class Worker: @unchecked Sendable {
   static let pauseInterval = Timeout(milliseconds: 50)
 
   let configuration: DataPlaneConfiguration
-  /// Of descriptors.
-  let budget: Budget
-  let associationBudget: Budget
+  let budget: DescriptorBudget
+  let quota: AssociationQuota
   let resolver: Resolver
   let carrier: QueryCarrier
   let report: @Sendable (Event) -> Void
@@ -57,12 +56,12 @@ final class Worker: @unchecked Sendable {
 
   /// - Parameter carrier: leads to the worker that carries queries; nil if that is this one.
   init(
-    _ configuration: DataPlaneConfiguration, budget: Budget, associationBudget: Budget,
+    _ configuration: DataPlaneConfiguration, budget: DescriptorBudget, quota: AssociationQuota,
     resolver: Resolver, carrier: QueryCarrier?, report: @escaping @Sendable (Event) -> Void
   ) throws(Errno) {
     self.configuration = configuration
     self.budget = budget
-    self.associationBudget = associationBudget
+    self.quota = quota
     self.resolver = resolver
     self.report = report
     mailbox = try Mailbox()
@@ -71,8 +70,7 @@ final class Worker: @unchecked Sendable {
     resources = RelayResources(budget: budget)
     now = .now()
     timers = TimerWheel(now: now)
-    datagrams = DatagramResources(
-      configuration.datagrams, workers: configuration.workers, now: now)
+    datagrams = DatagramResources(now: now)
     resolvers = ResolverTable(now: now)
     loops = configuration.upstream.map { LoopDetector(upstream: $0.address) }
     datagramLoops = loops

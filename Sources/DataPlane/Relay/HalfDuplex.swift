@@ -223,7 +223,7 @@ struct RelayResources: ~Copyable {
   var buffers = BufferPool()
   var pipes: PipePool
 
-  init(budget: Budget) {
+  init(budget: DescriptorBudget) {
     scratch = .allocate(byteCount: BufferPool.bufferBytes, alignment: 4096)
     pipes = PipePool(budget: budget)
   }

@@ -12,14 +12,14 @@ struct PipePool: ~Copyable {
   private let pipes: UnsafeMutablePointer<Pipe?>
   private var vacant: [Int16] = []
   private var idle: [Int16] = []
-  private let budget: Budget
+  private let budget: DescriptorBudget
 
   /// Pipes that directions have now.
   private(set) var lentCount = 0
   /// Whether any pipe exists, lent or idle.
   var isEmpty: Bool { lentCount == 0 && idle.isEmpty }
 
-  init(budget: Budget) {
+  init(budget: DescriptorBudget) {
     self.budget = budget
     pipes = .allocate(capacity: Self.maximumPipes)
     for index in 0..<Self.maximumPipes { (pipes + index).initialize(to: nil) }

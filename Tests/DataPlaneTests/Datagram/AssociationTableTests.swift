@@ -1,4 +1,5 @@
 import Addressing
+import LinuxIO
 import TestSupport
 import Testing
 
@@ -13,7 +14,7 @@ struct AssociationTableTests {
   @Test func isWhatASlowOneIs() {
     var random = SplitMix(seed: 11)
     let (maximum, maximumPerClient) = (24, 5)
-    var table = AssociationTable(maximumPerClient: maximumPerClient)
+    var table = AssociationTable()
     // The oldest first.
     var model: [SocketAddress] = []
     var evictions = 0
@@ -32,14 +33,13 @@ struct AssociationTableTests {
         model.append(client)
       } else {
         let own = model.filter { $0.address == client.address }
-        let isOver = model.count >= maximum
-        let goes = own.count >= maximumPerClient ? own.first : isOver ? model.first : nil
-        let obstacle = table.obstacle(to: client.address) ?? (isOver ? table.oldest : nil)
-        #expect(obstacle.map { table.slots[$0].pointee.client } == goes)
-        if let obstacle {
+        let oldest = table.oldest(of: client.address)
+        #expect(oldest.map { table.slots[$0].pointee.client } == own.first)
+        let isFull = own.count >= maximumPerClient
+        if isFull || model.count >= maximum, let goes = isFull ? oldest : table.oldest {
           evictions += 1
-          table.remove(obstacle)
-          model.removeAll { $0 == goes }
+          model.removeAll { $0 == table.slots[goes].pointee.client }
+          table.remove(goes)
         }
         let index = table.add(client)
         #expect(table.slots[index].pointee.client == client)
@@ -52,7 +52,7 @@ struct AssociationTableTests {
   }
 
   @Test func tokenOfOneThatEndedFindsNobody() {
-    var table = AssociationTable(maximumPerClient: 2)
+    var table = AssociationTable()
     let index = table.add(client(1, 1))
     let token = Token(
       .associationRelay, index: index, generation: table.slots[index].pointee.generation)
@@ -62,5 +62,30 @@ struct AssociationTableTests {
     #expect(table.add(client(1, 2)) == index)
     let stale = table.slots.find(token) == nil
     #expect(stale)
+  }
+}
+
+struct AssociationQuotaTests {
+  @Test func boundsAllAndEach() {
+    let quota = AssociationQuota(maximum: 3, maximumPerClient: 2)
+    let (first, second) = (IPAddress.v4(.loopback), IPAddress.v6(.loopback))
+    #expect(quota.take(for: first) == .granted)
+    #expect(quota.take(for: first) == .granted)
+    #expect(quota.take(for: first) == .fullForClient)
+    #expect(quota.take(for: second) == .granted)
+    #expect(quota.take(for: second) == .full)
+    quota.giveBack(of: first)
+    #expect(quota.take(for: second) == .granted)
+    #expect(quota.take(for: second) == .fullForClient)
+  }
+
+  @Test func evictionsAreLimited() {
+    var limiter = EvictionLimiter()
+    let start = Instant(milliseconds: 5000)
+    var taken = 0
+    while limiter.take(now: start) { taken += 1 }
+    #expect(taken == EvictionLimiter.maximum)
+    let isTakenLater = limiter.take(now: start + EvictionLimiter.interval)
+    #expect(isTakenLater)
   }
 }

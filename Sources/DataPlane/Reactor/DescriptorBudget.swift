@@ -1,14 +1,14 @@
 internal import Synchronization
 
-/// How many of something all workers together may hold: descriptors, so that accepting pauses before the
-/// process runs out of them, or associations.
-final class Budget: Sendable {
+/// How many descriptors all workers together may hold for sessions and pipes, so that accepting
+/// pauses before the process runs out of them.
+final class DescriptorBudget: Sendable {
   private let limit: Int
   private let used = Atomic<Int>(0)
 
   init(limit: Int) { self.limit = limit }
 
-  /// Takes `count` if that leaves the use at or below `share` of the whole.
+  /// Takes `count` descriptors if that leaves the use at or below `share` of the whole.
   func take(_ count: Int, share: Share = .all) -> Bool {
     let ceiling = limit / share.rawValue
     let before = used.wrappingAdd(count, ordering: .relaxed).oldValue
