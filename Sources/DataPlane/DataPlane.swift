@@ -49,7 +49,7 @@ package final class DataPlane: Sendable {
       }
     }
     for address in configuration.datagrams?.listeners ?? [] {
-      for worker in workers {
+      for worker in workers.suffix(configuration.datagramWorkers) {
         do {
           try worker.openDatagrams(on: address)
         } catch {

@@ -79,6 +79,11 @@ package struct DataPlaneConfiguration: Sendable {
     self.descriptorLimit = descriptorLimit
   }
 
+  /// Half of the workers take datagrams: with all of them a gateway of two processors carried half as
+  /// many, at twice the cost, since each was woken for a few and had no two of one client to send
+  /// together.
+  var datagramWorkers: Int { (workers + 1) / 2 }
+
   /// What is left of the limit for sessions and pipes: each worker has an epoll, a mailbox and its
   /// listeners, and the rest of the program (netlink, signals, look-ups, log) some of its own.
   var sessionDescriptors: Int {
