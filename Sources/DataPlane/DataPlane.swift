@@ -49,7 +49,8 @@ package final class DataPlane: Sendable {
       }
     }
     for address in configuration.datagrams?.listeners ?? [] {
-      for worker in workers.suffix(configuration.datagramWorkers) {
+      // The first of them, so that the one that carries DNS queries can deliver the answers.
+      for worker in workers.prefix(configuration.datagramWorkers) {
         do {
           try worker.openDatagrams(on: address)
         } catch {
