@@ -8,6 +8,7 @@
 #include <linux/fib_rules.h>
 #include <linux/netconf.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 

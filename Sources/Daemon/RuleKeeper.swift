@@ -54,6 +54,7 @@ final class RuleKeeper {
   func remove() throws(NetfilterError) {
     isInstalled = false
     try installer.remove(keepsGuard: policy.exit == .closed)
+    installer.forgetDatagrams(of: policy)
   }
 
   // MARK: Guarding

@@ -18,23 +18,28 @@ struct ParsedMessage<Header: BitwiseCopyable> {
     let headerStart = MemoryLayout<nlmsghdr>.size
     let headerEnd = headerStart + MemoryLayout<Header>.size
     guard bytes.count >= headerEnd, type == nil || type == messageType(bytes) else { return nil }
-    // NLA_TYPE_MASK (<linux/netlink.h>).
-    let typeMask: UInt16 = 0x3FFF
-    var attributes: [UInt16: [UInt8]] = [:]
-    header = bytes.withUnsafeBytes { buffer in
-      var rest = buffer[((headerEnd + 3) & ~3)...]
-      while rest.count >= MemoryLayout<nlattr>.size {
-        let attribute = UnsafeRawBufferPointer(rebasing: rest).loadUnaligned(as: nlattr.self)
-        let length = Int(attribute.nla_len)
-        guard length >= MemoryLayout<nlattr>.size, length <= rest.count else { break }
-        let content = rest.prefix(length).dropFirst(MemoryLayout<nlattr>.size)
-        attributes[attribute.nla_type & typeMask] = Array(content)
-        rest = rest.dropFirst((length + 3) & ~3)
-      }
-      return buffer.loadUnaligned(fromByteOffset: headerStart, as: Header.self)
+    header = bytes.withUnsafeBytes {
+      $0.loadUnaligned(fromByteOffset: headerStart, as: Header.self)
     }
-    self.attributes = attributes
+    attributes = parseAttributes(bytes[min((headerEnd + 3) & ~3, bytes.count)...])
   }
+}
+
+/// Contents by type; what follows a broken attribute is left out.
+func parseAttributes(_ bytes: some Collection<UInt8>) -> [UInt16: [UInt8]] {
+  // NLA_TYPE_MASK (<linux/netlink.h>).
+  let typeMask: UInt16 = 0x3FFF
+  var attributes: [UInt16: [UInt8]] = [:]
+  var rest = Array(bytes)[...]
+  while rest.count >= MemoryLayout<nlattr>.size {
+    let attribute = rest.withUnsafeBytes { $0.loadUnaligned(as: nlattr.self) }
+    let length = Int(attribute.nla_len)
+    guard length >= MemoryLayout<nlattr>.size, length <= rest.count else { break }
+    attributes[attribute.nla_type & typeMask] = Array(
+      rest.prefix(length).dropFirst(MemoryLayout<nlattr>.size))
+    rest = rest.dropFirst((length + 3) & ~3)
+  }
+  return attributes
 }
 
 /// `nlmsg_type`, nil for what is shorter than a header.

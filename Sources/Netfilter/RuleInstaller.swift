@@ -123,6 +123,13 @@ package final class RuleInstaller {
     installed = nil
   }
 
+  /// Has the datagram flows that a policy captured begin anew, once it is removed. A kernel that does
+  /// not let us only has them end in their own time.
+  package func forgetDatagrams(of policy: RedirectPolicy) {
+    try? ConnectionTracking.forgetDatagrams(
+      marked: policy.numbers.marks.machine, by: nftables)
+  }
+
   // MARK: Pieces
 
   /// - Parameter previous: what is known to be in place, nil if that is not known.

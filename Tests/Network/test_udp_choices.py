@@ -218,3 +218,32 @@ def test_without_rules_every_datagram_leaves(
         chat.wait(20)
     after = topology.leaked(port, "udp")
     assert all(after[family] >= leaked[family] + 20 for family in FAMILIES)
+
+
+#: A gateway that translates the addresses of its LAN, as most do.
+TRANSLATION = """
+table inet translation {
+  chain leaving {
+    type nat hook postrouting priority srcnat
+    oifname "wan0" masquerade
+  }
+}
+"""
+
+
+def test_flow_goes_on_translated_after_the_end(
+    topology: Topology, upstream: str, family: str, datagram_echo: DatagramEcho
+) -> None:
+    """While it was captured nothing translated it, and connection tracking would leave it at that."""
+    at = ADDRESSES[family]
+    to = at.server, datagram_echo.port
+    topology.gateway.nft(TRANSLATION)
+    try:
+        with Speaker.of(topology, family) as speaker:
+            with Sluice.capturing(topology, Capture("gateway", "tproxy"), upstream):
+                assert speaker.ask(b"during", to) == b"during"
+                assert datagram_echo.received[-1].sender[0] == at.proxy_exit
+            assert speaker.ask(b"after", to) == b"after"
+            assert datagram_echo.received[-1].sender[0] == at.gateway_wan
+    finally:
+        topology.gateway.run("nft", "delete", "table", "inet", "translation")
