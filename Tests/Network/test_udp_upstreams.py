@@ -101,6 +101,22 @@ class TestRelayAddressByOption:
         assert self.run(topology, scope, scripted, "control", bound=elsewhere)
         assert not self.run(topology, scope, scripted, "reported", bound=elsewhere)
 
+    def test_learnt(
+        self, topology: Topology, scope: Capture, scripted: ScriptedUpstream
+    ) -> None:
+        """Nothing comes back from where the server says, so that the next association tries the other
+        address, and those after it keep to what works."""
+        elsewhere = encode_address(ADDRESSES["ipv4"].server)
+        scripted.behaviour = Behaviour(relaying=Relaying(bound=elsewhere))
+        options = ["--udp-unreplied-timeout", "1", "--workers", "1"]
+        with Sluice.capturing(topology, scope, UPSTREAM, *options) as sluice:
+            sluice.wait_for_relaying()
+            with pytest.raises(TimeoutError):
+                ask(topology, "ipv4", PORT, timeout=0.5)
+            sluice.wait_for_status("associations", 0)
+            for _ in range(3):
+                assert ask(topology, "ipv4", PORT) == b"hello"
+
     def test_given(
         self, topology: Topology, scope: Capture, scripted: ScriptedUpstream
     ) -> None:

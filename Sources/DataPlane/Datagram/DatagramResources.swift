@@ -4,6 +4,9 @@ internal import LinuxIO
 /// What a worker needs for the datagrams that it captures: memory for batches, which is not touched
 /// before it is used, and its associations.
 struct DatagramResources: ~Copyable {
+  /// Bytes that may wait for associations of one worker, all together.
+  static let maximumWaitingBytes = 16 << 20
+
   /// What a slot of the batch that is being forwarded brought, of one association.
   struct Arrival {
     let bytes: UnsafeRawBufferPointer
@@ -23,15 +26,15 @@ struct DatagramResources: ~Copyable {
   /// The header that was last put before a payload, and where it leads: most repeat it.
   var header = EncodedHeader(SocketAddress(.v4(.any), 0))
   var headerDestination = SocketAddress(.v4(.any), 0)
-  /// Bytes that may wait for associations of one worker, all together.
-  static let maximumWaitingBytes = 16 << 20
-
   /// Bytes that wait now.
   var waitingBytes = 0
   var associations = AssociationTable()
   var evictions = EvictionLimiter()
+  /// When the upstream may be connected to for another association.
+  var nextAttempt = Instant(milliseconds: 0)
   var timers: TimerWheel
   var replies = ReplyPath()
+  /// What is known of resolvers, of a bounded number.
   var resolvers: [SocketAddress: ResolverState] = [:]
 
   init(now: Instant) { timers = TimerWheel(now: now) }

@@ -8,13 +8,17 @@ extension Worker {
   private static let descriptorsPerAssociation = 2
   /// What may wait to be received from a relay: a burst of a thousand small datagrams.
   private static let receiveBytes: Int32 = 1 << 20
+  /// How long nothing is attempted after an upstream could not be connected to: every datagram would be
+  /// another attempt.
+  private static let pauseAfterFailure = Timeout(milliseconds: 200)
 
   /// The association of a client, a new one if there is none; nil if the upstream takes no datagrams or
   /// there is no room.
   func findAssociation(of client: SocketAddress, to destination: SocketAddress) -> Int? {
     if let index = datagrams.associations.find(client) { return index }
     guard let upstream = configuration.upstream, upstream.datagramAbility != .refuses,
-      !goesRound(client, to: OriginalDestination(destination)), makeRoom(for: client.address)
+      datagrams.nextAttempt <= now, !goesRound(client, to: OriginalDestination(destination)),
+      makeRoom(for: client.address)
     else { return nil }
     let index = datagrams.associations.add(client)
     counters.add(to: .associationsOpened)
@@ -124,7 +128,7 @@ extension Worker {
     case .established: completeAssociating(index, reported: negotiation.bound)
     case .failed(let failure):
       doubtPipelining(of: negotiation, after: Failure(failure))
-      if failure.refusesDatagrams { refuseDatagrams(failure) }
+      handleRefusal(failure)
       failAssociation(index, Failure(failure))
     }
   }
@@ -206,10 +210,12 @@ extension Worker {
     }
   }
 
-  /// The upstream relays no datagrams: queries go over TCP from now on, and all else is dropped until
-  /// the rules refuse it.
-  private func refuseDatagrams(_ failure: HandshakeFailure) {
-    configuration.upstream?.datagramAbility = .refuses
+  /// If the upstream relays no datagrams, queries go over TCP from now on, and all else is dropped until
+  /// the rules refuse it. One that is known to relay them and closes a connection is only restarting.
+  private func handleRefusal(_ failure: HandshakeFailure) {
+    guard failure.refusesDatagrams, let upstream = configuration.upstream else { return }
+    if upstream.datagramAbility == .relays, case .closed = failure { return }
+    upstream.datagramAbility = .refuses
     report(.datagramsRefused(failure))
   }
 
@@ -267,6 +273,9 @@ extension Worker {
   func failAssociation(_ index: Int, _ failure: Failure) {
     let association = datagrams.associations.slots[index]
     note(failure, destination: nil)
+    if association.pointee.state == .connecting {
+      datagrams.nextAttempt = now + Self.pauseAfterFailure
+    }
     let waiting = takeWaiting(of: association)
     let client = association.pointee.client
     endAssociation(index)
