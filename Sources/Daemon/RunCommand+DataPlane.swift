@@ -1,0 +1,130 @@
+internal import Addressing
+internal import Configuration
+internal import DataPlane
+internal import LinuxIO
+internal import NFTables
+internal import RedirectPolicy
+
+// From settings to the data plane of a run.
+
+extension RunCommand {
+  func makeDataPlane(
+    _ scope: Scope, _ upstream: Upstream?, descriptors: Int,
+    report: @escaping @Sendable (Event) -> Void
+  ) throws(CommandFailure) -> DataPlane {
+    var listeners: [ListenerConfiguration] = []
+    for listener in scope.listeners
+    where try isAvailable(listener.address, StreamSocket.checkFree) {
+      listeners.append(listener)
+    }
+    var plane = DataPlaneConfiguration(
+      workers: configuration.workers ?? System.processors.count, listeners: [],
+      descriptorLimit: descriptors)
+    plane.mark = scope.policy.numbers.marks.own.value
+    plane.timeouts = Timeouts(configuration)
+    plane.datagrams = try datagrams(scope)
+    if let upstream {
+      plane.upstream = upstream
+      plane.listeners = listeners
+      return try opened(plane, report)
+    }
+    // Holds the embedded server's port until its listeners are on it, at the end of this scope.
+    let reservation = try startedUp { () throws(Errno) in
+      try StreamSocket.reservePort(on: .v4(.loopback))
+    }
+    defer { withExtendedLifetime(reservation) {} }
+    guard let address = reservation.localAddress else {
+      preconditionFailure("a bound socket has an address")
+    }
+    let credentials = UpstreamSetup.randomCredentials()
+    plane.upstream = Upstream(address: address, credentials: credentials)
+    plane.serverCredentials = credentials
+    plane.servesItself = true
+    plane.listeners = listeners + [ListenerConfiguration(.socks, on: address)]
+    return try opened(plane, report)
+  }
+
+  /// Nil where no datagrams are captured.
+  private func datagrams(_ scope: Scope) throws(CommandFailure) -> DatagramConfiguration? {
+    var addresses: [SocketAddress] = []
+    for address in scope.datagramAddresses
+    where try isAvailable(address, DatagramSocket.checkFree) {
+      addresses.append(address)
+    }
+    guard !addresses.isEmpty else { return nil }
+    var datagrams = DatagramConfiguration(listeners: addresses)
+    datagrams.replyMark = scope.policy.numbers.marks.reply.value
+    datagrams.relayPlace = RelayPlace(configuration.datagrams.relay)
+    if let count = configuration.datagrams.associations { datagrams.maximumAssociations = count }
+    if let count = configuration.datagrams.associationsPerClient {
+      datagrams.maximumAssociationsPerClient = count
+    }
+    datagrams.dns = DNSTransport(configuration.dns)
+    datagrams.resolver = configuration.dnsServer
+    return datagrams
+  }
+
+  /// Whether this host has the address at all: one without IPv6 has no `::1`.
+  private func isAvailable(
+    _ address: SocketAddress, _ check: (SocketAddress) throws(Errno) -> Void
+  ) throws(CommandFailure) -> Bool {
+    do {
+      try check(address)
+      return true
+    } catch .addressNotAvailable where !address.address.isIPv4 {
+      return false
+    } catch .familyNotSupported where !address.address.isIPv4 {
+      return false
+    } catch {
+      throw CommandFailure(listen: address, error)
+    }
+  }
+
+  private func opened(
+    _ plane: DataPlaneConfiguration, _ report: @escaping @Sendable (Event) -> Void
+  ) throws(CommandFailure) -> DataPlane {
+    do {
+      return try DataPlane(plane, report: report)
+    } catch {
+      throw CommandFailure(listen: error.address, error.errno)
+    }
+  }
+}
+
+extension Timeouts {
+  init(_ configuration: Configuration) {
+    self.init()
+    func set(_ timeout: inout Timeout, _ seconds: UInt32?) {
+      if let seconds { timeout = .seconds(seconds) }
+    }
+    set(&connect, configuration.timeouts.connect)
+    set(&handshake, configuration.timeouts.handshake)
+    set(&idle, configuration.timeouts.idle)
+    set(&halfClose, configuration.timeouts.halfClose)
+    set(&datagrams, configuration.datagrams.timeouts.established)
+    set(&unreplied, configuration.datagrams.timeouts.unreplied)
+    set(&dns, configuration.datagrams.timeouts.dns)
+  }
+}
+
+extension RelayPlace {
+  fileprivate init(_ relay: UDPRelay) {
+    switch relay {
+    case .automatic: self = .automatic
+    case .reported: self = .reported
+    case .control: self = .control
+    case .fixed(let address, let port): self = .fixed(address, port: port)
+    }
+  }
+}
+
+extension DNSTransport {
+  fileprivate init(_ dns: Configuration.DNS?) {
+    switch dns {
+    case nil: self = .automatic
+    case .udp: self = .datagrams
+    case .tcp: self = .stream
+    case .off: self = .ordinary
+    }
+  }
+}
