@@ -185,7 +185,7 @@ extension CommandFailure {
       self.init("cannot listen on \(address): \(error)", .unavailable)
       return
     }
-    let owner = SocketOwner.listening(on: address)
+    let owner = SocketOwner.listening(on: address) ?? SocketOwner.ofDatagrams(at: address)
     let holder = owner.map { "\($0.name) (pid \($0.processID))" } ?? "another program"
     self.init(
       owner?.name == "sluice"

@@ -37,8 +37,8 @@ package struct SocketOwner: Hashable, Sendable {
     }
   }
 
-  /// Who sends datagrams from `address`.
-  package static func sending(from address: SocketAddress) -> SocketOwner? {
+  /// Who has `address`, or all addresses with its port, for datagrams.
+  package static func ofDatagrams(at address: SocketAddress) -> SocketOwner? {
     find(in: ["udp", "udp6"]) { local, _ in
       local.port == address.port
         && (local.address == address.address || local.address.isUnspecified)

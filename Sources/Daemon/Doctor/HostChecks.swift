@@ -77,10 +77,15 @@ struct HostChecks {
   private func ports() -> [Finding] {
     var problems: [Finding] = []
     var isWithoutIPv6 = false
-    let listeners = Scope(policy).listeners.map(\.address)
-    for address in listeners {
+    let scope = Scope(policy)
+    typealias Check = (SocketAddress) throws(Errno) -> Void
+    let streams: [(SocketAddress, String, Check)] = scope.listeners.map {
+      ($0.address, "TCP", StreamSocket.checkFree)
+    }
+    let all = streams + scope.datagramAddresses.map { ($0, "UDP", DatagramSocket.checkFree) }
+    for (address, _, check) in all {
       do throws(Errno) {
-        try StreamSocket.checkFree(address)
+        try check(address)
       } catch .addressNotAvailable where !address.address.isIPv4 {
         isWithoutIPv6 = true
       } catch .familyNotSupported where !address.address.isIPv4 {
@@ -89,7 +94,7 @@ struct HostChecks {
         problems += problem(address, error)
       }
     }
-    let texts = listeners.map(\.description).joined(separator: ", ")
+    let texts = all.map { "\($0.0) \($0.1)" }.joined(separator: ", ")
     let ports = problems.isEmpty ? [.ok(.ports, "can listen on \(texts)")] : problems
     let ipv6: Finding =
       isWithoutIPv6
@@ -108,7 +113,7 @@ struct HostChecks {
           .ports, "cannot listen on \(address): \(error)", advice: "choose another with --port")
       ]
     }
-    let owner = SocketOwner.listening(on: address)
+    let owner = SocketOwner.listening(on: address) ?? SocketOwner.ofDatagrams(at: address)
     if owner?.name == "sluice", privileges.canChangeRules { return [] }
     let holder = owner.map { "\($0.name) (pid \($0.processID))" } ?? "another program"
     return [

@@ -48,7 +48,7 @@ extension Worker {
     guard datagramLoops?.isSuspicious(sessions: datagrams.associations.count) == true else {
       return false
     }
-    let owner = SocketOwner.sending(from: client)
+    let owner = SocketOwner.ofDatagrams(at: client)
     guard let cause = datagramLoops?.judge(owner, of: destination, now: now) else { return false }
     reportLoop(cause, destination)
     return true
