@@ -7,6 +7,7 @@ from typing import Iterator
 import pytest
 
 from harness import kernel, upstreams
+from harness.datagrams import Speaker
 from harness.doctor import (
     DONE, NO_PERMISSION, UNAVAILABLE, USAGE, assert_only, examine, faults, told)
 from harness.namespaces import Namespace
@@ -257,6 +258,15 @@ def test_port_taken(topology: Topology, dante: Program, by: str, port: int) -> N
     assert code == UNAVAILABLE
     assert re.search(rf"\b{port}\b.*python", told(findings, "ports"))
     assert "--port" in told(findings, "ports")
+
+
+def test_port_taken_for_datagrams(topology: Topology, dante: Program) -> None:
+    with Speaker(topology.client, "0.0.0.0", PORT + 1):
+        result = examine(topology.client, UPSTREAM, "--machine")
+    code, findings = result
+    assert faults(findings) == {"ports": "failure"}
+    assert code == UNAVAILABLE
+    assert re.search(rf"\b{PORT + 1}\b.*python", told(findings, "ports"))
 
 
 def test_few_descriptors(topology: Topology, dante: Program) -> None:
