@@ -88,6 +88,19 @@ package struct RunCommand {
     supervisor.summarise(dataPlane)
   }
 
+  /// A resolver in a private range is as direct as everything there, and so are the names that programs
+  /// look up.
+  private func tellDirectQueries(_ scope: Scope) {
+    let servers = NameServers.current().direct(under: scope.policy)
+    guard !servers.isEmpty else { return }
+    let names = servers.map { "\($0)" }.joined(separator: ", ")
+    log.notice(
+      """
+      names are looked up by \(names), directly and not through the upstream; --dns-server ADDRESS \
+      sends all queries through it, to a resolver of your choice
+      """, metadata: ["event": "direct_queries", "servers": .string(names)])
+  }
+
   /// What somebody who wants an exit closed has to know after it.
   private static let staysClosed =
     "what would be captured is rejected until Sluice runs again; to end that: sluice rules remove"
@@ -109,6 +122,7 @@ package struct RunCommand {
         metadata: ["event": "no_interface", "interface": .string(name)])
     }
     if let note = scope.note { log.warning("\(note)", metadata: ["event": "note"]) }
+    if configuration.dns != .off { tellDirectQueries(scope) }
     log.notice(
       "capturing \(scope.description), sending it through \(configuration.upstream)",
       metadata: [
