@@ -151,7 +151,6 @@ struct Reporter {
       "accept_pauses": .stringConvertible(snapshot[.acceptPauses]),
       "failures": .dictionary(failures),
     ]
-    guard snapshot.hasDatagrams else { return fields }
     var dropped: Logger.Metadata = [:]
     for drop in DatagramDrop.allCases where snapshot[drop] > 0 {
       dropped[drop.name] = .stringConvertible(snapshot[drop])
