@@ -26,7 +26,7 @@ package final class DataPlane: Sendable {
     self.report = report
     let budget = DescriptorBudget(limit: configuration.sessionDescriptors)
     let quota = AssociationQuota(
-      maximum: configuration.datagrams?.maximumAssociations ?? 0,
+      maximum: configuration.associations,
       maximumPerClient: configuration.datagrams?.maximumAssociationsPerClient ?? 0)
     var workers: [Worker] = []
     for _ in 0..<configuration.workers {

@@ -84,6 +84,14 @@ package struct DataPlaneConfiguration: Sendable {
   /// together.
   var datagramWorkers: Int { (workers + 1) / 2 }
 
+  /// Associations of all workers together: as many as the user wants, but they use half of the
+  /// descriptors at most, so that some are left for connections. Each has two, and four more where the
+  /// embedded server has its other half.
+  var associations: Int {
+    let affordable = sessionDescriptors / 2 / (servesItself ? 6 : 2)
+    return min(datagrams?.maximumAssociations ?? 0, affordable)
+  }
+
   /// What is left of the limit for sessions and pipes: each worker has an epoll, a mailbox and its
   /// listeners, and the rest of the program (netlink, signals, look-ups, log) some of its own.
   var sessionDescriptors: Int {

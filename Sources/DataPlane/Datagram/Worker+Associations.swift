@@ -67,8 +67,7 @@ extension Worker {
   private func takeRoom(for client: IPAddress) -> AssociationQuota.Answer {
     let answer = quota.take(for: client)
     guard case .granted = answer else { return answer }
-    let share: DescriptorBudget.Share = configuration.servesItself ? .third : .all
-    if budget.take(Self.descriptorsPerAssociation, share: share) { return .granted }
+    if budget.take(Self.descriptorsPerAssociation) { return .granted }
     quota.giveBack(of: client)
     return .full
   }

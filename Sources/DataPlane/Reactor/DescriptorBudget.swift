@@ -10,7 +10,7 @@ final class DescriptorBudget: Sendable {
 
   /// Takes `count` descriptors if that leaves the use at or below `share` of the whole.
   func take(_ count: Int, share: Share = .all) -> Bool {
-    let ceiling = limit / share.rawValue
+    let ceiling = share == .all ? limit : limit / 2
     let before = used.wrappingAdd(count, ordering: .relaxed).oldValue
     if before + count <= ceiling { return true }
     used.wrappingSubtract(count, ordering: .relaxed)
@@ -19,12 +19,7 @@ final class DescriptorBudget: Sendable {
 
   func giveBack(_ count: Int) { used.wrappingSubtract(count, ordering: .relaxed) }
 
-  /// With the embedded server every captured flow needs descriptors for its other half: as many as its
-  /// own for a connection, twice as many for an association. Capturing stops where these could be
-  /// starved by new captures.
-  enum Share: Int, Sendable {
-    case all = 1
-    case half = 2
-    case third = 3
-  }
+  /// With the embedded server every captured flow needs a second pair of descriptors for its other
+  /// half: capturing stops at half, so that these halves can never be starved by new captures.
+  enum Share: Sendable { case all, half }
 }
