@@ -9,7 +9,7 @@ internal import Logging
 struct Sluice: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sluice",
-    abstract: "Sends a machine's or a LAN's TCP through a SOCKS5 server.",
+    abstract: "Sends a machine's or a LAN's TCP, UDP and DNS through a SOCKS5 server.",
     version: "0.1.0",
     subcommands: [Run.self, Serve.self, Rules.self, Doctor.self, Explain.self])
 
