@@ -30,6 +30,11 @@ package struct RunCommand {
     let descriptors = DescriptorLimit.raise()
     let addresses = try UpstreamSetup.addresses(configuration.upstream)
     let scope = try Scope(configuration, upstreams: addresses.map(\.address))
+    guard System.hasRawSockets || !scope.policy.capturesDatagrams else {
+      throw CommandFailure(
+        "answering datagrams in the name of others needs CAP_NET_RAW: run it with sudo, or leave UDP "
+          + "alone: --udp bypass --dns off", .noPermission)
+    }
     let rules = try keeping { () throws(NetfilterError) in try RuleKeeper(scope.policy, log: log) }
     try keeping { () throws(NetfilterError) in try rules.close() }
     do {

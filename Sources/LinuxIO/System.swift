@@ -24,6 +24,9 @@ package enum System {
   /// Whether CAP_NET_ADMIN is in the effective set (`capabilities(7)`).
   package static var hasNetworkAdministration: Bool { clx_has_capability(CAP_NET_ADMIN) != 0 }
 
+  /// Whether CAP_NET_RAW is in the effective set.
+  package static var hasRawSockets: Bool { clx_has_capability(CAP_NET_RAW) != 0 }
+
   /// Whether CAP_SYS_ADMIN is in the effective set.
   package static var hasSystemAdministration: Bool { clx_has_capability(CAP_SYS_ADMIN) != 0 }
 

@@ -89,6 +89,14 @@ def test_root_without_the_capability(topology: Topology) -> None:
     assert code == NO_PERMISSION
 
 
+def test_root_without_raw_sockets(topology: Topology) -> None:
+    code, line = refusal(
+        topology.client, "setpriv", "--bounding-set", "-net_raw", "--",
+        binary(), "run", "--machine")
+    assert code == NO_PERMISSION
+    assert "CAP_NET_RAW" in line and "--udp bypass" in line
+
+
 def test_show_needs_no_privilege(topology: Topology, program: str) -> None:
     shown = topology.client.run(
         "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--",

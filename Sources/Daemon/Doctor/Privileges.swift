@@ -37,7 +37,8 @@ struct Privileges {
         .privileges,
         "CAP_NET_ADMIN is missing in this network namespace, without which nothing can be captured; "
           + "rules and the kernel's features were not looked at",
-        advice: "run it with sudo, or give the service AmbientCapabilities=CAP_NET_ADMIN")
+        advice:
+          "run it with sudo, or give the service AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW")
     }
   }
 }
