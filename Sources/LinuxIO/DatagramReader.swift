@@ -16,6 +16,9 @@ package struct DatagramReader: ~Copyable {
     package let source: SocketAddress?
     /// Where it was sent, for sockets that tell it.
     package let destination: OriginalDestination?
+    /// How many datagrams the socket had no room for since it was opened, for sockets that tell it; it
+    /// wraps around.
+    package let lost: UInt32
   }
 
   /// What became of an attempt to receive.
@@ -79,6 +82,7 @@ package struct DatagramReader: ~Copyable {
       destination: withUnsafeBytes(of: received.destination) {
         SocketAddress(kernel: $0.baseAddress!)
       }
-      .map(OriginalDestination.init))
+      .map(OriginalDestination.init),
+      lost: received.lost)
   }
 }

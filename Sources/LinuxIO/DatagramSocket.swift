@@ -25,8 +25,9 @@ package enum DatagramSocket {
     }
   }
 
-  /// A socket that gets datagrams for any address (TPROXY) and tells their destinations
-  /// (`IP_RECVORIGDSTADDR`), joined where the kernel can (`UDP_GRO`); needs CAP_NET_ADMIN.
+  /// A socket that gets datagrams for any address (TPROXY), joined where the kernel can (`UDP_GRO`), and
+  /// tells their destinations (`IP_RECVORIGDSTADDR`) and how many it had no room for (`SO_RXQ_OVFL`);
+  /// needs CAP_NET_ADMIN.
   package static func openTransparent(
     on address: SocketAddress, _ options: Options = Options()
   ) throws(Errno) -> Descriptor {
@@ -39,6 +40,7 @@ package enum DatagramSocket {
     } else {
       try socket.set(Int32(IPPROTO_IPV6), Int32(CLX_IPV6_ORIGDSTADDR), 1)
     }
+    try socket.set(SOL_SOCKET, Int32(CLX_SO_RXQ_OVFL), 1)
     try socket.prepare(options)
     try socket.bind(to: address)
     return socket

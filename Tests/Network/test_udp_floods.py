@@ -1,6 +1,7 @@
 """Very many clients, and one that sends very much: memory, descriptors and other clients stay as they
 are."""
 
+import signal
 from typing import Iterator
 
 import pytest
@@ -220,3 +221,24 @@ def test_flood_of_one_client(
         assert asked > 0
         assert sluice.memory() - memory <= bound(2000)
         assert ask(topology, family, datagram_echo.port) == b"hello"
+
+
+def test_full_listener_is_counted(
+    topology: Topology, scope: Capture, family: str, datagram_echo: DatagramEcho
+) -> None:
+    """What comes while nobody takes it, and more than can wait. The kernel tells it with the next
+    datagram that it has room for."""
+    to = ADDRESSES[family].server, datagram_echo.port
+    with Sluice.capturing(topology, scope, "embedded") as sluice, \
+            Speaker.of(topology, family) as speaker:
+        sluice.wait_for_relaying()
+        assert speaker.ask(b"before", to) == b"before"
+        assert sluice.dropped() == {}
+        sluice.signal(signal.SIGSTOP)
+        for _ in range(20_000):
+            speaker.send(bytes(1200), to)
+        sluice.signal(signal.SIGCONT)
+        sent = wait_until(lambda: sluice.status()["datagrams_upstream"] - 1, "what could wait")
+        assert ask(topology, family, datagram_echo.port) == b"hello"
+        assert sluice.dropped()["listener_full"] >= 10_000
+        assert sent < 10_000

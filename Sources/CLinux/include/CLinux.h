@@ -188,17 +188,18 @@ enum {
   CLX_IPV6_ORIGDSTADDR = 74, // <linux/in6.h>, which conflicts with libc's
   CLX_IPV6_TRANSPARENT = 75,
   CLX_SO_RCVBUFFORCE = 33,   // <asm-generic/socket.h>
+  CLX_SO_RXQ_OVFL = 40,
 };
 
-/// What recvmmsg(2) fills in, with the control messages of IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR
-/// and UDP_GRO.
+/// What recvmmsg(2) fills in, with the control messages of IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR,
+/// UDP_GRO and SO_RXQ_OVFL.
 struct clx_receive_batch {
   struct clx_message messages[CLX_BATCH];
   struct iovec parts[CLX_BATCH];
   union clx_address sources[CLX_BATCH];
   union {
     struct cmsghdr header;
-    char bytes[CMSG_SPACE(sizeof(struct sockaddr_in6)) + CMSG_SPACE(sizeof(int))];
+    char bytes[CMSG_SPACE(sizeof(struct sockaddr_in6)) + 2 * CMSG_SPACE(sizeof(int))];
   } controls[CLX_BATCH];
 };
 
@@ -207,10 +208,12 @@ static inline void clx_release_memory(void *memory, size_t count) { madvise(memo
 
 /// One datagram of a batch, or several of the same size that the kernel has joined (UDP_GRO):
 /// `segment` is that size then, else 0. `destination` has family 0 if the kernel did not tell it.
+/// `lost` is how many the socket had no room for, in all, before this one; it wraps around.
 struct clx_received {
   size_t length;
   size_t segment;
   int is_truncated;
+  uint32_t lost;
   union clx_address destination;
 };
 
@@ -233,6 +236,7 @@ static inline void clx_read_received(const struct clx_receive_batch *batch, unsi
   struct msghdr *message = (struct msghdr *)&batch->messages[index].header;
   received->length = batch->messages[index].length;
   received->segment = 0;
+  received->lost = 0;
   received->is_truncated = (message->msg_flags & MSG_TRUNC) != 0;
   received->destination.any.sa_family = 0;
   for (struct cmsghdr *entry = CMSG_FIRSTHDR(message); entry != NULL;
@@ -242,6 +246,8 @@ static inline void clx_read_received(const struct clx_receive_batch *batch, unsi
       int segment;
       memcpy(&segment, CMSG_DATA(entry), sizeof segment);
       if ((size_t)segment < received->length) received->segment = (size_t)segment;
+    } else if (entry->cmsg_level == SOL_SOCKET && entry->cmsg_type == CLX_SO_RXQ_OVFL) {
+      memcpy(&received->lost, CMSG_DATA(entry), sizeof received->lost);
     } else if ((entry->cmsg_level == IPPROTO_IP && entry->cmsg_type == IP_ORIGDSTADDR) ||
                (entry->cmsg_level == IPPROTO_IPV6 && entry->cmsg_type == CLX_IPV6_ORIGDSTADDR)) {
       if (length <= sizeof received->destination) {

@@ -56,6 +56,16 @@ struct DatagramListener: ~Copyable {
 
   let socket: Descriptor
   let address: SocketAddress
+  /// What was counted of those that it had no room for.
+  private var lost: UInt32 = 0
+
+  /// How many more have been lost when the kernel says that `total` are.
+  mutating func newlyLost(of total: UInt32) -> Int {
+    // Without any the kernel says nothing, which reads as zero.
+    guard total != 0 else { return 0 }
+    defer { lost = total }
+    return Int(total &- lost)
+  }
 
   init(on address: SocketAddress, mark: UInt32?) throws(Errno) {
     socket = try DatagramSocket.openTransparent(

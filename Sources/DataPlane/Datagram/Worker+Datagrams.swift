@@ -38,6 +38,7 @@ extension Worker {
       case .wouldBlock, .failed: break receiving
       case .slots(let count, let bytes):
         let isStaged = datagrams.stage.isWorthwhile(count, bytes)
+        countLost(before: count - 1, isIPv4: isIPv4)
         sort(count, arrivedAt: address, isStaged: isStaged)
         if isStaged { continue }
         forwardArrivals()
@@ -46,6 +47,15 @@ extension Worker {
       }
     }
     forwardArrivals()
+  }
+
+  /// Counts what the listener had no room for before the datagram in `slot` arrived.
+  private func countLost(before slot: Int, isIPv4: Bool) {
+    let total = datagrams.reader.received(at: slot).lost
+    let lost =
+      isIPv4
+      ? datagramListenerV4?.newlyLost(of: total) : datagramListenerV6?.newlyLost(of: total)
+    if let lost, lost > 0 { counters.add(.listenerFull, count: lost) }
   }
 
   /// Finds the association of each slot of a batch; queries that are carried over TCP go at once.

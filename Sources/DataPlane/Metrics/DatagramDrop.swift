@@ -21,6 +21,8 @@ package enum DatagramDrop: Int, CaseIterable, Sendable {
   case unsent
   /// It was sent to the listener itself.
   case loop
+  /// More came than could be taken: the listener's queue was full.
+  case listenerFull
 
   /// As metrics and the status show it.
   package var name: String {
@@ -35,6 +37,7 @@ package enum DatagramDrop: Int, CaseIterable, Sendable {
     case .evicted: "evicted"
     case .unsent: "unsent"
     case .loop: "loop"
+    case .listenerFull: "listener_full"
     }
   }
 }
