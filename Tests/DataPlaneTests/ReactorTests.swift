@@ -43,6 +43,20 @@ struct ClientQuotaTests {
 }
 
 struct ProblemLimiterTests {
+  /// However often a loop goes round, its cause is told once per interval; another one at once.
+  @Test func tellsEachCauseOncePerInterval() {
+    var limiter = ProblemLimiter()
+    let start = Instant(milliseconds: 1000)
+    let program = LoopCause.upstreamProgram(name: "proxy", processID: 7)
+    var told: [Bool] = []
+    for cause in [LoopCause.ourselves, .ourselves, program, .ourselves, program] {
+      told.append(limiter.isDue(cause, now: start))
+    }
+    #expect(told == [true, false, true, false, false])
+    let isDueLater = limiter.isDue(.ourselves, now: start + ProblemLimiter.interval)
+    #expect(isDueLater)
+  }
+
   @Test func tellsAtOnceThenOncePerInterval() {
     var limiter = ProblemLimiter()
     let start = Instant(milliseconds: 1_000_000)

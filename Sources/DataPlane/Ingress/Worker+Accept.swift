@@ -93,7 +93,9 @@ extension Worker {
 
   // MARK: Loops
 
+  /// Tells a loop if that has not just been done: every connection or datagram may be one.
   func reportLoop(_ cause: LoopCause, _ destination: OriginalDestination) {
+    guard problems.isDue(cause, now: now) else { return }
     report(.loop(cause, destination: destination.address))
   }
 

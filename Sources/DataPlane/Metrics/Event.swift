@@ -19,7 +19,7 @@ package enum Event: Sendable {
 }
 
 /// How captured traffic came back to us.
-package enum LoopCause: Sendable {
+package enum LoopCause: Hashable, Sendable {
   /// Somebody connects to our listener itself instead of being redirected to it.
   case connectionToListener
   /// A connection to the upstream was captured: other rules than ours redirect it.
