@@ -44,18 +44,5 @@ func query(
   return query
 }
 
-/// The bytes cut at random places into pieces, some of them empty.
-func randomPieces(of bytes: [UInt8], using generator: inout SplitMix) -> [[UInt8]] {
-  var pieces: [[UInt8]] = []
-  var rest = bytes[...]
-  let most = Int.random(in: 1...max(bytes.count, 1), using: &generator)
-  while !rest.isEmpty {
-    let count = Int.random(in: 0...most, using: &generator)
-    pieces.append(Array(rest.prefix(count)))
-    rest = rest.dropFirst(count)
-  }
-  return pieces
-}
-
 /// The message behind its length.
 func framed(_ message: [UInt8]) -> [UInt8] { wire(message.count) + message }

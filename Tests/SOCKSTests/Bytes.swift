@@ -19,33 +19,9 @@ func fragmentations(of bytes: [UInt8]) -> [[[UInt8]]] {
     + bytes.indices.dropFirst().map { [Array(bytes[..<$0]), Array(bytes[$0...])] }
 }
 
-/// The bytes cut at random places into pieces, some of them empty.
-func randomPieces(of bytes: [UInt8], using generator: inout SplitMix) -> [[UInt8]] {
-  var pieces: [[UInt8]] = []
-  var rest = bytes[...]
-  let most = Int.random(in: 1...max(bytes.count, 1), using: &generator)
-  while !rest.isEmpty {
-    let count = Int.random(in: 0...most, using: &generator)
-    pieces.append(Array(rest.prefix(count)))
-    rest = rest.dropFirst(count)
-  }
-  return pieces
-}
-
-/// The bytes with a few of them changed, removed, doubled, inserted, or all after one cut off.
+/// The bytes damaged at a few places.
 func mutated(_ bytes: [UInt8], using generator: inout SplitMix) -> [UInt8] {
-  var bytes = bytes
-  for _ in 0..<Int.random(in: 0...3, using: &generator) where !bytes.isEmpty {
-    let index = Int.random(in: bytes.indices, using: &generator)
-    switch Int.random(in: 0..<5, using: &generator) {
-    case 0: bytes[index] = telling(using: &generator)
-    case 1: bytes.remove(at: index)
-    case 2: bytes.insert(bytes[index], at: index)
-    case 3: bytes.insert(telling(using: &generator), at: index)
-    default: bytes.removeSubrange(index...)
-    }
-  }
-  return bytes
+  mutated(bytes, using: &generator) { telling(using: &$0) }
 }
 
 /// A random byte, most often one that means something to a SOCKS machine.

@@ -212,7 +212,6 @@ static inline void clx_release_memory(void *memory, size_t count) { madvise(memo
 struct clx_received {
   size_t length;
   size_t segment;
-  int is_truncated;
   uint32_t lost;
   union clx_address destination;
 };
@@ -237,7 +236,6 @@ static inline void clx_read_received(const struct clx_receive_batch *batch, unsi
   received->length = batch->messages[index].length;
   received->segment = 0;
   received->lost = 0;
-  received->is_truncated = (message->msg_flags & MSG_TRUNC) != 0;
   received->destination.any.sa_family = 0;
   for (struct cmsghdr *entry = CMSG_FIRSTHDR(message); entry != NULL;
        entry = CMSG_NXTHDR(message, entry)) {
