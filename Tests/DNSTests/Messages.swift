@@ -1,5 +1,4 @@
 import DNS
-import TestSupport
 
 /// A name in wire form: labels behind their lengths, and the root's empty one.
 func wire(_ name: String) -> [UInt8] {
