@@ -135,9 +135,10 @@ def unbound(topology: Topology, tmp_path: Path) -> Iterator[Unbound]:
         yield program
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def echo(topology: Topology) -> Iterator[Echo]:
-    """An echo server on the server."""
+    """An echo server on the server, on a port of its own for each test: what a client of the former
+    one still has to send leaves directly, once the rules are gone."""
     with Echo(topology.server) as target:
         yield target
 

@@ -69,7 +69,8 @@ def tap(topology: Topology, echo: Echo) -> Iterator[Program]:
     """A packet capture on the uplink of whatever goes from the client or to the server itself: what goes
     through the proxy has neither address there, or is no captured traffic."""
     at4, at6 = ADDRESSES["ipv4"], ADDRESSES["ipv6"]
-    watched = f"(host {at4.server} or host {at6.server}) and (tcp or udp or icmp)"
+    watched = (
+        f"(host {at4.server} or host {at6.server}) and (tcp port {echo.port} or udp or icmp)")
     with Program(
         topology.proxy, "tcpdump", "-i", "wan0", "-n", "-l", "--immediate-mode", watched
     ) as program:
