@@ -63,8 +63,14 @@ package struct DataPlaneConfiguration: Sendable {
   package var serverCredentials: Credentials?
   /// The embedded server takes UDP ASSOCIATE.
   package var servesDatagrams = true
-  /// Mark of every socket (`SO_MARK`), nil without CAP_NET_ADMIN.
+  /// Mark of every socket (`SO_MARK`) that is opened here, nil without CAP_NET_ADMIN.
   package var mark: UInt32?
+  /// The sockets of the captured side, where they are of another network namespace; nil: they are
+  /// opened here.
+  package var handedSockets: HandedSockets?
+  /// Look whether captured traffic comes back to us. It cannot where all that is captured is a network
+  /// namespace that we are not in.
+  package var detectsLoops = true
   package var timeouts = Timeouts()
   /// Descriptors that the process may have open.
   package var descriptorLimit: Int
@@ -77,6 +83,24 @@ package struct DataPlaneConfiguration: Sendable {
     self.workers = workers
     self.listeners = listeners
     self.descriptorLimit = descriptorLimit
+  }
+
+  /// The sockets that all workers together need on the captured side, in the order in which they are
+  /// handed over.
+  package var ingressSockets: [IngressSocket] {
+    let streams = listeners.compactMap(\.ingressSocket).flatMap { socket in
+      repeatElement(socket, count: workers)
+    }
+    let datagrams = (datagrams?.listeners ?? []).flatMap { address in
+      [IngressSocket.datagrams(address), .replies(isIPv4: address.address.isIPv4)]
+    }
+    return streams + repeatElement(datagrams, count: datagramWorkers).joined()
+  }
+
+  /// The next of the handed sockets of this kind, or one that is opened here.
+  func obtain(_ socket: IngressSocket) throws(Errno) -> Descriptor {
+    if let handedSockets { return handedSockets.take(socket) }
+    return try socket.open(mark: mark, replyMark: datagrams?.replyMark)
   }
 
   /// Half of the workers take datagrams: with all of them a gateway of two processors carried half as

@@ -50,7 +50,8 @@ private final class Engine {
       configuration, budget: budget, quota: AssociationQuota(maximum: 0, maximumPerClient: 0),
       resolver: Resolver(),
       carrier: nil, report: { _ in })
-    try worker.datagrams.replies.open(isIPv4: true, mark: nil)
+    worker.datagrams.replies.use(
+      try IngressSocket.replies(isIPv4: true).open(mark: nil, replyMark: nil), isIPv4: true)
     // Sending gives it a port; the datagram itself is for nobody.
     let loopback = SocketAddress(.v4(.loopback), 9)
     clientSocket = try DatagramSocket.open(for: loopback)
@@ -380,7 +381,8 @@ struct ResolverTests {
       quota: AssociationQuota(maximum: 0, maximumPerClient: 0),
       resolver: Resolver(),
       carrier: engine.worker.carrier, report: { _ in })
-    try other.datagrams.replies.open(isIPv4: true, mark: nil)
+    other.datagrams.replies.use(
+      try IngressSocket.replies(isIPv4: true).open(mark: nil, replyMark: nil), isIPv4: true)
     for id in 0...QueryCarrier.maximumWaiting { other.carryQuery(engine.captured(query(id: id))) }
     let last = query(id: QueryCarrier.maximumWaiting)
     #expect(try engine.nextAnswer() == serverFailure(of: last))

@@ -51,9 +51,6 @@ struct DatagramResources: ~Copyable {
 
 /// A worker's share of the place where captured datagrams arrive.
 struct DatagramListener: ~Copyable {
-  /// What may wait to be received: a burst of thousands of datagrams, or a few dozen that were joined.
-  private static let receiveBytes: Int32 = 4 << 20
-
   let socket: Descriptor
   let address: SocketAddress
   /// What was counted of those that it had no room for.
@@ -67,9 +64,8 @@ struct DatagramListener: ~Copyable {
     return Int(total &- lost)
   }
 
-  init(on address: SocketAddress, mark: UInt32?) throws(Errno) {
-    socket = try DatagramSocket.openTransparent(
-      on: address, .init(mark: mark, sharesPort: true, receiveBytes: Self.receiveBytes))
+  init(_ socket: consuming Descriptor, on address: SocketAddress) {
+    self.socket = socket
     self.address = address
   }
 }

@@ -16,9 +16,8 @@ struct ReplyPath: ~Copyable {
   private var socketV4: Descriptor?
   private var socketV6: Descriptor?
 
-  /// Opens the socket of a family.
-  mutating func open(isIPv4: Bool, mark: UInt32?) throws(Errno) {
-    let socket = try DatagramSocket.openRaw(isIPv4: isIPv4, mark: mark)
+  /// Sends datagrams of a family through `socket` from now on.
+  mutating func use(_ socket: consuming Descriptor, isIPv4: Bool) {
     if isIPv4 { socketV4 = consume socket } else { socketV6 = consume socket }
   }
 

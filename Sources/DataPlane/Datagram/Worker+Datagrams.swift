@@ -10,13 +10,13 @@ extension Worker {
 
   /// Opens this worker's socket of a datagram listener, and that of its answers.
   func openDatagrams(on address: SocketAddress) throws(Errno) {
-    let listener = try DatagramListener(on: address, mark: configuration.mark)
-    try datagrams.replies.open(
-      isIPv4: address.address.isIPv4, mark: configuration.datagrams?.replyMark)
+    let isIPv4 = address.address.isIPv4
+    let listener = DatagramListener(try configuration.obtain(.datagrams(address)), on: address)
+    datagrams.replies.use(try configuration.obtain(.replies(isIPv4: isIPv4)), isIPv4: isIPv4)
     try epoll.add(
       listener.socket.rawValue, .readable,
-      token: Token(.datagramListener, index: address.address.isIPv4 ? 0 : 1).rawValue)
-    if address.address.isIPv4 {
+      token: Token(.datagramListener, index: isIPv4 ? 0 : 1).rawValue)
+    if isIPv4 {
       datagramListenerV4 = consume listener
     } else {
       datagramListenerV6 = consume listener

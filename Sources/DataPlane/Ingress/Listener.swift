@@ -29,6 +29,17 @@ package struct ListenerConfiguration: Sendable {
   }
 }
 
+extension ListenerConfiguration {
+  /// What each worker has of it on the captured side; nil if it is not there.
+  var ingressSocket: IngressSocket? {
+    switch ingress {
+    case .redirect: .stream(address, isTransparent: false)
+    case .tproxy: .stream(address, isTransparent: true)
+    case .socks: nil
+    }
+  }
+}
+
 /// A worker's share of a listener.
 final class Listener {
   let ingress: Ingress
@@ -36,16 +47,9 @@ final class Listener {
   /// With the port that the kernel chose, where the configuration left it open.
   let address: SocketAddress
 
-  init(_ configuration: ListenerConfiguration, mark: UInt32?) throws(Errno) {
-    ingress = configuration.ingress
-    let isTransparent =
-      switch configuration.ingress {
-      case .tproxy: true
-      case .redirect, .socks: false
-      }
-    let socket = try StreamSocket.listen(
-      on: configuration.address, .init(transparent: isTransparent, mark: mark))
+  init(_ ingress: Ingress, _ socket: consuming Descriptor) throws(Errno) {
     guard let address = socket.localAddress else { throw .familyNotSupported }
+    self.ingress = ingress
     self.socket = socket
     self.address = address
   }

@@ -10,8 +10,14 @@ extension Worker {
   static let descriptorsPerSession = 2
 
   /// Opens this worker's socket of a listener.
-  func open(_ configuration: ListenerConfiguration) throws(Errno) {
-    let listener = try Listener(configuration, mark: self.configuration.mark)
+  func open(_ listener: ListenerConfiguration) throws(Errno) {
+    let socket =
+      if let socket = listener.ingressSocket {
+        try configuration.obtain(socket)
+      } else {
+        try StreamSocket.listen(on: listener.address, .init(mark: configuration.mark))
+      }
+    let listener = try Listener(listener.ingress, socket)
     try epoll.add(
       listener.socket.rawValue, .readable,
       token: Token(.listener, index: listeners.count).rawValue)

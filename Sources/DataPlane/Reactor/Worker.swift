@@ -72,7 +72,9 @@ final class Worker: @unchecked Sendable {
     timers = TimerWheel(now: now)
     datagrams = DatagramResources(now: now)
     resolvers = ResolverTable(now: now)
-    loops = configuration.upstream.map { LoopDetector(upstream: $0.address) }
+    if configuration.detectsLoops {
+      loops = configuration.upstream.map { LoopDetector(upstream: $0.address) }
+    }
     datagramLoops = loops
     try epoll.add(
       mailbox.wakeDescriptor, [.readable, .edgeTriggered], token: Token(.waker, index: 0).rawValue)
