@@ -66,7 +66,7 @@ package final class DataPlane: Sendable {
   /// With as many workers as processors each stays on one: a worker that wanders sends a flow's
   /// packets from two processors, which reorders them, and the receiver takes that for loss.
   package func start() throws(Errno) {
-    if configuration.listeners.contains(where: { !$0.ingress.isCapturing }) {
+    if configuration.listeners.contains(where: { $0.ingress.isServing }) {
       try resolver.start()
     }
     let processors = System.processors
@@ -79,7 +79,7 @@ package final class DataPlane: Sendable {
     }
   }
 
-  /// Closes the capturing listeners; sessions go on. `Event.drained` tells when a worker has none.
+  /// Closes all listeners but the embedded server's; sessions go on. `Event.drained` tells when a worker has none.
   package func drain() {
     for worker in workers { worker.mailbox.post(.drain) }
   }

@@ -68,6 +68,10 @@ package struct DataPlaneConfiguration: Sendable {
   /// The sockets of the captured side, where they are of another network namespace; nil: they are
   /// opened here.
   package var handedSockets: HandedSockets?
+  /// A socket of the captured side for a connection to a target there (`StreamSocket.open`), where
+  /// connections are forwarded inward; nil: the connection is refused. It may block as long as asking
+  /// another process takes.
+  package var insideSocket: (@Sendable (_ isIPv4: Bool) -> Descriptor?)?
   /// Look whether captured traffic comes back to us. It cannot where all that is captured is a network
   /// namespace that we are not in.
   package var detectsLoops = true

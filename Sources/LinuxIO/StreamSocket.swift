@@ -94,19 +94,32 @@ package enum StreamSocket {
     }
   }
 
+  /// A socket that is neither bound nor connected.
+  package static func open(isIPv4: Bool) throws(Errno) -> Descriptor {
+    Descriptor(owning: try checked(clx_stream_socket(isIPv4 ? AF_INET : AF_INET6)))
+  }
+
   /// Starts to connect. The connection is made, or has failed, when the socket becomes writable:
   /// ask `pendingError`.
   /// - Parameter mark: packet mark of the connection (`SO_MARK`), its handshake included.
   package static func connect(
     to address: SocketAddress, mark: UInt32?
   ) throws(Errno) -> Descriptor {
-    let socket = Descriptor(owning: try checked(clx_stream_socket(address.kernelFamily)))
+    let socket = try open(isIPv4: address.address.isIPv4)
     if let mark { try socket.set(SOL_SOCKET, SO_MARK, Int32(bitPattern: mark)) }
+    try connect(socket, to: address)
+    return socket
+  }
+
+  /// The same with a socket of the family of `address` that has been opened already.
+  package static func connect(
+    _ socket: borrowing Descriptor, to address: SocketAddress
+  ) throws(Errno) {
     try socket.set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
     try socket.set(SOL_SOCKET, SO_KEEPALIVE, 1)
-    let result = address.withKernelAddress { clx_connect(socket.rawValue, $0, $1) }
+    let descriptor = socket.rawValue
+    let result = address.withKernelAddress { clx_connect(descriptor, $0, $1) }
     if result != -EINPROGRESS { _ = try checked(result) }
-    return socket
   }
 
   /// Ends the sending direction: the peer reads the rest, then the end of the stream.

@@ -57,7 +57,7 @@ struct ScriptedConnection: ~Copyable {
   }
 
   /// What is there, `most` bytes of it; empty at the end of the stream.
-  private func readSome(_ most: Int) throws -> [UInt8] {
+  func readSome(_ most: Int) throws -> [UInt8] {
     while true {
       guard socket.wait(for: .readable, until: .now() + patience) else { throw Silence() }
       var buffer = [UInt8](repeating: 0, count: most)

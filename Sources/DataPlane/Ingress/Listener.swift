@@ -9,13 +9,25 @@ package enum Ingress: Sendable {
   case tproxy
   /// By clients of the embedded SOCKS5 server, who say it themselves.
   case socks
+  /// By clients that connect to it for the sake of a target behind it: the first of these that takes the
+  /// connection. There is at least one.
+  case forward(to: [SocketAddress], Forwarding)
 
-  var isCapturing: Bool {
+  /// Whether it is the embedded server's.
+  var isServing: Bool {
     switch self {
-    case .redirect, .tproxy: true
-    case .socks: false
+    case .socks: true
+    case .redirect, .tproxy, .forward: false
     }
   }
+}
+
+/// Between which sides connections are forwarded, past the upstream.
+package enum Forwarding: Sendable {
+  /// From the captured side, to targets that we reach ourselves.
+  case outward
+  /// From our side, to targets on the captured one: `DataPlaneConfiguration.insideSocket`.
+  case inward
 }
 
 /// Where to listen; every worker opens a socket of its own there.
@@ -35,7 +47,8 @@ extension ListenerConfiguration {
     switch ingress {
     case .redirect: .stream(address, isTransparent: false)
     case .tproxy: .stream(address, isTransparent: true)
-    case .socks: nil
+    case .forward(to: _, .outward): .stream(address, isTransparent: false)
+    case .socks, .forward(to: _, .inward): nil
     }
   }
 }
@@ -59,7 +72,7 @@ final class Listener {
     switch ingress {
     case .redirect: try connection.redirectedDestination(isIPv4: address.address.isIPv4)
     case .tproxy: try connection.transparentDestination()
-    case .socks: preconditionFailure("clients of the embedded server name their destination")
+    case .socks, .forward: preconditionFailure("nothing says where they wanted to go")
     }
   }
 

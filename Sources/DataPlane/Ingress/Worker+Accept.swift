@@ -26,7 +26,7 @@ extension Worker {
 
   func accept(from index: Int) {
     guard let listener = listeners[index] else { return }
-    let isBounded = configuration.servesItself && listener.ingress.isCapturing
+    let isBounded = configuration.servesItself && !listener.ingress.isServing
     for _ in 0..<Self.acceptsPerTurn {
       guard budget.take(Self.descriptorsPerSession, share: isBounded ? .half : .all) else {
         pauseAccepting(nil)
@@ -52,10 +52,16 @@ extension Worker {
   private func begin(
     _ socket: consuming Descriptor, from peer: SocketAddress, by listener: Listener
   ) {
-    guard listener.ingress.isCapturing else {
-      beginServing(socket)
-      return
+    switch listener.ingress {
+    case .redirect, .tproxy: beginCaptured(socket, from: peer, by: listener)
+    case .socks: beginServing(socket)
+    case .forward(let targets, let forwarding): beginForwarding(socket, to: targets, forwarding)
     }
+  }
+
+  private func beginCaptured(
+    _ socket: consuming Descriptor, from peer: SocketAddress, by listener: Listener
+  ) {
     guard let upstream = configuration.upstream else {
       preconditionFailure("a capturing listener without an upstream")
     }

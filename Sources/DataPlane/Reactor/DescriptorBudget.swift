@@ -20,6 +20,6 @@ final class DescriptorBudget: Sendable {
   func giveBack(_ count: Int) { used.wrappingSubtract(count, ordering: .relaxed) }
 
   /// With the embedded server every captured flow needs a second pair of descriptors for its other
-  /// half: capturing stops at half, so that these halves can never be starved by new captures.
+  /// half: all but the server's own clients stop at half, so that these halves can never be starved.
   enum Share: Sendable { case all, half }
 }

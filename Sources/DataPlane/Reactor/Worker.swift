@@ -5,8 +5,8 @@ internal import SOCKS
 /// A thread and its loop: it owns its listeners and every session that it accepts, and shares
 /// nothing on a flow's way but the read-only configuration, the descriptor budget and its counters.
 ///
-/// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Serve` (the
-/// embedded server), `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay`
+/// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Forward` (to
+/// fixed targets), `Worker+Serve` (the embedded server), `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay`
 /// (bytes, and the end of a session); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
 /// by TCP).
@@ -146,7 +146,7 @@ final class Worker: @unchecked Sendable {
       handleCarried(query)
     case .drain:
       isDraining = true
-      for (index, listener) in listeners.enumerated() where listener?.ingress.isCapturing == true {
+      for (index, listener) in listeners.enumerated() where listener?.ingress.isServing == false {
         listeners[index] = nil
       }
       drainResolvers()

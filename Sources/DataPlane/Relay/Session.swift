@@ -1,9 +1,12 @@
+internal import Addressing
 internal import LinuxIO
 
 /// One TCP flow, from accept to close. The downstream speaks first in `.negotiating` when it came to
-/// the embedded server; captured flows begin by connecting to the upstream.
+/// the embedded server; captured flows begin by connecting to the upstream, forwarded ones to their
+/// target.
 ///
 ///     captured:                        connecting ──▶ handshaking ──┐
+///     forwarded:                       connecting ──────────────────┤
 ///                                          ▲                        ├──▶ relaying ──▶ vacant
 ///     served:   negotiating ─(name)─▶ resolving                     │
 ///                  │ │   └───(address)─────▶ connecting ────────────┘
@@ -22,10 +25,12 @@ struct Session: ~Copyable {
     case captured(OriginalDestination)
     /// A client of the embedded server; goes on to its target.
     case served
+    /// Goes on to a fixed target, the first of which this is.
+    case forwarded(to: SocketAddress, Forwarding)
 
     var isServed: Bool {
       switch self {
-      case .captured: false
+      case .captured, .forwarded: false
       case .served: true
       }
     }

@@ -54,6 +54,7 @@ extension Worker {
     let session = sessions[index]
     switch session.pointee.origin {
     case .captured(let destination): return .address(destination.address)
+    case .forwarded(to: let target, _): return .address(target)
     case .served:
       return session.pointee.negotiation >= 0 ? negotiation(of: index).destination : nil
     }

@@ -120,7 +120,8 @@ extension Worker {
     connectNext(token.index, after: .hostUnreachable)
   }
 
-  /// Tries the next address of the target; when there is none left, the client is told `error`.
+  /// Tries the next address of the target; when there is none left, the client is told `error`, or by
+  /// RST where it does not speak SOCKS.
   func connectNext(_ index: Int, after error: Errno) {
     var error = error
     sessions[index].pointee.upstream = nil
@@ -128,7 +129,11 @@ extension Worker {
       guard let failed = connect(index, to: address) else { return }
       error = failed
     }
-    refuse(index, Failure(target: error), ReplyCode(connecting: error))
+    if sessions[index].pointee.origin.isServed {
+      refuse(index, Failure(target: error), ReplyCode(connecting: error))
+    } else {
+      fail(index, Failure(target: error))
+    }
   }
 
   /// The connection stands: the reply is the first thing that the relay sends to the client.

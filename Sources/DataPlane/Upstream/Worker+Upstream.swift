@@ -16,7 +16,7 @@ extension Worker {
   func connect(_ index: Int, to address: SocketAddress) -> Errno? {
     let session = sessions[index]
     do {
-      let socket = try StreamSocket.connect(to: address, mark: configuration.mark)
+      let socket = try connection(of: session, to: address)
       try epoll.add(
         socket.rawValue, [.readable, .writable, .edgeTriggered],
         token: Token(.upstream, index: index, generation: session.pointee.generation).rawValue)
@@ -28,6 +28,18 @@ extension Worker {
     session.pointee.state = .connecting
     timers.schedule(index, at: now + configuration.timeouts.connect)
     return nil
+  }
+
+  /// The beginning of a connection, on the side where the session goes.
+  private func connection(
+    of session: UnsafeMutablePointer<Session>, to address: SocketAddress
+  ) throws(Errno) -> Descriptor {
+    switch session.pointee.origin {
+    case .captured, .served, .forwarded(to: _, .outward):
+      return try StreamSocket.connect(to: address, mark: configuration.mark)
+    case .forwarded(to: _, .inward):
+      return try connectInside(to: address)
+    }
   }
 
   func driveConnecting(_ index: Int) {
@@ -43,6 +55,7 @@ extension Worker {
       switch session.pointee.origin {
       case .captured: beginHandshake(index)
       case .served: completeServing(index)
+      case .forwarded: beginRelay(index)
       }
     }
   }
@@ -50,7 +63,7 @@ extension Worker {
   func handleConnectFailure(_ index: Int, _ error: Errno) {
     switch sessions[index].pointee.origin {
     case .captured: fail(index, Failure(connecting: error))
-    case .served: connectNext(index, after: error)
+    case .served, .forwarded: connectNext(index, after: error)
     }
   }
 
