@@ -53,12 +53,18 @@ let package = Package(
       ],
       swiftSettings: strict),
 
+    // A program in namespaces of its own.
+    .target(
+      name: "Confinement",
+      dependencies: ["LinuxIO", "Netfilter", "RedirectPolicy", "Addressing"],
+      swiftSettings: strict),
+
     // The program.
     .target(
       name: "Daemon",
       dependencies: [
         "Addressing", "SOCKS", "DNS", "LinuxIO", "DataPlane", "NFTables", "RedirectPolicy",
-        "Netfilter", "Configuration", logging,
+        "Netfilter", "Confinement", "Configuration", logging,
       ],
       swiftSettings: strict),
     .executableTarget(

@@ -21,7 +21,7 @@ struct Confirmation: ~Copyable {
 
   private enum Source: UInt64 { case signals, listener, terminal }
 
-  private let signals: SignalReader
+  private let signals: SignalReader<Signal>
   private let listener: Descriptor
   private let terminal: Terminal?
   private let epoll: Epoll
@@ -29,7 +29,7 @@ struct Confirmation: ~Copyable {
   /// From here on signals wait for `wait`. EADDRINUSE if another process waits already.
   init() throws(Errno) {
     let listener = try LocalSocket.listen(on: Self.name)
-    let signals = try SignalReader()
+    let signals = try SignalReader<Signal>()
     let terminal = Terminal()
     let epoll = try Epoll(capacity: 4)
     try epoll.add(signals.rawValue, .readable, token: Source.signals.rawValue)
@@ -75,8 +75,8 @@ struct Confirmation: ~Copyable {
   }
 
   private func handleSignals() -> Outcome? {
-    while let signal = signals.next() {
-      switch signal {
+    while let arrival = signals.next() {
+      switch arrival.signal {
       case .hangUp, .interrupt, .terminate: return .refused
       case .userDefined1: continue
       }

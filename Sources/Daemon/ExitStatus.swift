@@ -11,6 +11,10 @@ package enum ExitStatus: Int32, Sendable {
   case takenBack = 75
   /// EX_NOPERM: the privilege is missing.
   case noPermission = 77
+  /// As shells have it: the program that was to be run may not be executed.
+  case notExecutable = 126
+  /// As shells have it: there is no such program.
+  case notFound = 127
 }
 
 /// Why a command could not do its work: one line that also says what to do next.

@@ -7,8 +7,12 @@ internal import RedirectPolicy
 struct NameServers: Equatable {
   /// Whom programs ask, except stubs on the loopback.
   var asked: [IPAddress] = []
+  /// The stubs.
+  var stubs: [IPAddress] = []
   /// Whom such a stub asks in its turn: systemd-resolved tells.
   var askedByStub: [IPAddress] = []
+  /// What else the file says that programs read: search lists and options.
+  private var rest: [Substring] = []
 
   static func current() -> NameServers {
     NameServers(
@@ -22,7 +26,14 @@ struct NameServers: Equatable {
   init(programs: String, stub: String) {
     let named = Self.parse(programs)
     asked = named.filter { !$0.isLoopback }
-    if named.contains(where: \.isLoopback) { askedByStub = Self.parse(stub) }
+    stubs = named.filter(\.isLoopback)
+    if !stubs.isEmpty { askedByStub = Self.parse(stub) }
+    rest = programs.split(separator: "\n").filter { !$0.hasPrefix("nameserver") }
+  }
+
+  /// The file that programs read, with these servers instead.
+  func file(asking servers: [IPAddress]) -> String {
+    (rest + servers.map { "nameserver \($0)" }).map { "\($0)\n" }.joined()
   }
 
   private static func parse(_ text: String) -> [IPAddress] {

@@ -23,25 +23,8 @@ extension RunCommand {
     plane.mark = scope.policy.numbers.marks.own.value
     plane.timeouts = Timeouts(configuration)
     plane.datagrams = try datagrams(scope)
-    if let upstream {
-      plane.upstream = upstream
-      plane.listeners = listeners
-      return try opened(plane, report)
-    }
-    // Holds the embedded server's port until its listeners are on it, at the end of this scope.
-    let reservation = try startedUp { () throws(Errno) in
-      try StreamSocket.reservePort(on: .v4(.loopback))
-    }
-    defer { withExtendedLifetime(reservation) {} }
-    guard let address = reservation.localAddress else {
-      preconditionFailure("a bound socket has an address")
-    }
-    let credentials = UpstreamSetup.randomCredentials()
-    plane.upstream = Upstream(address: address, credentials: credentials)
-    plane.serverCredentials = credentials
-    plane.servesItself = true
-    plane.listeners = listeners + [ListenerConfiguration(.socks, on: address)]
-    return try opened(plane, report)
+    plane.listeners = listeners
+    return try plane.opened(upstream, report)
   }
 
   /// Nil where no datagrams are captured.
@@ -52,15 +35,8 @@ extension RunCommand {
       addresses.append(address)
     }
     guard !addresses.isEmpty else { return nil }
-    var datagrams = DatagramConfiguration(listeners: addresses)
+    var datagrams = DatagramConfiguration(configuration, listeners: addresses)
     datagrams.replyMark = scope.policy.numbers.marks.reply.value
-    datagrams.relayPlace = RelayPlace(configuration.datagrams.relay)
-    if let count = configuration.datagrams.associations { datagrams.maximumAssociations = count }
-    if let count = configuration.datagrams.associationsPerClient {
-      datagrams.maximumAssociationsPerClient = count
-    }
-    datagrams.dns = DNSTransport(configuration.dns)
-    datagrams.resolver = configuration.dnsServer
     return datagrams
   }
 
@@ -79,15 +55,56 @@ extension RunCommand {
       throw CommandFailure(listen: address, error)
     }
   }
+}
+
+extension DataPlaneConfiguration {
+  /// The data plane that has this configuration and this upstream; nil: the embedded server, which
+  /// becomes a part of it.
+  func opened(
+    _ upstream: Upstream?, _ report: @escaping @Sendable (Event) -> Void
+  ) throws(CommandFailure) -> DataPlane {
+    var plane = self
+    if let upstream {
+      plane.upstream = upstream
+      return try plane.opened(report)
+    }
+    // Holds the embedded server's port until its listeners are on it, at the end of this scope.
+    let reservation = try startedUp { () throws(Errno) in
+      try StreamSocket.reservePort(on: .v4(.loopback))
+    }
+    defer { withExtendedLifetime(reservation) {} }
+    guard let address = reservation.localAddress else {
+      preconditionFailure("a bound socket has an address")
+    }
+    let credentials = UpstreamSetup.randomCredentials()
+    plane.upstream = Upstream(address: address, credentials: credentials)
+    plane.serverCredentials = credentials
+    plane.servesItself = true
+    plane.listeners.append(ListenerConfiguration(.socks, on: address))
+    return try plane.opened(report)
+  }
 
   private func opened(
-    _ plane: DataPlaneConfiguration, _ report: @escaping @Sendable (Event) -> Void
+    _ report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     do {
-      return try DataPlane(plane, report: report)
+      return try DataPlane(self, report: report)
     } catch {
       throw CommandFailure(listen: error.address, error.errno)
     }
+  }
+}
+
+extension DatagramConfiguration {
+  init(_ configuration: Configuration, listeners: [SocketAddress]) {
+    self.init(listeners: listeners)
+    relayPlace = RelayPlace(configuration.datagrams.relay)
+    if let count = configuration.datagrams.associations { maximumAssociations = count }
+    if let count = configuration.datagrams.associationsPerClient {
+      maximumAssociationsPerClient = count
+    }
+    dns = DNSTransport(configuration.dns)
+    resolver = configuration.dnsServer
   }
 }
 

@@ -11,7 +11,7 @@ internal import RedirectPolicy
 /// in which no flow is lost and nothing is left behind.
 package struct RunCommand {
   /// How long the upstream may take to answer at start, and to take or hang on a pipelined handshake.
-  private static let probeTimeout = Timeout.seconds(10)
+  static let probeTimeout = Timeout.seconds(10)
 
   let configuration: Configuration
   private let log: Logger

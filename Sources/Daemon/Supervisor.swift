@@ -7,7 +7,7 @@ final class Supervisor {
   /// What the main thread does at most this long after it was due.
   private static let tick = Timeout.seconds(2)
 
-  private let signals: SignalReader
+  private let signals: SignalReader<Signal>
   private let queue: Mailbox<Event>
   private let epoll: Epoll
   private let terminal = ControllingTerminal()
@@ -65,8 +65,8 @@ final class Supervisor {
         onEvent(event)
         reporter.report(event)
       }
-      while let signal = signals.next() {
-        switch signal {
+      while let arrival = signals.next() {
+        switch arrival.signal {
         case .interrupt, .terminate: return
         case .hangUp:
           guard let onReload, !terminal.isGone else { return }

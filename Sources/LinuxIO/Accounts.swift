@@ -22,17 +22,28 @@ package enum Accounts {
     }
   }
 
+  /// What the user that this process acts for logs in to (`getpwuid_r(3)`), nil if nobody says.
+  package static var shellOfThisUser: String? {
+    var entry = passwd()
+    return look { buffer, count in
+      var found: UnsafeMutablePointer<passwd>?
+      let result = getpwuid_r(geteuid(), &entry, buffer, count, &found)
+      let shell = found.map { String(cString: $0.pointee.pw_shell) }
+      return (result, shell.flatMap { $0.isEmpty ? nil : $0 })
+    }
+  }
+
   /// Asks with a buffer that grows until the entry fits: a group may have many members.
-  private static func look(
-    _ ask: (UnsafeMutablePointer<CChar>, Int) -> (error: Int32, number: UInt32?)
-  ) -> UInt32? {
+  private static func look<Answer>(
+    _ ask: (UnsafeMutablePointer<CChar>, Int) -> (error: Int32, answer: Answer?)
+  ) -> Answer? {
     let maximumBytes = 1 << 24
     var count = 1 << 12
     while count <= maximumBytes {
       let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: count)
       defer { buffer.deallocate() }
       let answer = ask(buffer, count)
-      if answer.error != ERANGE { return answer.number }
+      if answer.error != ERANGE { return answer.answer }
       count *= 4
     }
     return nil

@@ -9,10 +9,17 @@ package struct ControllingTerminal {
   /// Whether there was one and it has gone: closed, or its line is cut (`tty(4)`).
   package var isGone: Bool { wasThere && !Self.isThere }
 
-  private static var isThere: Bool {
+  /// The process group that has the terminal, nil without a terminal.
+  package static var foregroundGroup: Int32? {
+    guard let terminal = open() else { return nil }
+    let group = tcgetpgrp(terminal.rawValue)
+    return group < 0 ? nil : group
+  }
+
+  private static var isThere: Bool { open() != nil }
+
+  private static func open() -> Descriptor? {
     let result = clx_open("/dev/tty", O_RDONLY | O_NOCTTY, 0)
-    guard result >= 0 else { return false }
-    _ = Descriptor(owning: result)
-    return true
+    return result < 0 ? nil : Descriptor(owning: result)
   }
 }

@@ -31,6 +31,9 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
   package static let inputOutput = Errno(rawValue: EIO)
   package static let invalidArgument = Errno(rawValue: EINVAL)
   package static let messageTooLong = Errno(rawValue: EMSGSIZE)
+  package static let noSpace = Errno(rawValue: ENOSPC)
+  package static let noSystemCall = Errno(rawValue: ENOSYS)
+  package static let protocolNotSupported = Errno(rawValue: EPROTONOSUPPORT)
   package static let noDevice = Errno(rawValue: ENODEV)
   package static let wouldBlock = Errno(rawValue: EAGAIN)
 }

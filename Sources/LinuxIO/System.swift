@@ -30,14 +30,21 @@ package enum System {
   /// Whether CAP_SYS_ADMIN is in the effective set.
   package static var hasSystemAdministration: Bool { clx_has_capability(CAP_SYS_ADMIN) != 0 }
 
+  /// Whether network and mount namespaces can be made, and furnished, without a user namespace.
+  package static var mayMakeNamespaces: Bool {
+    hasSystemAdministration && hasNetworkAdministration && hasRawSockets
+  }
+
+  /// Whether sockets of IPv6 can be made at all.
+  package static var hasIPv6: Bool {
+    let result = clx_datagram_socket(AF_INET6)
+    guard result >= 0 else { return false }
+    _ = Descriptor(owning: result)
+    return true
+  }
+
   /// Ignores SIGPIPE, which `splice` raises where `send` can be told not to; a data plane needs it.
   package static func ignoreBrokenPipes() { clx_ignore_broken_pipe() }
-
-  /// Moves the calling thread, and those that it will start, into a new network namespace without
-  /// anything but a loopback that is down (`unshare(2)`). It goes when the last of them has ended.
-  package static func enterNewNetworkNamespace() throws(Errno) {
-    _ = try checked(clx_unshare_network())
-  }
 
   /// Whether this network namespace has an interface of this name (`if_nametoindex(3)`).
   package static func hasInterface(_ name: String) -> Bool { if_nametoindex(name) != 0 }

@@ -61,13 +61,16 @@ package struct RedirectPolicy: Hashable, Sendable {
 
   /// Which destinations are captured, in every scope.
   package struct Destinations: Hashable, Sendable {
-    /// Nil blocks: all but private ranges (`BypassRanges.privateUse`).
+    /// Nil: all but private ranges (`BypassRanges.privateUse`).
     package var only: [CIDR]?
     package var onlyPorts: [ClosedRange<UInt16>] = []
     package var bypass: [CIDR] = []
     package var bypassPorts: [ClosedRange<UInt16>] = []
     /// Whether private ranges are captured, too.
     package var includesPrivate = false
+    /// Whether even ranges are that mean this host or this link (`BypassRanges.scoped`), as far as they
+    /// are not delivered to this host.
+    package var includesScoped = false
 
     package init() {}
   }

@@ -13,62 +13,11 @@ struct Run: ParsableCommand {
   @OptionGroup var scope: ScopeOptions
   @OptionGroup var logging: LogOptions
 
-  @Option(
-    help: ArgumentHelp("Threads that relay (default: one per processor).", valueName: "count"))
-  var workers: Int?
-
-  @Option(
-    help: ArgumentHelp("For the connection to the upstream (default: 10).", valueName: "seconds"))
-  var connectTimeout: Int?
-
-  @Option(help: ArgumentHelp("For the upstream's reply (default: 60).", valueName: "seconds"))
-  var handshakeTimeout: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "For a flow without a byte either way (default: 7440).", valueName: "seconds"))
-  var idleTimeout: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "For a flow without a byte after one side has ended (default: 600).", valueName: "seconds"))
-  var halfCloseTimeout: Int?
+  @OptionGroup var engine: EngineOptions
 
   @Option(
     help: ArgumentHelp("For open flows to finish at exit (default: 10).", valueName: "seconds"))
   var drainTimeout: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "For a sender of datagrams whom nobody has answered (default: 30).", valueName: "seconds"))
-  var udpUnrepliedTimeout: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "For a sender of datagrams without a datagram either way (default: 180).",
-      valueName: "seconds"))
-  var udpTimeout: Int?
-
-  @Option(
-    help: ArgumentHelp("The same for one of DNS queries alone (default: 10).", valueName: "seconds")
-  )
-  var dnsTimeout: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "Senders of datagrams, each an address and a port, at once (default: 8192).",
-      valueName: "count"))
-  var udpAssociations: Int?
-
-  @Option(
-    help: ArgumentHelp("The same of one address (default: 1024).", valueName: "count"))
-  var udpPerClient: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "Where the upstream takes datagrams: where it says, repaired if that cannot be (auto, the default), or not (reported), where it takes connections (control), or an address.",
-      valueName: "where"))
-  var udpRelay: String?
 
   @Option(
     help: ArgumentHelp(
@@ -78,19 +27,9 @@ struct Run: ParsableCommand {
 
   func run() throws {
     var options = scope.options
-    options.onUpstreamDown = onUpstreamDown
-    options.workers = workers
-    options.connectTimeout = connectTimeout
-    options.handshakeTimeout = handshakeTimeout
-    options.idleTimeout = idleTimeout
-    options.halfCloseTimeout = halfCloseTimeout
+    engine.fill(&options)
     options.drainTimeout = drainTimeout
-    options.udpUnrepliedTimeout = udpUnrepliedTimeout
-    options.udpTimeout = udpTimeout
-    options.dnsTimeout = dnsTimeout
-    options.udpAssociations = udpAssociations
-    options.udpPerClient = udpPerClient
-    options.udpRelay = udpRelay
+    options.onUpstreamDown = onUpstreamDown
     try RunCommand(Configuration(options), log: logging.logger()).run()
   }
 }

@@ -9,9 +9,11 @@ internal import Logging
 struct Sluice: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sluice",
-    abstract: "Sends a machine's or a LAN's TCP, UDP and DNS through a SOCKS5 server.",
+    abstract: "Sends a machine's, a LAN's or a program's TCP, UDP and DNS through a SOCKS5 server.",
     version: "0.1.0",
-    subcommands: [Run.self, Serve.self, Rules.self, Doctor.self, Explain.self])
+    subcommands: [
+      Run.self, Exec.self, Shell.self, Serve.self, Rules.self, Doctor.self, Explain.self,
+    ])
 
   static func main() {
     do {
@@ -45,12 +47,16 @@ struct LogOptions: ParsableArguments {
   @Flag(help: "Log one JSON object per line.")
   var json = false
 
-  func logger() throws -> Logger {
-    guard let level = Logger.Level(rawValue: logLevel) else {
+  func logger() throws -> Logger { try StderrLog.logger(level: logLevel, isJSON: json) }
+}
+
+extension StderrLog {
+  /// - Parameter level: as it is written on the command line.
+  static func logger(level text: String, isJSON: Bool) throws -> Logger {
+    guard let level = Logger.Level(rawValue: text) else {
       throw ValidationError(
-        "--log-level \(logLevel): expected debug, info, notice, warning or error")
+        "--log-level \(text): expected debug, info, notice, warning or error")
     }
-    let format: StderrLog.Format = json ? .json : .text
-    return Logger(label: "sluice") { _ in StderrLog(format, level: level) }
+    return Logger(label: "sluice") { _ in StderrLog(isJSON ? .json : .text, level: level) }
   }
 }

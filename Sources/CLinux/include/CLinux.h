@@ -25,6 +25,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -34,6 +35,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -367,15 +369,42 @@ static inline long clx_get_affinity(uint8_t mask[1024]) {
 static inline long clx_set_affinity(const uint8_t mask[1024]) {
   return CLX_RESULT(syscall(SYS_sched_setaffinity, 0, (size_t)1024, mask));
 }
-/// Moves the calling thread into a network namespace of its own; CLONE_NEWNET (<linux/sched.h>, which
-/// conflicts with libc's) needs CAP_SYS_ADMIN.
-static inline int clx_unshare_network(void) { return (int)CLX_RESULT(syscall(SYS_unshare, 0x40000000)); }
+// Flags of unshare(2), from <linux/sched.h>, which conflicts with libc's.
+enum {
+  CLX_CLONE_NEWNS = 0x00020000,
+  CLX_CLONE_NEWUSER = 0x10000000,
+  CLX_CLONE_NEWNET = 0x40000000,
+};
+/// Moves the calling thread into namespaces of its own.
+static inline int clx_unshare(int flags) { return (int)CLX_RESULT(syscall(SYS_unshare, flags)); }
 static inline void clx_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 static inline int clx_has_capability(int capability) {
   struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   struct __user_cap_data_struct data[2];
   if (syscall(SYS_capget, &header, data) < 0) return 0;
   return (data[capability / 32].effective >> (capability % 32)) & 1;
+}
+/// Drops all capabilities that are not in `kept`, of every set.
+static inline int clx_keep_capabilities(uint64_t kept) {
+  for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
+    if (kept >> capability & 1) continue;
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) return -errno;
+  }
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) return -errno;
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  struct __user_cap_data_struct data[2];
+  if (syscall(SYS_capget, &header, data) < 0) return -errno;
+  for (int half = 0; half < 2; half++) {
+    uint32_t mask = (uint32_t)(kept >> (32 * half));
+    data[half].effective &= mask;
+    data[half].permitted &= mask;
+    data[half].inheritable &= mask;
+  }
+  return (int)CLX_RESULT(syscall(SYS_capset, &header, data));
+}
+// prctl(2) is variadic.
+static inline int clx_set_process_option(int option, unsigned long value) {
+  return (int)CLX_RESULT(prctl(option, value, 0, 0, 0));
 }
 static inline uint64_t clx_monotonic_milliseconds(void) {
   struct timespec time;
@@ -384,4 +413,126 @@ static inline uint64_t clx_monotonic_milliseconds(void) {
 }
 static inline long clx_random(void *buffer, size_t count) {
   return CLX_RESULT(getrandom(buffer, count, 0));
+}
+
+// Other processes.
+
+/// A copy of a process that has one thread.
+static inline int clx_fork(void) { return (int)CLX_RESULT(fork()); }
+static inline int clx_execute(const char *program, char *const arguments[]) {
+  return (int)CLX_RESULT(execvp(program, arguments));
+}
+// close_range(2), which libc declares under _GNU_SOURCE alone; CLOSE_RANGE_CLOEXEC is 4.
+static inline int clx_close_range(unsigned first, unsigned last) {
+  return (int)CLX_RESULT(syscall(SYS_close_range, first, last, 0));
+}
+static inline int clx_close_on_execution(unsigned first) {
+  return (int)CLX_RESULT(syscall(SYS_close_range, first, ~0U, 4));
+}
+/// Whether what is executed would inherit it.
+static inline int clx_is_inherited(int fd) {
+  int flags = fcntl(fd, F_GETFD);
+  return flags >= 0 && !(flags & FD_CLOEXEC);
+}
+static inline int clx_duplicate(int fd, int number) { return (int)CLX_RESULT(dup2(fd, number)); }
+static inline int clx_signal_process(pid_t process, int number) {
+  return (int)CLX_RESULT(kill(process, number));
+}
+
+/// What waitpid(2) told: `how` is CLD_EXITED with the exit status, or CLD_KILLED, CLD_STOPPED or
+/// CLD_CONTINUED with the signal.
+struct clx_change {
+  pid_t process;
+  int how;
+  int number;
+};
+/// The next change of a child's state; 0 if there is none now, -ECHILD if there is no child.
+static inline int clx_next_change(struct clx_change *change, int flags) {
+  int status = 0;
+  int result = (int)CLX_RESULT(waitpid(-1, &status, flags | WUNTRACED | WCONTINUED));
+  if (result <= 0) return result;
+  change->process = result;
+  if (WIFEXITED(status)) {
+    *change = (struct clx_change){result, CLD_EXITED, WEXITSTATUS(status)};
+  } else if (WIFSIGNALED(status)) {
+    *change = (struct clx_change){result, CLD_KILLED, WTERMSIG(status)};
+  } else if (WIFSTOPPED(status)) {
+    *change = (struct clx_change){result, CLD_STOPPED, WSTOPSIG(status)};
+  } else {
+    *change = (struct clx_change){result, CLD_CONTINUED, SIGCONT};
+  }
+  return result;
+}
+static inline int clx_wait_for(pid_t process) {
+  int result;
+  do { result = (int)CLX_RESULT(waitpid(process, NULL, 0)); } while (result == -EINTR);
+  return result;
+}
+
+/// Does to this process what a signal does by default, though it is blocked or ignored here.
+static inline void clx_undergo(int number) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, number);
+  void (*former)(int) = signal(number, SIG_DFL);
+  pthread_sigmask(SIG_UNBLOCK, &set, &set);
+  raise(number);
+  pthread_sigmask(SIG_SETMASK, &set, NULL);
+  signal(number, former);
+}
+static inline void clx_forbid_core(void) {
+  struct rlimit none = {0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+}
+
+static inline int clx_mount(const char *source, const char *target, const char *type,
+                            unsigned long flags, const char *options) {
+  return (int)CLX_RESULT(mount(source, target, type, flags, options));
+}
+static inline int clx_detach_mount(const char *target) {
+  return (int)CLX_RESULT(umount2(target, MNT_DETACH));
+}
+
+// Descriptors that are passed between processes (unix(7), SCM_RIGHTS).
+
+static inline int clx_socket_pair(int ends[2]) {
+  return (int)CLX_RESULT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
+}
+enum { CLX_PASSED_DESCRIPTORS = 253 };  // SCM_MAX_FD
+union clx_passed {
+  struct cmsghdr header;
+  char bytes[CMSG_SPACE(CLX_PASSED_DESCRIPTORS * sizeof(int))];
+};
+static inline long clx_send_passing(int fd, const void *bytes, size_t count, const int *passed,
+                                    size_t passed_count) {
+  struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  union clx_passed control;
+  if (passed_count > CLX_PASSED_DESCRIPTORS) return -EINVAL;
+  if (passed_count > 0) {
+    control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(passed_count * sizeof(int)),
+                                      .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.header), passed, passed_count * sizeof(int));
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE(passed_count * sizeof(int));
+  }
+  return CLX_RESULT(sendmsg(fd, &message, MSG_NOSIGNAL));
+}
+/// One message; `passed` gets the descriptors that come with it.
+static inline long clx_receive_passed(int fd, void *bytes, size_t count,
+                                      int passed[CLX_PASSED_DESCRIPTORS], size_t *passed_count) {
+  struct iovec part = {.iov_base = bytes, .iov_len = count};
+  union clx_passed control;
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                           .msg_controllen = sizeof control};
+  *passed_count = 0;
+  long result = CLX_RESULT(recvmsg(fd, &message, 0x40000000 /* MSG_CMSG_CLOEXEC */));
+  if (result < 0) return result;
+  for (struct cmsghdr *entry = CMSG_FIRSTHDR(&message); entry != NULL;
+       entry = CMSG_NXTHDR(&message, entry)) {
+    if (entry->cmsg_level != SOL_SOCKET || entry->cmsg_type != SCM_RIGHTS) continue;
+    *passed_count = (entry->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    memcpy(passed, CMSG_DATA(entry), *passed_count * sizeof(int));
+  }
+  return result;
 }

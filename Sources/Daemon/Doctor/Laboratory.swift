@@ -18,7 +18,7 @@ struct Laboratory: Sendable {
 
   static func findings(_ wanted: RedirectPolicy) -> [Finding] {
     let laboratory = Laboratory(
-      wanted: wanted, families: hasIPv6 ? [.v4, .v6] : [.v4])
+      wanted: wanted, families: System.hasIPv6 ? [.v4, .v6] : [.v4])
     System.ignoreBrokenPipes()
     let results = Results()
     do {
@@ -72,16 +72,6 @@ struct Laboratory: Sendable {
 
   static func loopback(_ family: IPFamily, _ port: UInt16) -> SocketAddress {
     SocketAddress(family == .v4 ? .v4(.loopback) : .v6(.loopback), port)
-  }
-
-  /// Whether sockets of IPv6 can be made at all.
-  private static var hasIPv6: Bool {
-    do {
-      _ = try DatagramSocket.open(for: loopback(.v6, 0))
-      return true
-    } catch {
-      return false
-    }
   }
 }
 

@@ -1,0 +1,110 @@
+/// Settings of one confined program as they were written.
+package struct ProgramOptions: Hashable, Sendable {
+  /// Upstream and traffic; what says whose traffic is captured is not used.
+  package var engine = Options()
+  /// The program and its arguments.
+  package var command: [String] = []
+  /// Set in its environment.
+  package var environment: [String: String] = [:]
+  package var publish: [String] = []
+  package var hostLoopback: [String] = []
+  package var preserveDescriptors: Int?
+  /// Seconds.
+  package var linger: Int?
+  package var audit = false
+  package var auditFile: String?
+
+  package init() {}
+}
+
+/// The same, checked.
+package struct ProgramConfiguration: Hashable, Sendable {
+  /// A port of this host's loopback that leads to one of the program's.
+  package struct Publication: Hashable, Sendable {
+    package let port: UInt16
+    package let inside: UInt16
+  }
+
+  /// Where the list of what the program talked to goes.
+  package enum Audit: Hashable, Sendable {
+    case standardError
+    case file(String)
+  }
+
+  package static let maximumPreserved = 1024
+
+  package let engine: Configuration
+  /// Not empty.
+  package let command: [String]
+  /// Set in its environment.
+  package let environment: [String: String]
+  package let publications: [Publication]
+  /// Ports of this host's loopback that the program reaches under the same number.
+  package let hostLoopback: [UInt16]
+  /// How many descriptors from 3 on the program inherits.
+  package let preservedDescriptors: Int32
+  /// How long the engine goes on behind the program while others live in its namespace, in seconds; nil:
+  /// as long as they do.
+  package let linger: UInt32?
+  package let audit: Audit?
+
+  package init(_ options: ProgramOptions) throws(ConfigurationError) {
+    guard !options.command.isEmpty else {
+      throw ConfigurationError(
+        "no program given: it stands behind two dashes, as in: sluice exec socks5://proxy:1080 -- curl "
+          + "example.com")
+    }
+    command = options.command
+    environment = options.environment
+    var everything = options.engine
+    everything.machine = true
+    engine = try Configuration(everything)
+    for (flag, treatment) in [("--udp", engine.uncaptured.udp), ("--ipv6", engine.uncaptured.ipv6)]
+    where treatment == .bypass {
+      throw ConfigurationError(
+        "\(flag) bypass: a confined program has no other way than the upstream: expected proxy or reject"
+      )
+    }
+    publications = try options.publish.map(Publication.init)
+    hostLoopback = try options.hostLoopback.map { (text) throws(ConfigurationError) in
+      try parsePort(text, "--host-loopback \(text)")
+    }
+    for (flag, ports) in [
+      ("--publish", publications.map(\.port)), ("--host-loopback", hostLoopback),
+    ] where Set(ports).count < ports.count {
+      throw ConfigurationError("\(flag): a port is given twice")
+    }
+    let preserved = options.preserveDescriptors ?? 0
+    guard (0...Self.maximumPreserved).contains(preserved) else {
+      throw ConfigurationError(
+        "--preserve-fds \(preserved): expected 0 to \(Self.maximumPreserved)")
+    }
+    preservedDescriptors = Int32(preserved)
+    linger =
+      options.linger == 0 ? 0 : try seconds(options.linger, "--linger")
+    audit = options.auditFile.map { .file($0) } ?? (options.audit ? .standardError : nil)
+  }
+}
+
+extension ProgramConfiguration.Publication {
+  /// `PORT` or `PORT:INSIDE`.
+  fileprivate init(_ text: String) throws(ConfigurationError) {
+    let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+    guard let first = parts.first, let last = parts.last, parts.count <= 2 else {
+      throw ConfigurationError(
+        "--publish \(text): expected a port of this host, or that and one of the program's, such as "
+          + "8080 or 8080:80")
+    }
+    self.init(
+      port: try parsePort(first, "--publish \(text)"),
+      inside: try parsePort(last, "--publish \(text)"))
+  }
+}
+
+/// - Parameter setting: the flag and all of its text.
+private func parsePort(_ text: String, _ setting: String) throws(ConfigurationError) -> UInt16 {
+  guard let port = UInt16(text), port > 0 else {
+    throw ConfigurationError("\(setting): expected a port, 1 to 65535")
+  }
+  return port
+}

@@ -1,0 +1,110 @@
+internal import Addressing
+package import Configuration
+internal import Confinement
+internal import DataPlane
+internal import LinuxIO
+package import Logging
+internal import RedirectPolicy
+
+/// `sluice exec`: one program in namespaces of its own, from which nothing leads out but the upstream.
+/// The engine is this process, outside.
+package struct ExecCommand {
+  private let configuration: ProgramConfiguration
+  private let log: Logger
+  private let isJSON: Bool
+
+  /// - Parameter isJSON: of what is told at the end.
+  package init(_ configuration: ProgramConfiguration, log: Logger, isJSON: Bool) {
+    self.configuration = configuration
+    self.log = log
+    self.isJSON = isJSON
+  }
+
+  /// Ends this process like the program has ended.
+  package func run() throws(CommandFailure) -> Never {
+    let ending = try confineAndWait()
+    ChildProcess.end(like: ending)
+  }
+
+  private func confineAndWait() throws(CommandFailure) -> ChildProcess.Ending {
+    try startedUp { () throws(Errno) in try ThisProcess.occupyStandardDescriptors() }
+    // Those that the program inherits are no longer ours then: whoever reads a pipe waits for it alone.
+    let inherited = ThisProcess.inheritedDescriptors
+    let setup = ProgramSetup(configuration)
+    let program = try setup.begin()
+    ThisProcess.close(inherited)
+    let descriptors = DescriptorLimit.raise()
+
+    let upstream = try reachUpstream()
+    let refusal = upstream.flatMap {
+      UpstreamProbe.askForDatagrams(
+        $0, mark: nil, timeout: Timeouts(configuration.engine).connect)
+    }
+    if let refusal { log.tell(refusal, configuration.engine) }
+    let sockets = try confined { () throws(Obstacle) in
+      try program.install(refusesDatagrams: refusal != nil)
+    }
+    try startedUp { () throws(Errno) in
+      try ChildProcess.adoptOrphans()
+      try ThisProcess.hide()
+      try ThisProcess.releaseStandardInputAndOutput()
+    }
+    let supervisor = try startedUp { () throws(Errno) in
+      try ProgramSupervisor(
+        of: program.process,
+        reporter: Reporter(log: log, upstream: "\(configuration.engine.upstream)"))
+    }
+    let dataPlane = try setup.dataPlane(
+      upstream, sockets, descriptors: descriptors, report: supervisor.post)
+    try startedUp { () throws(Errno) in try dataPlane.start() }
+    defer { dataPlane.stop() }
+    if let error = try confined({ () throws(Obstacle) in try program.start() }) {
+      throw CommandFailure(execution: error, of: configuration.command[0])
+    }
+    provePipelining(dataPlane)
+    let ending = supervisor.wait(linger: configuration.linger.map { .seconds($0) }) {
+      log.warning(
+        "the program has ended; what it left running is still served (Ctrl-C ends that)",
+        metadata: ["event": "lingering"])
+    }
+    dataPlane.stop()
+    supervisor.summarise(dataPlane)
+    return ending
+  }
+
+  /// Nil for the embedded server, which starts with the data plane.
+  private func reachUpstream() throws(CommandFailure) -> Upstream? {
+    let url = configuration.engine.upstream
+    if case .embedded = url { return nil }
+    return try UpstreamSetup.reach(
+      try UpstreamSetup.addresses(url), url, mark: nil,
+      timeout: Timeouts(configuration.engine).connect)
+  }
+
+  private func provePipelining(_ dataPlane: DataPlane) {
+    do {
+      try dataPlane.provePipelining(timeout: RunCommand.probeTimeout)
+    } catch {
+      log.warning("cannot probe the upstream (\(error)), ignoring")
+    }
+  }
+}
+
+/// Runs a step in which only what confines the program can be the trouble.
+private func confined<Result: ~Copyable>(
+  _ step: () throws(Obstacle) -> Result
+) throws(CommandFailure) -> Result {
+  do {
+    return try step()
+  } catch {
+    throw CommandFailure(error.message, error.isForbidden ? .noPermission : .unavailable)
+  }
+}
+
+extension CommandFailure {
+  /// As shells and `env(1)` have it.
+  fileprivate init(execution error: Errno, of program: String) {
+    self.init(
+      "cannot execute \(program): \(error)", error == .noEntry ? .notFound : .notExecutable)
+  }
+}
