@@ -1,6 +1,7 @@
 """The readable rulesets in `nft/` and the program's own are the same."""
 
 import itertools
+import subprocess
 from pathlib import Path
 from typing import Iterator
 
@@ -12,10 +13,13 @@ from harness.sluice import binary
 
 FOLDER = Path(__file__).resolve().parents[2] / "nft"
 
-FILES = sorted(FOLDER.glob("*.nft"))
-
 #: How the comment at the head of a file names the command that makes the same rules.
 COMMAND = "# sluice rules show "
+
+#: What `exec` puts into a namespace of its own is shown by no command.
+PROGRAM = FOLDER / "program.nft"
+
+FILES = sorted(set(FOLDER.glob("*.nft")) - {PROGRAM})
 
 
 def flags(file: Path) -> list[str]:
@@ -53,6 +57,22 @@ def test_program_and_file_list_identically(host: Namespace, file: Path) -> None:
     host.run(binary(), "rules", "apply", *flags(file))
     assert listing(host) == reference
     assert "table inet sluice" in reference
+
+
+def test_exec_and_file_list_identically(host: Namespace) -> None:
+    host.nft(PROGRAM.read_text())
+    reference = listing(host)
+    # A program that says where it is, and goes on until its input ends.
+    command = host.command(binary(), "exec", "--", "sh", "-c", "echo $$; cat")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdin and run.stdout
+        number = run.stdout.readline().strip()
+        inside = subprocess.run(
+            ["nsenter", "-t", number, "-n", "nft", "list", "ruleset"],
+            stdout=subprocess.PIPE, check=True, text=True)
+        run.stdin.close()
+    assert run.returncode == 0
+    assert inside.stdout == reference
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

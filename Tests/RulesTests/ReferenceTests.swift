@@ -14,6 +14,7 @@ struct ReferenceTests {
     ("gateway-redirect.nft", .gateway(.redirect)),
     ("selections.nft", .selections),
     ("datagrams.nft", .datagrams),
+    ("program.nft", .confining),
   ])
   func agreesWithThePolicy(file: String, policy: RedirectPolicy) throws {
     let root = URL(filePath: #filePath).deletingLastPathComponent()
