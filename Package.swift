@@ -93,6 +93,9 @@ let package = Package(
       dependencies: ["Netfilter", "CLibnftnl", "NFTables", "Addressing", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
+      name: "ConfinementTests", dependencies: ["Confinement", "Netfilter", "LinuxIO", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Addressing"],
       swiftSettings: strict),
     .testTarget(

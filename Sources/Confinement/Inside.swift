@@ -125,7 +125,7 @@ struct Inside: ~Copyable {
       case .privileged: try Capabilities.dropNetworkControl()
       }
     }
-    for (name, value) in plan.environment { Environment.set(name, value) }
+    for (name, value) in plan.environment { ChildProcess.setEnvironment(name, value) }
     // The line is among them: it closes when the program is executed, and not before.
     try step(.descriptors) { () throws(Errno) in
       try ChildProcess.closeOnExecution(from: 3 + plan.preservedDescriptors)

@@ -53,6 +53,9 @@ package enum ChildProcess {
     _ = try checked(clx_close_on_execution(UInt32(bitPattern: first)))
   }
 
+  /// Sets a variable of the environment of what this process executes.
+  package static func setEnvironment(_ name: String, _ value: String) { setenv(name, value, 1) }
+
   // MARK: Waiting
 
   /// Makes orphans of this process's descendants its own children
@@ -149,11 +152,4 @@ package enum ThisProcess {
       _ = try checked(clx_duplicate(null.rawValue, number))
     }
   }
-}
-
-/// The environment of this process, and of what it executes (`environ(7)`).
-package enum Environment {
-  package static func value(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
-
-  package static func set(_ name: String, _ value: String) { setenv(name, value, 1) }
 }

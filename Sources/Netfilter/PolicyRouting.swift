@@ -88,7 +88,7 @@ struct PolicyRouting: ~Copyable {
   // MARK: Pieces
 
   /// What the kernel says where there is no IPv6, or where it is disabled.
-  private static let withoutIPv6: Set<Errno> = [.familyNotSupported, .notSupported, .accessDenied]
+  static let withoutIPv6: Set<Errno> = [.familyNotSupported, .notSupported, .accessDenied]
 
   /// Whether it was added. A host without IPv6 has no such packets to route; were there any, the
   /// ruleset's guard would drop them.

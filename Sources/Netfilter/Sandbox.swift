@@ -23,20 +23,24 @@ package enum Sandbox {
     }
   }
 
-  /// Makes the calling thread's new namespace such a one.
+  /// Makes the calling thread's new namespace such a one. Where IPv6 is disabled it has none.
   package static func furnish(addresses: [IPAddress]) throws(Errno) {
     let socket = try NetlinkSocket(NETLINK_ROUTE)
-    var messages = [RoutingMessage.loopbackUp]
+    try socket.demand(RoutingMessage.loopbackUp)
     for address in addresses {
-      messages += [
-        RoutingMessage.loopbackAddress(address.bytes, address.family),
-        RoutingMessage.defaultRouteToLoopback(address.family),
-      ]
-    }
-    for message in messages {
-      if let error = try socket.acknowledgements(to: message, count: 1).first?.error {
-        throw error
+      do {
+        try socket.demand(RoutingMessage.loopbackAddress(address.bytes, address.family))
+        try socket.demand(RoutingMessage.defaultRouteToLoopback(address.family))
+      } catch {
+        guard !address.isIPv4, PolicyRouting.withoutIPv6.contains(error) else { throw error }
       }
     }
+  }
+}
+
+extension NetlinkSocket {
+  /// Sends one message that must not be refused.
+  fileprivate func demand(_ message: [UInt8]) throws(Errno) {
+    if let error = try acknowledgements(to: message, count: 1).first?.error { throw error }
   }
 }

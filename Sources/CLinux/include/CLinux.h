@@ -475,8 +475,9 @@ static inline void clx_undergo(int number) {
   sigemptyset(&set);
   sigaddset(&set, number);
   void (*former)(int) = signal(number, SIG_DFL);
-  pthread_sigmask(SIG_UNBLOCK, &set, &set);
+  // Raised first: one that has been pending for as long as it was blocked counts as the same.
   raise(number);
+  pthread_sigmask(SIG_UNBLOCK, &set, &set);
   pthread_sigmask(SIG_SETMASK, &set, NULL);
   signal(number, former);
 }

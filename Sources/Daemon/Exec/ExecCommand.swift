@@ -31,6 +31,13 @@ package struct ExecCommand {
     // Those that the program inherits are no longer ours then: whoever reads a pipe waits for it alone.
     let inherited = ThisProcess.inheritedDescriptors
     let setup = ProgramSetup(configuration)
+    if setup.names.isLost {
+      log.warning(
+        """
+        this host's resolver is on its loopback, where the upstream does not reach it: names will not \
+        be found; choose another with --dns-server ADDRESS
+        """, metadata: ["event": "no_resolver"])
+    }
     let program = try setup.begin()
     ThisProcess.close(inherited)
     let descriptors = DescriptorLimit.raise()

@@ -17,7 +17,7 @@ struct ProgramSetup {
   private let configuration: ProgramConfiguration
   private let policy: RedirectPolicy
   private let families: [IPFamily]
-  private let names: ConfinedNames
+  let names: ConfinedNames
   /// What does not depend on the upstream.
   private let plane: DataPlaneConfiguration
 
