@@ -28,6 +28,8 @@ enum Header {
   static let recursionAvailable: UInt8 = 0x80
   static let checkingDisabled: UInt8 = 0x10
 
+  static let responseCode: UInt8 = 0x0F
+
   /// RCODE 2: the server could not process the query.
   static let serverFailure: UInt8 = 2
 }

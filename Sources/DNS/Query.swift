@@ -124,5 +124,5 @@ package struct Query: Hashable, Sendable {
 
 extension UInt8 {
   /// A to Z as a to z, everything else as it is.
-  fileprivate var lowercased: UInt8 { (0x41...0x5A).contains(self) ? self | 0x20 : self }
+  var lowercased: UInt8 { (0x41...0x5A).contains(self) ? self | 0x20 : self }
 }

@@ -80,9 +80,13 @@ extension Span where Element == UInt8 {
 
 /// Labels, each behind its length, up to the empty one of the root or a pointer (RFC 1035, sections
 /// 3.1 and 4.1.4).
-private enum Name {
+enum Name {
   static let maximumBytes = 255
   static let pointerBytes = 2
+  /// Offset from the beginning of the message, of what a pointer leads to.
+  static let target: UInt16 = 0x3FFF
+  /// Pointers that are followed for one name: as many as it can have labels.
+  static let maximumJumps = 127
 
   // The upper two bits of the byte that a label begins with; the other values are not in use.
   static let labelKind: UInt8 = 0xC0
@@ -93,12 +97,21 @@ private enum Name {
 /// What follows the name of a question: type and class (RFC 1035, section 4.1.2).
 enum Question {
   static let fixedBytes = 2 + 2
+  static let classCode = 2
 }
 
 /// What follows the name of a record: type, class, TTL, length of the data (RFC 1035, section 4.1.3).
-private enum Record {
+enum Record {
   static let fixedBytes = 2 + 2 + 4 + 2
+  static let classCode = 2
   static let dataLength = 2 + 2 + 4
+
+  /// Class IN.
+  static let internet: UInt16 = 1
+  // Types (RFC 1035, section 3.2.2; RFC 3596, section 2.1).
+  static let address: UInt16 = 1
+  static let alias: UInt16 = 5
+  static let addressV6: UInt16 = 28
 }
 
 /// The record that carries what EDNS adds to a message (RFC 6891, section 6.1.2); offsets from its
