@@ -80,6 +80,8 @@ package struct DataPlaneConfiguration: Sendable {
   package var descriptorLimit: Int
   /// The embedded server is the upstream of the captured flows.
   package var servesItself = false
+  /// Where flows are recorded when they end; nil: nowhere.
+  package var audit: Audit?
   /// Nil: no datagrams are captured.
   package var datagrams: DatagramConfiguration?
 

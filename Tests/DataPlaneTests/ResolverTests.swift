@@ -41,10 +41,13 @@ private final class Engine {
   private let clientSocket: Descriptor
   private var thread: Thread?
 
-  init(upstream address: SocketAddress, dns: Timeout? = nil, runs: Bool = true) throws {
+  init(
+    upstream address: SocketAddress, dns: Timeout? = nil, runs: Bool = true, audit: Audit? = nil
+  ) throws {
     upstream = Upstream(address: address, credentials: nil)
     var configuration = DataPlaneConfiguration(workers: 1, listeners: [], descriptorLimit: 100)
     configuration.upstream = upstream
+    configuration.audit = audit
     if let dns { configuration.timeouts.dns = dns }
     worker = try Worker(
       configuration, budget: budget, quota: AssociationQuota(maximum: 0, maximumPerClient: 0),
@@ -207,6 +210,31 @@ struct ResolverTests {
     let counted = engine.counted
     #expect(counted[.queriesTruncated] == 1)
     #expect(counted[.queriesAnswered] == 1)
+  }
+
+  /// A query is a flow by UDP whose answer tells a name; one that is not answered has failed.
+  @Test(arguments: [true, false])
+  func isAudited(isAnswered: Bool) throws {
+    let server = try ScriptedUpstream()
+    let audit = Audit()
+    let engine = try Engine(upstream: server.address, audit: audit)
+    engine.ask(query())
+    for _ in 0..<(isAnswered ? 1 : 3) {
+      let connection = try server.acceptAndConnect()
+      let asked = try connection.readQuery()
+      if isAnswered { try connection.writeFramed(answer(to: asked)) }
+      if isAnswered { _ = try engine.nextAnswer() }
+    }
+    engine.stop()
+    audit.record(
+      Audit.Traffic(flows: 1), .init(.tcp, SocketAddress(.v4(IPv4Address(bits: 0xC000_0201)), 80)))
+    let traffic = Audit.Traffic(
+      flows: 1, failed: isAnswered ? 0 : 1, sent: UInt64(query().count),
+      received: isAnswered ? UInt64(answer(to: query()).count) : 0)
+    #expect(audit.entries().map(\.destination.transport) == [.udp, .tcp])
+    #expect(audit.entries().first?.destination.address == resolver)
+    #expect(audit.entries().first?.traffic == traffic)
+    #expect(audit.entries().last?.name == (isAnswered ? "www.example" : nil))
   }
 
   // MARK: Connections that end

@@ -44,6 +44,9 @@ struct ScriptedConnection: ~Copyable {
 
   init(socket: consuming Descriptor) { self.socket = socket }
 
+  /// Gives the socket to somebody else.
+  consuming func release() -> Descriptor { socket }
+
   func write(_ bytes: [UInt8]) throws {
     var rest = bytes[...]
     while !rest.isEmpty {

@@ -33,6 +33,7 @@ extension Worker {
       return
     }
     counters.add(to: .queriesCarried)
+    audit(queryTo: query.destination, sent: query.message.count)
     driveResolver(index)
   }
 
@@ -230,6 +231,7 @@ extension Worker {
       connection.lastAnswer = now
       counters.add(to: .queriesAnswered)
       if completion.isTruncated { counters.add(to: .queriesTruncated) }
+      completion.message.withUnsafeBytes { audit(answerFrom: completion.context.destination, $0) }
       deliver(completion)
     }
   }
@@ -255,12 +257,14 @@ extension Worker {
 
   private func fail(_ completion: QueryPipeline<Requester>.Completion) {
     counters.add(to: .queriesFailed)
+    audit(failureAt: completion.context.destination, isKnown: true)
     deliver(completion)
   }
 
   /// There is no room for a query: its client should ask somebody else at once.
   private func refuse(_ query: CapturedQuery) {
     note(.queryRefused, resolver: query.resolver)
+    audit(failureAt: query.destination)
     guard let message = Query(query.message) else { return }
     message.serverFailure.withUnsafeBytes {
       deliver($0, from: query.destination, to: query.client)

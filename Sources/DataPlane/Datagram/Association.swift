@@ -35,6 +35,7 @@ struct Association: ~Copyable, Slot {
   /// When a datagram last went either way.
   var lastActivity = Instant(milliseconds: 0)
   var waiting = WaitingDatagrams()
+  var traffic = AssociationTraffic()
   /// DNS queries that have not been answered, the newest last.
   var queries: [PendingQuery] = []
 

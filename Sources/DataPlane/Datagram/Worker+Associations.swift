@@ -278,15 +278,18 @@ extension Worker {
     let waiting = takeWaiting(of: association)
     let client = association.pointee.client
     endAssociation(index)
+    var lost: Set<SocketAddress> = []
     waiting.withDatagrams { waiting in
       for (payload, destination) in waiting {
         if destination.port == Self.dnsPort, carriesOverStream(destination) {
           handOver(payload, from: client, to: destination)
         } else {
           counters.add(.noAssociation)
+          if configuration.audit != nil { lost.insert(destination) }
         }
       }
     }
+    for destination in lost { audit(failureAt: destination) }
   }
 
   /// Closes everything and gives it back; the client's next datagram begins anew.
@@ -295,6 +298,7 @@ extension Worker {
     datagrams.timers.cancel(index)
     releaseNegotiation(&association.pointee.negotiation)
     datagrams.waitingBytes -= association.pointee.waiting.byteCount
+    if let audit = configuration.audit { auditEnd(of: association, in: audit) }
     let client = association.pointee.client.address
     datagrams.associations.remove(index)
     budget.giveBack(Self.descriptorsPerAssociation)

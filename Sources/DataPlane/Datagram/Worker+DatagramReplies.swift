@@ -75,6 +75,10 @@ extension Worker {
       configuration.upstream?.hasRelayAnswered = true
       scheduleIdle(index)
     }
+    if let audit = configuration.audit {
+      auditDatagrams(association, with: source, received: payload.count, in: audit)
+      if source.port == Self.dnsPort { audit.learn(from: payload) }
+    }
     append(payload, from: source, to: client)
   }
 

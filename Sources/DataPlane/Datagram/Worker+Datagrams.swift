@@ -82,6 +82,7 @@ extension Worker {
       }
       guard let association else {
         counters.add(.noAssociation, count: received.count)
+        audit(failureAt: destination)
         continue
       }
       let bytes = isStaged ? datagrams.stage.add(received.bytes) : received.bytes
@@ -164,6 +165,10 @@ extension Worker {
     _ bytes: UnsafeRawBufferPointer, joinedEvery segment: Int, to destination: SocketAddress,
     of index: Int
   ) {
+    if let audit = configuration.audit {
+      auditDatagrams(
+        datagrams.associations.slots[index], with: destination, sent: bytes.count, in: audit)
+    }
     var destination = destination
     if destination.port == Self.dnsPort, configuration.datagrams?.dns != .ordinary {
       bytes.forEachDatagram(of: segment) { noteQuery($0, to: destination, of: index) }

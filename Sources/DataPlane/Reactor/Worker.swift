@@ -9,7 +9,7 @@ internal import SOCKS
 /// fixed targets), `Worker+Serve` (the embedded server), `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay`
 /// (bytes, and the end of a session); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
-/// by TCP).
+/// by TCP); `Worker+Audit` for what is recorded of both.
 ///
 /// SAFETY: unchecked, since it is made on one thread and then used on its own thread only.
 final class Worker: @unchecked Sendable {
@@ -31,6 +31,8 @@ final class Worker: @unchecked Sendable {
   /// Nil where one was closed: tokens carry the index.
   var listeners: [Listener?] = []
   var sessions = SessionTable()
+  /// By the session's index; empty without an audit.
+  var sessionTraffic: [Audit.Traffic] = []
   var timers: TimerWheel
   var resources: RelayResources
   var runQueue: [Token] = []

@@ -93,6 +93,7 @@ extension Worker {
       if !isInner(session) {
         counters.add(sent, to: .bytesUpstream)
         counters.add(received, to: .bytesDownstream)
+        if configuration.audit != nil { auditBytes(index, sent: sent, received: received) }
       }
     }
 
@@ -208,6 +209,7 @@ extension Worker {
   func close(_ index: Int) {
     let session = sessions[index]
     counters.add(to: isInner(session) ? .innerClosed : .sessionsClosed)
+    if let audit = configuration.audit { auditEnd(of: index, in: audit) }
     timers.cancel(index)
     session.pointee.upstreamward.release(&resources)
     session.pointee.downstreamward.release(&resources)
