@@ -66,6 +66,20 @@ struct IngressSocketTests {
     withExtendedLifetime(dataPlane) {}
   }
 
+  /// Loops are looked for where the captured side is ours, and only there.
+  @Test(arguments: [true, false])
+  func loopDetection(isOn: Bool) throws {
+    var configuration = Self.configuration(workers: 1, [])
+    configuration.upstream = Upstream(address: Self.loopback, credentials: nil)
+    #expect(configuration.detectsLoops)
+    configuration.detectsLoops = isOn
+    let worker = try Worker(
+      configuration, budget: DescriptorBudget(limit: 100),
+      quota: AssociationQuota(maximum: 0, maximumPerClient: 0), resolver: Resolver(),
+      carrier: nil, report: { _ in })
+    #expect((worker.loops != nil) == isOn && (worker.datagramLoops != nil) == isOn)
+  }
+
   @Test func closesWhatNobodyTakes() throws {
     let address: SocketAddress?
     do {
