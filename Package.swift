@@ -101,8 +101,8 @@ let package = Package(
     .testTarget(
       name: "DaemonTests",
       dependencies: [
-        "Daemon", "Configuration", "Netfilter", "RedirectPolicy", "NFTables", "LinuxIO",
-        "Addressing",
+        "Daemon", "Configuration", "DataPlane", "Netfilter", "RedirectPolicy", "NFTables",
+        "LinuxIO", "Addressing",
       ],
       swiftSettings: strict),
   ]

@@ -113,8 +113,8 @@ struct Reporter {
       .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
     let queries = snapshot[.queriesCarried]
     return
-      "\(snapshot[.sessionsOpened]) flows, \(bytes(snapshot[.bytesUpstream])) sent, "
-      + "\(bytes(snapshot[.bytesDownstream])) received"
+      "\(snapshot[.sessionsOpened]) flows, \(byteCount(snapshot[.bytesUpstream])) sent, "
+      + "\(byteCount(snapshot[.bytesDownstream])) received"
       + (reset > 0 ? ", \(reset) reset by a peer" : "")
       + (queries > 0 ? ", \(queries) DNS queries by TCP" : "")
       + ", \(snapshot[.sessionsFailed]) failed" + (failed.isEmpty ? "" : " (\(failed))")
@@ -172,18 +172,18 @@ struct Reporter {
       ways.dns == .ordinary ? "off" : ways.carriesQueriesOverStream ? "tcp" : "udp")
     return fields
   }
+}
 
-  /// With a binary unit and one digit: "12.3 MiB".
-  private func bytes(_ count: UInt64) -> String {
-    var value = Double(count)
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-      if value < 1024 {
-        return unit == "B" ? "\(count) B" : "\((value * 10).rounded() / 10) \(unit)"
-      }
-      value /= 1024
+/// With a binary unit and one digit: "12.3 MiB".
+func byteCount(_ count: UInt64) -> String {
+  var value = Double(count)
+  for unit in ["B", "KiB", "MiB", "GiB"] {
+    if value < 1024 {
+      return unit == "B" ? "\(count) B" : "\((value * 10).rounded() / 10) \(unit)"
     }
-    return "\((value * 10).rounded() / 10) TiB"
+    value /= 1024
   }
+  return "\((value * 10).rounded() / 10) TiB"
 }
 
 extension Snapshot {

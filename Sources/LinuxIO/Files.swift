@@ -1,6 +1,6 @@
 internal import CLinux
 
-// Reading what the kernel shows as files (`proc(5)`, `sysfs(5)`), without Foundation.
+// Files, among them those that the kernel shows (`proc(5)`, `sysfs(5)`), without Foundation.
 
 /// The contents of a file as text, nil if it cannot be opened; meant for `/proc` and short files.
 package func readFile(_ path: String) -> String? {
@@ -13,6 +13,27 @@ package func readFile(_ path: String) -> String? {
     let count = clx_read(file.rawValue, &chunk, chunk.count)
     if count <= 0 { return String(decoding: contents, as: UTF8.self) }
     contents += chunk[..<count]
+  }
+}
+
+/// Writes a file, in place of what it had.
+package func writeFile(_ text: String, at path: String) throws(Errno) {
+  let file = Descriptor(
+    owning: try checked(clx_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)))
+  try writeAll(Array(text.utf8), to: file.rawValue)
+}
+
+/// Writes for people, or for who reads this process's errors; what cannot be written is lost.
+package func writeStandardError(_ text: String) {
+  try? writeAll(Array(text.utf8), to: STDERR_FILENO)
+}
+
+private func writeAll(_ bytes: [UInt8], to descriptor: Int32) throws(Errno) {
+  var rest = bytes[...]
+  while !rest.isEmpty {
+    let count = rest.withUnsafeBytes { clx_write(descriptor, $0.baseAddress, $0.count) }
+    if count == -Int(EINTR) { continue }
+    rest = rest.dropFirst(try checked(Int(count)))
   }
 }
 

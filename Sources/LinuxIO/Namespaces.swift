@@ -52,14 +52,6 @@ package enum Mounts {
     _ = try checked(clx_mount(file, other, nil, UInt(MS_BIND), nil))
   }
 
-  /// Writes a new file that everybody may read.
-  package static func writeFile(_ text: String, at path: String) throws(Errno) {
-    let file = Descriptor(
-      owning: try checked(clx_open(path, O_WRONLY | O_CREAT | O_EXCL, 0o644)))
-    let bytes = Array(text.utf8)
-    _ = try checked(clx_write(file.rawValue, bytes, bytes.count))
-  }
-
   /// Where a path leads once all symbolic links are followed (`realpath(3)`), nil if to nothing.
   package static func realPath(_ path: String) -> String? {
     guard let resolved = realpath(path, nil) else { return nil }

@@ -61,8 +61,9 @@ package struct ExecCommand {
         of: program.process,
         reporter: Reporter(log: log, upstream: "\(configuration.engine.upstream)"))
     }
+    let audit = configuration.audit.map { _ in Audit() }
     let dataPlane = try setup.dataPlane(
-      upstream, sockets, descriptors: descriptors, report: supervisor.post)
+      upstream, sockets, audit, descriptors: descriptors, report: supervisor.post)
     try startedUp { () throws(Errno) in try dataPlane.start() }
     defer { dataPlane.stop() }
     if let error = try confined({ () throws(Obstacle) in try program.start() }) {
@@ -76,7 +77,24 @@ package struct ExecCommand {
     }
     dataPlane.stop()
     supervisor.summarise(dataPlane)
+    if let audit { tell(AuditReport(audit)) }
     return ending
+  }
+
+  /// Whatever comes of it, the program's exit status is what counts.
+  private func tell(_ report: AuditReport) {
+    let text = isJSON ? report.json : report.table
+    switch configuration.audit {
+    case .file(let path):
+      do {
+        try writeFile(text, at: path)
+      } catch {
+        log.error(
+          "cannot write the audit to \(path): \(error)", metadata: ["event": "audit_lost"])
+      }
+    case .standardError, nil:
+      writeStandardError(text)
+    }
   }
 
   /// Nil for the embedded server, which starts with the data plane.

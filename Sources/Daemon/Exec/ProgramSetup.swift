@@ -92,11 +92,12 @@ struct ProgramSetup {
 
   /// - Parameter upstream: nil for the embedded server, which is made with it.
   func dataPlane(
-    _ upstream: Upstream?, _ sockets: borrowing ConfinedProgram.Sockets,
+    _ upstream: Upstream?, _ sockets: borrowing ConfinedProgram.Sockets, _ audit: Audit?,
     descriptors: Int, report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     var plane = plane
     plane.descriptorLimit = descriptors
+    plane.audit = audit
     let handed = HandedSockets()
     for (socket, descriptor) in zip(plane.ingressSockets, sockets.opened) {
       handed.add(Descriptor(owning: descriptor), as: socket)

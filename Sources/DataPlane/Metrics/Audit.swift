@@ -33,6 +33,10 @@ package final class Audit: Sendable {
     package internal(set) var sent: UInt64 = 0
     package internal(set) var received: UInt64 = 0
 
+    package init(flows: UInt64 = 0, failed: UInt64 = 0, sent: UInt64 = 0, received: UInt64 = 0) {
+      (self.flows, self.failed, self.sent, self.received) = (flows, failed, sent, received)
+    }
+
     static func += (sum: inout Traffic, more: Traffic) {
       sum.flows &+= more.flows
       sum.failed &+= more.failed
@@ -46,6 +50,10 @@ package final class Audit: Sendable {
     package let traffic: Traffic
     /// Nil if no answer has been seen that has the address. What host names do not have is `\DDD`.
     package let name: String?
+
+    package init(destination: Destination, traffic: Traffic, name: String?) {
+      (self.destination, self.traffic, self.name) = (destination, traffic, name)
+    }
   }
 
   private struct Row {
