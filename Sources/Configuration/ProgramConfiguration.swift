@@ -31,6 +31,11 @@ package struct ProgramConfiguration: Hashable, Sendable {
     case file(String)
   }
 
+  /// What is said if there is no program, or none that could be told from the upstream.
+  package static let noProgram = ConfigurationError(
+    "no program given: it stands behind two dashes, as in: sluice exec socks5://proxy:1080 -- curl "
+      + "example.com")
+
   package static let maximumPreserved = 1024
 
   package let engine: Configuration
@@ -49,11 +54,7 @@ package struct ProgramConfiguration: Hashable, Sendable {
   package let audit: Audit?
 
   package init(_ options: ProgramOptions) throws(ConfigurationError) {
-    guard !options.command.isEmpty else {
-      throw ConfigurationError(
-        "no program given: it stands behind two dashes, as in: sluice exec socks5://proxy:1080 -- curl "
-          + "example.com")
-    }
+    guard !options.command.isEmpty else { throw Self.noProgram }
     command = options.command
     environment = options.environment
     var everything = options.engine

@@ -18,6 +18,11 @@ struct Exec: ParsableCommand {
   var command: [String] = []
 
   func run() throws { try program.run(command) }
+
+  /// Whether the program may have been taken for an upstream.
+  static func lacksDashes(_ arguments: [String]) -> Bool {
+    arguments.dropFirst().first == "exec" && !arguments.contains("--")
+  }
 }
 
 struct Shell: ParsableCommand {

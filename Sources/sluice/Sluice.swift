@@ -28,6 +28,9 @@ struct Sluice: ParsableCommand {
     } catch {
       // Help and version are "errors" with exit code 0, and print themselves.
       if exitCode(for: error) == .success { exit(withError: error) }
+      if Exec.lacksDashes(CommandLine.arguments) {
+        fail("\(ProgramConfiguration.noProgram)", .usage)
+      }
       fail("\(message(for: error)) (see: sluice --help)", .usage)
     }
   }
