@@ -130,6 +130,7 @@ struct Inside: ~Copyable {
     try step(.descriptors) { () throws(Errno) in
       try ChildProcess.closeOnExecution(from: 3 + plan.preservedDescriptors)
     }
+    if plan.ignoresChildren { ChildProcess.ignoreChildren() }
     throw .execution(ChildProcess.execute(plan.command))
   }
 }

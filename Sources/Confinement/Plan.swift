@@ -24,6 +24,8 @@ package struct Plan: Sendable {
   package var environment: [String: String] = [:]
   /// Descriptors that it inherits beside standard input, output and errors: so many from 3 on.
   package var preservedDescriptors: Int32 = 0
+  /// Whether it finds the end of its children ignored (SIGCHLD).
+  package var ignoresChildren = false
   /// Whether sockets are to be had from the namespace as long as it is there.
   package var suppliesSockets = false
 

@@ -64,6 +64,13 @@ package enum ChildProcess {
     _ = try checked(clx_set_process_option(PR_SET_CHILD_SUBREAPER, 1))
   }
 
+  /// Has ends of children be told to this process even if its parent wanted them to be ignored (SIGCHLD).
+  /// - Returns: whether that was so.
+  package static func noticeChildren() -> Bool { clx_restore_signal(SIGCHLD) != 0 }
+
+  /// Has ends of children be ignored, by what is executed as well.
+  package static func ignoreChildren() { clx_ignore_signal(SIGCHLD) }
+
   package enum Next: Hashable, Sendable {
     case changed(process: Int32, Change)
     /// Nothing has happened to any of them.

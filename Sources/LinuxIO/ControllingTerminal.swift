@@ -16,6 +16,12 @@ package struct ControllingTerminal {
     return group < 0 ? nil : group
   }
 
+  /// Makes another process group of the session the one that has the terminal (`tcsetpgrp(3)`).
+  package static func give(to group: Int32) {
+    guard let terminal = open() else { return }
+    _ = tcsetpgrp(terminal.rawValue, group)
+  }
+
   private static var isThere: Bool { open() != nil }
 
   private static func open() -> Descriptor? {

@@ -356,6 +356,8 @@ static inline int clx_block_signals(const sigset_t *set) {
 }
 static inline void clx_ignore_broken_pipe(void) { signal(SIGPIPE, SIG_IGN); }
 static inline void clx_ignore_signal(int number) { signal(number, SIG_IGN); }
+/// Gives a signal its default effect; returns whether it was ignored.
+static inline int clx_restore_signal(int number) { return signal(number, SIG_DFL) == SIG_IGN; }
 static inline int clx_get_descriptor_limit(struct rlimit *limit) {
   return (int)CLX_RESULT(getrlimit(RLIMIT_NOFILE, limit));
 }

@@ -77,6 +77,7 @@ struct ProgramSetup {
     plan.resolverFile = names.file
     plan.environment = configuration.environment
     plan.environment["SLUICE"] = "\(configuration.engine.upstream)"
+    plan.ignoresChildren = ChildProcess.noticeChildren()
     plan.preservedDescriptors = configuration.preservedDescriptors
     plan.suppliesSockets = !configuration.publications.isEmpty
     let marks = policy.numbers.marks

@@ -15,8 +15,11 @@ final class ProgramSupervisor {
   /// How the program itself has ended.
   private var ending: ChildProcess.Ending?
   private var isChildless = false
-  /// This process has stopped because the program has, and was continued since.
-  private var wasStopped = false
+  private var isProgramStopped = false
+  /// This process has stopped because the program has.
+  private var hasFollowed = false
+  /// The process group that had the terminal then, if it is the program's own.
+  private var terminalHolder: Int32?
   /// Whoever started this process wants it to end, and the program has ended already.
   private var isToldToEnd = false
 
@@ -76,6 +79,8 @@ final class ProgramSupervisor {
     case .continued:
       handleContinued()
     case .hangUp, .interrupt, .quit, .terminate:
+      // The program may have ended just before, which nobody has looked at yet.
+      handleChildren()
       if ending != nil { isToldToEnd = true } else { pass(arrival) }
     case .userDefined1, .userDefined2, .alarm, .terminalStop, .windowChanged:
       pass(arrival)
@@ -89,16 +94,19 @@ final class ProgramSupervisor {
     if arrival.isSent, ending == nil { ChildProcess.signal(program, arrival.signal.rawValue) }
   }
 
-  /// A shell continues the whole process group; the program may be in another one, as a shell is.
+  /// A shell continues the process group of this process, to which the program belongs unless it is a
+  /// shell itself; others may mean this process alone.
   private func handleContinued() {
+    handleChildren()
     guard ending == nil else { return }
-    let group = ChildProcess.group(of: program)
-    if group != ThisProcess.group {
-      ChildProcess.signal(group == program ? -program : program, ProgramSignal.continued.rawValue)
-    } else if !wasStopped {
-      ChildProcess.signal(program, ProgramSignal.continued.rawValue)
+    if let group = terminalHolder, ControllingTerminal.foregroundGroup == ThisProcess.group {
+      ControllingTerminal.give(to: group)
     }
-    wasStopped = false
+    if isProgramStopped || !hasFollowed {
+      let isLeader = ChildProcess.group(of: program) == program
+      ChildProcess.signal(isLeader ? -program : program, ProgramSignal.continued.rawValue)
+    }
+    (hasFollowed, terminalHolder) = (false, nil)
   }
 
   private func handleChildren() {
@@ -112,7 +120,10 @@ final class ProgramSupervisor {
       case .changed(program, .ended(let ending)):
         self.ending = ending
       case .changed(program, .stopped(let signal)):
+        isProgramStopped = true
         follow(signal)
+      case .changed(program, .continued):
+        isProgramStopped = false
       case .changed: break
       }
     }
@@ -123,9 +134,11 @@ final class ProgramSupervisor {
   private func follow(_ signal: Int32) {
     let isJobControl = [.terminalStop, .backgroundRead, .backgroundWrite]
       .contains(ProgramSignal(rawValue: signal))
-    guard isJobControl || ControllingTerminal.foregroundGroup == ChildProcess.group(of: program)
-    else { return }
-    wasStopped = true
+    let group = ChildProcess.group(of: program)
+    let isInForeground = group != nil && ControllingTerminal.foregroundGroup == group
+    guard isJobControl || isInForeground else { return }
+    terminalHolder = isInForeground && group != ThisProcess.group ? group : nil
+    hasFollowed = true
     ThisProcess.stop(signal)
   }
 }
