@@ -44,6 +44,10 @@ package struct Obstacle: Error, Hashable, Sendable {
         Reason(
           "this kernel lacks transparent sockets (CONFIG_NETFILTER_XT_TARGET_TPROXY or "
             + "CONFIG_NFT_TPROXY)", isForbidden: false, cure: "use a kernel that has them")
+      case (.interface, .familyNotSupported), (.interface, .protocolNotSupported):
+        Reason(
+          "this kernel lacks netlink's routing interface (CONFIG_NET), or a sandbox hides it",
+          isForbidden: false, cure: "leave the sandbox, or allow sockets of AF_NETLINK in it")
       case (_, .notPermitted), (_, .accessDenied): surroundings.prohibition(step)
       default: nil
       }

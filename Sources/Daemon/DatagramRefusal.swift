@@ -29,8 +29,11 @@ extension Configuration {
 
 extension Logger {
   /// Tells that the upstream relays no datagrams.
-  func tell(_ refusal: HandshakeFailure, _ configuration: Configuration) {
-    warning(
+  func tell(
+    _ refusal: HandshakeFailure, _ configuration: Configuration, level: Level = .warning
+  ) {
+    log(
+      level: level,
       """
       \(configuration.upstream) relays no datagrams (\(refusal)): \
       \(configuration.datagramsWithoutRelay)

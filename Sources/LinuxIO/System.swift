@@ -30,9 +30,11 @@ package enum System {
   /// Whether CAP_SYS_ADMIN is in the effective set.
   package static var hasSystemAdministration: Bool { clx_has_capability(CAP_SYS_ADMIN) != 0 }
 
-  /// Whether network and mount namespaces can be made, and furnished, without a user namespace.
+  /// Whether network and mount namespaces can be made, and furnished, without a user namespace: that takes
+  /// CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE.
   package static var mayMakeNamespaces: Bool {
     hasSystemAdministration && hasNetworkAdministration && hasRawSockets
+      && clx_has_capability(CAP_NET_BIND_SERVICE) != 0
   }
 
   /// Whether sockets of IPv6 can be made at all.

@@ -49,6 +49,7 @@ struct ObstacleTests {
     (.userNamespace, .invalidArgument, [:], ["CONFIG_USER_NS"], false),
     (.networkNamespace, .invalidArgument, [:], ["CONFIG_NET_NS"], false),
     (.sockets, .protocolNotAvailable, [:], ["CONFIG_NFT_TPROXY"], false),
+    (.interface, .familyNotSupported, [:], ["netlink", "AF_NETLINK"], false),
     (.sockets, .tooManyOpenFiles, [:], ["transparent sockets", "too many open files"], false),
   ])
   func isNamedWithItsCure(

@@ -47,7 +47,7 @@ package struct ExecCommand {
       UpstreamProbe.askForDatagrams(
         $0, mark: nil, timeout: Timeouts(configuration.engine).connect)
     }
-    if let refusal { log.tell(refusal, configuration.engine) }
+    if let refusal { log.tell(refusal, configuration.engine, level: .notice) }
     let sockets = try confined { () throws(Obstacle) in
       try program.install(refusesDatagrams: refusal != nil)
     }
