@@ -26,14 +26,14 @@ struct HostServices {
       if holdsResolverFile, text == nil { text = readFile(Self.resolverPath) }
       try Mounts.cover(directory)
       if holdsResolverFile, let path = resolverPath {
-        try writeFile(text ?? "", at: path)
+        try write(text ?? "", to: createFile(path))
         text = nil
       }
     }
     guard let text, let resolverPath else { return }
     try Mounts.cover(Self.staging)
     let staged = Self.staging + "/resolv.conf"
-    try writeFile(text, at: staged)
+    try write(text, to: createFile(staged))
     try Mounts.bind(staged, over: resolverPath)
     try Mounts.uncover(Self.staging)
   }

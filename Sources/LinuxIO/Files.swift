@@ -16,10 +16,13 @@ package func readFile(_ path: String) -> String? {
   }
 }
 
-/// Writes a file, in place of what it had.
-package func writeFile(_ text: String, at path: String) throws(Errno) {
-  let file = Descriptor(
-    owning: try checked(clx_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)))
+/// A file to be written, in place of what it had.
+package func createFile(_ path: String) throws(Errno) -> Descriptor {
+  Descriptor(owning: try checked(clx_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)))
+}
+
+/// Writes all of a text.
+package func write(_ text: String, to file: borrowing Descriptor) throws(Errno) {
   try writeAll(Array(text.utf8), to: file.rawValue)
 }
 

@@ -30,6 +30,7 @@ package struct ExecCommand {
     try startedUp { () throws(Errno) in try ThisProcess.occupyStandardDescriptors() }
     // Those that the program inherits are no longer ours then: whoever reads a pipe waits for it alone.
     let inherited = ThisProcess.inheritedDescriptors
+    let output = try AuditOutput(configuration.audit, isJSON: isJSON)
     let setup = ProgramSetup(configuration)
     if setup.names.isLost {
       log.warning(
@@ -77,24 +78,8 @@ package struct ExecCommand {
     }
     dataPlane.stop()
     supervisor.summarise(dataPlane)
-    if let audit { tell(AuditReport(audit)) }
+    if let audit { output.tell(AuditReport(audit), log) }
     return ending
-  }
-
-  /// Whatever comes of it, the program's exit status is what counts.
-  private func tell(_ report: AuditReport) {
-    let text = isJSON ? report.json : report.table
-    switch configuration.audit {
-    case .file(let path):
-      do {
-        try writeFile(text, at: path)
-      } catch {
-        log.error(
-          "cannot write the audit to \(path): \(error)", metadata: ["event": "audit_lost"])
-      }
-    case .standardError, nil:
-      writeStandardError(text)
-    }
   }
 
   /// Nil for the embedded server, which starts with the data plane.
