@@ -29,7 +29,7 @@ package struct ConfinedProgram: ~Copyable {
     guard let process = try ChildProcess.fork() else {
       near.close()
       guard let line = far.take() else { ChildProcess.end(0) }
-      Inside(plan: plan, line: line).run(policy, count, openSocket)
+      Inside(plan, line).run(policy, count, openSocket)
     }
     return ConfinedProgram(process: process, line: near)
   }
@@ -54,9 +54,11 @@ package struct ConfinedProgram: ~Copyable {
     }
   }
 
-  /// Starts the program; returns why it could not be executed, nil if it runs.
-  package func start() throws(Obstacle) -> Errno? {
-    say(.start)
+  /// Starts the program.
+  package func start() { say(.start) }
+
+  /// Why it was not executed, once the process has ended; nil if it was.
+  package func failure() throws(Obstacle) -> Errno? {
     let message: DescriptorLine.Message?
     do { message = try line.receive() } catch { return nil }
     // The line ends when the program is executed.

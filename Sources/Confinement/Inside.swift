@@ -8,6 +8,13 @@ internal import RedirectPolicy
 struct Inside: ~Copyable {
   let plan: Plan
   let line: DescriptorLine
+  /// If this process stopped on its way, the one outside would wait for it.
+  private let jobControl = HeldJobControl()
+
+  init(_ plan: Plan, _ line: consuming DescriptorLine) {
+    self.plan = plan
+    self.line = line
+  }
 
   /// - Parameters:
   ///   - policy: of the rules, given whether datagrams are refused.
@@ -131,6 +138,7 @@ struct Inside: ~Copyable {
       try ChildProcess.closeOnExecution(from: 3 + plan.preservedDescriptors)
     }
     if plan.ignoresChildren { ChildProcess.ignoreChildren() }
+    jobControl.release()
     throw .execution(ChildProcess.execute(plan.command))
   }
 }

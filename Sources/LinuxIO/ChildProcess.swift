@@ -110,6 +110,21 @@ package enum ChildProcess {
   }
 }
 
+/// Job control that waits: signals that would stop the calling thread's process do so when it is
+/// released.
+package struct HeldJobControl {
+  private var former = sigset_t()
+
+  package init() {
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    for signal in [SIGTSTP, SIGTTIN, SIGTTOU] { sigaddset(&signals, signal) }
+    clx_hold_signals(&signals, &former)
+  }
+
+  package func release() { withUnsafePointer(to: former) { clx_set_signals($0) } }
+}
+
 /// This process itself, as others see it.
 package enum ThisProcess {
   /// Keeps its memory and descriptors from other processes of its user (`prctl(2)`, PR_SET_DUMPABLE).

@@ -356,6 +356,11 @@ static inline int clx_block_signals(const sigset_t *set) {
 }
 static inline void clx_ignore_broken_pipe(void) { signal(SIGPIPE, SIG_IGN); }
 static inline void clx_ignore_signal(int number) { signal(number, SIG_IGN); }
+/// Blocks signals, or has those blocked alone that `former` was given.
+static inline void clx_hold_signals(const sigset_t *set, sigset_t *former) {
+  pthread_sigmask(SIG_BLOCK, set, former);
+}
+static inline void clx_set_signals(const sigset_t *set) { pthread_sigmask(SIG_SETMASK, set, NULL); }
 /// Gives a signal its default effect; returns whether it was ignored.
 static inline int clx_restore_signal(int number) { return signal(number, SIG_DFL) == SIG_IGN; }
 static inline int clx_get_descriptor_limit(struct rlimit *limit) {

@@ -67,9 +67,7 @@ package struct ExecCommand {
       upstream, sockets, audit, descriptors: descriptors, report: supervisor.post)
     try startedUp { () throws(Errno) in try dataPlane.start() }
     defer { dataPlane.stop() }
-    if let error = try confined({ () throws(Obstacle) in try program.start() }) {
-      throw CommandFailure(execution: error, of: configuration.command[0])
-    }
+    program.start()
     provePipelining(dataPlane)
     let ending = supervisor.wait(linger: configuration.linger.map { .seconds($0) }) {
       log.warning(
@@ -77,6 +75,9 @@ package struct ExecCommand {
         metadata: ["event": "lingering"])
     }
     dataPlane.stop()
+    if let error = try confined({ () throws(Obstacle) in try program.failure() }) {
+      throw CommandFailure(execution: error, of: configuration.command[0])
+    }
     supervisor.summarise(dataPlane)
     if let audit { output.tell(AuditReport(audit), log) }
     return ending

@@ -50,12 +50,12 @@ extension Worker {
       return
     }
     let payload = UnsafeRawBufferPointer(rebasing: datagram[header.bytes...])
-    var source = reported.unmapped
-    if !association.pointee.queries.isEmpty {
-      source = sourceOfAnswer(payload, from: source, of: association)
-    }
     // What a resolver answers comes from wherever the client has asked, the loopback included.
-    guard source != reported.unmapped || source.isPossibleSource else {
+    let asked =
+      association.pointee.queries.isEmpty
+      ? nil : sourceOfAnswer(payload, from: reported.unmapped, of: association)
+    let source = asked ?? reported.unmapped
+    guard asked != nil || source.isPossibleSource else {
       counters.add(.sourceNotAllowed)
       return
     }

@@ -80,16 +80,16 @@ extension Worker {
     }
   }
 
-  /// From where the client expects an answer that came from `source`.
+  /// From where the client expects an answer that came from `source`; nil if it is to no query of its.
   func sourceOfAnswer(
     _ answer: UnsafeRawBufferPointer, from source: SocketAddress,
     of association: UnsafeMutablePointer<Association>
-  ) -> SocketAddress {
+  ) -> SocketAddress? {
     guard answer.count >= Self.headerBytes,
       let index = association.pointee.queries.firstIndex(where: {
         $0.id == answer.messageID && $0.resolver == source
       })
-    else { return source }
+    else { return nil }
     remember(source, .answers)
     return association.pointee.queries.remove(at: index).asked
   }
