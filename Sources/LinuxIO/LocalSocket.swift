@@ -1,12 +1,14 @@
+package import Addressing
 internal import CLinux
 
-/// Sockets between processes of one network namespace (`unix(7)`): with an abstract name, which goes
-/// away with its last socket.
+/// Sockets between processes of one host (`unix(7)`), never blocking. Those with an abstract name are
+/// found in one network namespace, and the name goes away with its last socket; those with a path are
+/// found by it.
 package enum LocalSocket {
-  /// A socket that listens under this name; EADDRINUSE if somebody does. Never blocks.
+  /// A socket that listens under this name; EADDRINUSE if somebody does.
   package static func listen(on name: String) throws(Errno) -> Descriptor {
     let socket = Descriptor(owning: try checked(clx_local_socket()))
-    _ = try checked(withAddress(name) { clx_bind(socket.rawValue, $0, $1) })
+    _ = try checked(withAddress(ofName: name) { clx_bind(socket.rawValue, $0, $1) })
     _ = try checked(clx_listen(socket.rawValue, 8))
     return socket
   }
@@ -14,7 +16,29 @@ package enum LocalSocket {
   /// A connection to who listens under this name; ECONNREFUSED if nobody does.
   package static func connect(to name: String) throws(Errno) -> Descriptor {
     let socket = Descriptor(owning: try checked(clx_local_socket()))
-    _ = try checked(withAddress(name) { clx_connect(socket.rawValue, $0, $1) })
+    _ = try checked(withAddress(ofName: name) { clx_connect(socket.rawValue, $0, $1) })
+    return socket
+  }
+
+  /// A socket that listens at this path, which nothing may have yet.
+  /// - Parameter backlog: how many connections may wait to be accepted.
+  package static func listen(
+    at path: SocketPath, backlog: Int32 = 8
+  ) throws(Errno) -> Descriptor {
+    let socket = Descriptor(owning: try checked(clx_local_socket()))
+    _ = try checked(withAddress(at: path) { clx_bind(socket.rawValue, $0, $1) })
+    _ = try checked(clx_listen(socket.rawValue, backlog))
+    return socket
+  }
+
+  /// A connection to who listens at this path; nil while too many wait there to be accepted, whose end
+  /// no event tells. ENOENT if there is nothing, ECONNREFUSED if nobody listens, EACCES if this process
+  /// may not write to the socket, or search the directories on the way.
+  package static func connect(to path: SocketPath) throws(Errno) -> Descriptor? {
+    let socket = Descriptor(owning: try checked(clx_local_socket()))
+    let result = withAddress(at: path) { clx_connect(socket.rawValue, $0, $1) }
+    if result == -EAGAIN { return nil }
+    _ = try checked(result)
     return socket
   }
 
@@ -51,16 +75,31 @@ package enum LocalSocket {
 
   /// The name behind a zero byte, without one at its end.
   private static func withAddress(
-    _ name: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+    ofName name: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+  ) -> Int32 {
+    withAddress(name.utf8, at: 1, body)
+  }
+
+  /// The path with a zero byte at its end.
+  private static func withAddress(
+    at path: SocketPath, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+  ) -> Int32 {
+    withAddress(path.bytes, at: 0, body)
+  }
+
+  /// One zero byte, before the others or behind them, counts as a part of the address.
+  private static func withAddress(
+    _ bytes: some Collection<UInt8>, at offset: Int,
+    _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
   ) -> Int32 {
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
-    let bytes = [0] + Array(name.utf8)
+    let count = bytes.count + 1
     withUnsafeMutableBytes(of: &address.sun_path) { path in
-      precondition(bytes.count <= path.count, "a name too long for a local socket")
-      path.copyBytes(from: bytes)
+      precondition(count <= path.count, "a name too long for a local socket")
+      UnsafeMutableRawBufferPointer(rebasing: path[offset...]).copyBytes(from: bytes)
     }
-    let length = MemoryLayout.offset(of: \sockaddr_un.sun_path).unsafelyUnwrapped + bytes.count
+    let length = MemoryLayout.offset(of: \sockaddr_un.sun_path).unsafelyUnwrapped + count
     return withUnsafePointer(to: address) { pointer in
       // SAFETY: the kernel reads `length` bytes, which `sockaddr_un` has.
       pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(length)) }

@@ -1,7 +1,7 @@
 package import Addressing
 internal import CLinux
 
-/// The process behind a TCP or UDP socket of this network namespace, by `/proc/net/tcp` and
+/// The process behind a socket of this network namespace, by `/proc/net/tcp` and the like, and by
 /// `/proc/PID/fd` (`proc(5)`). Slow: it walks over all processes.
 package struct SocketOwner: Hashable, Sendable {
   package let processID: Int32
@@ -35,6 +35,18 @@ package struct SocketOwner: Hashable, Sendable {
       remote.port == 0 && local.port == address.port
         && (local.address == address.address || local.address.isUnspecified)
     }
+  }
+
+  /// Who listens on the Unix socket at `path`, whatever symbolic links lead there.
+  package static func listening(at path: SocketPath) -> SocketOwner? {
+    guard let place = Mounts.realPath("\(path)") else { return nil }
+    for fields in localSockets() where fields[3] == listeningFlags && fields[7].hasPrefix("/") {
+      guard Mounts.realPath(String(fields[7])) == place,
+        let owner = holder(of: "socket:[\(fields[6])]")
+      else { continue }
+      return owner
+    }
+    return nil
   }
 
   /// Who has `address`, or all addresses with its port, for datagrams.
@@ -76,6 +88,15 @@ package struct SocketOwner: Hashable, Sendable {
         .map { $0.split(separator: " ", maxSplits: 10) }.filter { $0.count > 9 }
     }
   }
+
+  /// The Unix sockets of this network namespace that have a path or name, each as its fields:
+  /// `Num RefCount Protocol Flags Type St Inode Path`
+  private static func localSockets() -> [[Substring]] {
+    (readFile("/proc/self/net/unix") ?? "").split(separator: "\n").dropFirst()
+      .map { $0.split(separator: " ", maxSplits: 7) }.filter { $0.count > 7 }
+  }
+
+  private static let listeningFlags = "00010000"  // __SO_ACCEPTCON (include/linux/net.h)
 
   /// An address as the kernel prints it: 32-bit words in host order, in hexadecimal, then the port.
   private static func parse(_ text: Substring) -> SocketAddress? {
