@@ -96,7 +96,7 @@ let package = Package(
       name: "ConfinementTests", dependencies: ["Confinement", "Netfilter", "LinuxIO", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "ConfigurationTests", dependencies: ["Configuration", "Addressing"],
+      name: "ConfigurationTests", dependencies: ["Configuration", "Addressing", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "DaemonTests",

@@ -1,11 +1,18 @@
 package import Addressing
 
-/// Where captured connections go: `socks5://[user:password@]host[:port]` or `embedded`.
+/// Where captured connections go: `socks5://[user:password@]host[:port]`,
+/// `socks5://[user:password@]/path` or `embedded`.
 package enum UpstreamURL: Hashable, Sendable {
   /// A SOCKS5 server; `credentials` nil for one that asks for none.
-  case socks5(server: Endpoint, credentials: Login?)
+  case socks5(server: Server, credentials: Login?)
   /// The SOCKS5 server in this process.
   case embedded
+
+  /// Where a server listens.
+  package enum Server: Hashable, Sendable {
+    case host(Endpoint)
+    case socket(SocketPath)
+  }
 
   /// A user name and a password of 1 to 255 bytes each (RFC 1929, section 2), decoded.
   package struct Login: Hashable, Sendable {
@@ -18,8 +25,9 @@ package enum UpstreamURL: Hashable, Sendable {
 
   /// Parses a URL (RFC 3986); the scheme is read in any case, and `socks5h` means `socks5`.
   ///
-  /// User and password are percent-decoded; a `/` or `@` in them may also stand as it is. A single
-  /// slash may follow the host and port.
+  /// User, password and path are percent-decoded. A `/` or `@` in a user or password may also stand as
+  /// it is, except a `/` at the beginning of the user: behind that everything is the path. A single
+  /// slash may follow the host and port; the host `localhost` may precede a path, as curl has it.
   package init(_ text: some StringProtocol) throws(UpstreamURLError) {
     if text.lowercased() == "embedded" {
       self = .embedded
@@ -35,15 +43,42 @@ package enum UpstreamURL: Hashable, Sendable {
 
     var authority = bytes[(colon + 3)...]
     var credentials: Login?
-    if let at = authority.lastIndex(of: UInt8(ascii: "@")) {
+    if authority.first != UInt8(ascii: "/"),
+      let at = authority.lastIndex(of: UInt8(ascii: "@"))
+    {
       credentials = try Login(authority[..<at])
       authority = authority[(at + 1)...]
     }
-    if let slash = authority.firstIndex(of: UInt8(ascii: "/")) {
-      guard slash == authority.endIndex - 1 else { throw .path }
-      authority = authority[..<slash]
+    self = .socks5(server: try Server(authority), credentials: credentials)
+  }
+}
+
+extension UpstreamURL.Server: CustomStringConvertible {
+  /// Hosts that may stand before a path.
+  private static let hostsOfSockets = ["", "localhost"]
+
+  /// Reads `host[:port]`, with or without a slash behind it, or `[localhost]/path`.
+  init(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) {
+    let slash = text.firstIndex(of: UInt8(ascii: "/")) ?? text.endIndex
+    let (authority, path) = (text[..<slash], text[slash...])
+    guard path.count > 1 else {
+      self = .host(try server(authority))
+      return
     }
-    self = .socks5(server: try server(authority), credentials: credentials)
+    let host = String(decoding: authority, as: UTF8.self).lowercased()
+    guard Self.hostsOfSockets.contains(host) else { throw .path }
+    let bytes = try percentDecoded(path)
+    guard !bytes.contains(0) else { throw .zeroByteInPath }
+    guard let path = SocketPath(bytes) else { throw .pathTooLong }
+    self = .socket(path)
+  }
+
+  /// As in a URL.
+  package var description: String {
+    switch self {
+    case .host(let endpoint): "\(endpoint)"
+    case .socket(let path): percentEncoded(path.bytes, except: "/")
+    }
   }
 }
 
@@ -101,23 +136,32 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
   /// The port as it was written: decimal digits.
   case portOutOfRange(String)
   case path
+  case pathTooLong
+  case zeroByteInPath
 }
 
 extension UpstreamURLError: CustomStringConvertible {
   package var description: String {
     switch self {
     case .noScheme:
-      "upstream without a scheme: expected socks5://[user:password@]host[:port] or embedded"
+      """
+      upstream without a scheme: expected socks5://[user:password@]host[:port], \
+      socks5://[user:password@]/path or embedded
+      """
     case .schemeNotSupported(let scheme):
-      "upstream scheme \(scheme): expected socks5://[user:password@]host[:port] or embedded"
+      """
+      upstream scheme \(scheme): expected socks5://[user:password@]host[:port], \
+      socks5://[user:password@]/path or embedded
+      """
     case .malformedEscape:
-      "upstream user or password: % without two hexadecimal digits (the sign itself is %25)"
+      "upstream user, password or path: % without two hexadecimal digits (the sign itself is %25)"
     case .emptyUsername: "upstream user name is empty: expected 1 to 255 bytes"
     case .usernameTooLong: "upstream user name longer than 255 bytes"
     case .emptyPassword:
       "upstream user without a password: expected user:password@, each of 1 to 255 bytes"
     case .passwordTooLong: "upstream password longer than 255 bytes"
-    case .emptyHost: "upstream without a host: expected a name or an address after socks5://"
+    case .emptyHost:
+      "upstream without a host: expected a name, an address or the path of a socket after socks5://"
     case .malformedHost:
       "upstream host is not a name: expected letters, digits, dots and hyphens, up to 255 bytes"
     case .malformedIPv4Address:
@@ -127,7 +171,11 @@ extension UpstreamURLError: CustomStringConvertible {
     case .bareIPv6Address: "upstream IPv6 address without brackets: expected [2001:db8::1]:1080"
     case .portNotANumber: "upstream port is not a number between 1 and 65535"
     case .portOutOfRange(let port): "upstream port \(port) is not between 1 and 65535"
-    case .path: "upstream with a path: expected nothing after the host and port"
+    case .path:
+      "upstream with a path: expected nothing after the host and port, or socks5:///path for a socket"
+    case .pathTooLong:
+      "upstream socket's path longer than \(SocketPath.maximumBytes) bytes: no Unix socket has such a one"
+    case .zeroByteInPath: "upstream socket's path contains a zero byte (%00)"
     }
   }
 }
@@ -193,11 +241,12 @@ private func percentDecoded(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) 
   return decoded
 }
 
-/// The unreserved characters of RFC 3986, section 2.3, as they are, all other bytes as `%XX`.
-private func percentEncoded(_ bytes: [UInt8]) -> String {
+/// The unreserved characters of RFC 3986, section 2.3, and `others` as they are, all other bytes as
+/// `%XX`.
+private func percentEncoded(_ bytes: [UInt8], except others: String = "") -> String {
   var text = ""
   for byte in bytes {
-    if isLetterOrDigit(byte) || "-._~".utf8.contains(byte) {
+    if isLetterOrDigit(byte) || "-._~".utf8.contains(byte) || others.utf8.contains(byte) {
       text.unicodeScalars.append(Unicode.Scalar(byte))
     } else {
       text += (byte < 0x10 ? "%0" : "%") + String(byte, radix: 16, uppercase: true)

@@ -19,8 +19,8 @@ package struct ExplainCommand {
   package init(
     _ configuration: Configuration, _ flow: Flow, isRunning: Bool
   ) throws(CommandFailure) {
-    let addresses = try UpstreamSetup.addresses(configuration.upstream).map(\.address)
-    let policy = try Scope(configuration, upstreams: addresses).policy
+    let places = try UpstreamSetup.places(configuration.upstream)
+    let policy = try Scope(configuration, upstreams: places.compactMap(\.exemption)).policy
     self.flow = flow
     upstream = "\(configuration.upstream)"
     packet = try Packet(flow)

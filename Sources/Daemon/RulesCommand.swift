@@ -67,8 +67,8 @@ package enum RulesCommand {
   private static func policy(_ configuration: Configuration) throws(CommandFailure)
     -> RedirectPolicy
   {
-    let upstreams = try UpstreamSetup.addresses(configuration.upstream).map(\.address)
-    return try Scope(configuration, upstreams: upstreams).policy
+    let places = try UpstreamSetup.places(configuration.upstream)
+    return try Scope(configuration, upstreams: places.compactMap(\.exemption)).policy
   }
 
   private static func withInstaller(

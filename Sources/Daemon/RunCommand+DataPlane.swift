@@ -77,7 +77,7 @@ extension DataPlaneConfiguration {
       preconditionFailure("a bound socket has an address")
     }
     let credentials = UpstreamSetup.randomCredentials()
-    plane.upstream = Upstream(address: address, credentials: credentials)
+    plane.upstream = Upstream(at: .address(address), credentials: credentials)
     plane.serverCredentials = credentials
     plane.servesItself = true
     plane.listeners.append(ListenerConfiguration(.socks, on: address))

@@ -28,8 +28,8 @@ package struct RunCommand {
         "redirecting traffic needs CAP_NET_ADMIN: run it with sudo", .noPermission)
     }
     let descriptors = DescriptorLimit.raise()
-    let addresses = try UpstreamSetup.addresses(configuration.upstream)
-    let scope = try Scope(configuration, upstreams: addresses.map(\.address))
+    let places = try UpstreamSetup.places(configuration.upstream)
+    let scope = try Scope(configuration, upstreams: places.compactMap(\.exemption))
     guard System.hasRawSockets || !scope.policy.capturesDatagrams else {
       throw CommandFailure(
         "answering datagrams in the name of others needs CAP_NET_RAW: run it with sudo, or leave UDP "
@@ -38,7 +38,7 @@ package struct RunCommand {
     let rules = try keeping { () throws(NetfilterError) in try RuleKeeper(scope.policy, log: log) }
     try keeping { () throws(NetfilterError) in try rules.close() }
     do {
-      try run(scope, rules, addresses, descriptors: descriptors)
+      try run(scope, rules, places, descriptors: descriptors)
     } catch {
       throw scope.policy.exit == .closed ? error.remarking(Self.staysClosed) : error
     }
@@ -46,10 +46,10 @@ package struct RunCommand {
 
   /// Everything behind the point from which nothing leaves directly, where the user wants that.
   private func run(
-    _ scope: Scope, _ rules: RuleKeeper, _ addresses: [SocketAddress], descriptors: Int
+    _ scope: Scope, _ rules: RuleKeeper, _ places: [Upstream.Place], descriptors: Int
   ) throws(CommandFailure) {
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
-    let upstream = try reachUpstream(addresses, scope)
+    let upstream = try reachUpstream(places, scope)
     if let upstream, scope.policy.capturesDatagrams {
       let refusal = UpstreamProbe.askForDatagrams(
         upstream, mark: scope.policy.numbers.marks.own.value,
@@ -163,13 +163,13 @@ package struct RunCommand {
 
   /// Nil for the embedded server, which starts with the data plane.
   private func reachUpstream(
-    _ addresses: [SocketAddress], _ scope: Scope
+    _ places: [Upstream.Place], _ scope: Scope
   ) throws(CommandFailure) -> Upstream? {
     switch configuration.upstream {
     case .embedded: nil
     case .socks5:
       try UpstreamSetup.reach(
-        addresses, configuration.upstream, mark: scope.policy.numbers.marks.own.value,
+        places, configuration.upstream, mark: scope.policy.numbers.marks.own.value,
         timeout: Timeouts(configuration).connect)
     }
   }

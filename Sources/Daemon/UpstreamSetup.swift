@@ -6,20 +6,21 @@ internal import SOCKS
 
 /// From the upstream's URL to an upstream that has answered.
 enum UpstreamSetup {
-  /// All addresses of the upstream's host, for the rules to exempt. The embedded server needs none:
-  /// it listens on loopback, which is never captured.
-  static func addresses(_ url: UpstreamURL) throws(CommandFailure) -> [SocketAddress] {
+  /// Where the upstream listens: all addresses of its host, or its Unix socket. Nowhere for the embedded
+  /// server, which starts with the data plane on loopback, which is never captured.
+  static func places(_ url: UpstreamURL) throws(CommandFailure) -> [Upstream.Place] {
     switch url {
     case .embedded: return []
-    case .socks5(.address(let address), _): return [address]
-    case .socks5(.name(let name, let port), _):
+    case .socks5(.socket(let path), _): return [.socket(path)]
+    case .socks5(.host(.address(let address)), _): return [.address(address)]
+    case .socks5(.host(.name(let name, let port)), _):
       let addresses = NameResolution.addresses(of: name)
       guard !addresses.isEmpty else {
         throw CommandFailure(
           "cannot resolve \(name): check the name, or give the upstream's address instead",
           .unavailable)
       }
-      return addresses.map { SocketAddress($0, port) }
+      return addresses.map { .address(SocketAddress($0, port)) }
     }
   }
 
@@ -37,14 +38,14 @@ enum UpstreamSetup {
     }
   }
 
-  /// Asks at one address after the other until one lets us in; nil if there is none to ask.
+  /// Asks at one place after the other until one lets us in; nil if there is none to ask.
   static func attempt(
-    _ addresses: [SocketAddress], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
+    _ places: [Upstream.Place], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
   ) throws(CommandFailure) -> Attempt? {
     let credentials = try credentials(of: url)
     var last: Attempt?
-    for address in addresses {
-      let upstream = Upstream(address: address, credentials: credentials)
+    for place in places {
+      let upstream = Upstream(at: place, credentials: credentials)
       let attempt = Attempt(
         upstream: upstream,
         outcome: UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout))
@@ -54,23 +55,28 @@ enum UpstreamSetup {
     return last
   }
 
-  /// The first of the addresses where a SOCKS5 server answers and takes our credentials.
+  /// The first of the places where a SOCKS5 server answers and takes our credentials.
   static func reach(
-    _ addresses: [SocketAddress], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
+    _ places: [Upstream.Place], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
   ) throws(CommandFailure) -> Upstream {
-    guard let attempt = try attempt(addresses, url, mark: mark, timeout: timeout) else {
+    guard let attempt = try attempt(places, url, mark: mark, timeout: timeout) else {
       throw CommandFailure("\(url) has no address", .unavailable)
     }
+    let name = attempt.upstream.place.name(in: url)
     switch attempt.outcome {
     case .replied, .failed(.closed(.reply), _):
       return attempt.upstream
     case .cannotConnect(let error):
+      guard let obstacle = attempt.upstream.place.obstacle(error) else {
+        throw CommandFailure(
+          "cannot reach \(name): \(error); is the SOCKS5 server running?", .unavailable)
+      }
       throw CommandFailure(
-        "cannot reach \(url) at \(attempt.upstream.address): \(error); is the SOCKS5 server running?",
-        .unavailable)
+        "\(obstacle.problem): \(obstacle.advice)",
+        obstacle.isForbidden ? .noPermission : .unavailable)
     case .failed(let error, let isTimeout):
       throw CommandFailure(
-        "\(url) at \(attempt.upstream.address) "
+        "\(name) "
           + (isTimeout
             ? "accepts connections but does not answer; is it a SOCKS5 server?"
             : "does not let us in: \(error)"),
@@ -97,6 +103,47 @@ enum UpstreamSetup {
       return try Credentials(username: login.username, password: login.password)
     } catch {
       throw CommandFailure("\(url): \(error)", .usage)
+    }
+  }
+}
+
+extension Upstream.Place {
+  /// What the rules have to exempt; nil for a Unix socket, to which no packet goes.
+  var exemption: IPAddress? {
+    switch self {
+    case .address(let address): address.address
+    case .socket: nil
+    }
+  }
+
+  /// For people: the upstream, with the one of its addresses that is meant.
+  func name(in url: UpstreamURL) -> String {
+    switch self {
+    case .address(let address): "\(url) at \(address)"
+    case .socket: "\(url)"
+    }
+  }
+
+  /// What stands between us and a server.
+  struct Obstacle {
+    let problem: String
+    let advice: String
+    var isForbidden = false
+  }
+
+  /// What an error in connecting says of a Unix socket; nil if nothing that is its own.
+  func obstacle(_ error: Errno) -> Obstacle? {
+    guard case .socket(let path) = self else { return nil }
+    switch error {
+    case .noEntry, .connectionRefused:
+      return Obstacle(
+        problem: "no SOCKS5 server listens on \(path)", advice: "start it, or correct the path")
+    case .accessDenied:
+      return Obstacle(
+        problem: "may not connect to \(path)",
+        advice: "run it as a user who may enter its folder and write to it, or in a group that may",
+        isForbidden: true)
+    default: return nil
     }
   }
 }

@@ -1,5 +1,6 @@
 import Addressing
 import Configuration
+import TestSupport
 import Testing
 
 struct UpstreamURLTests {
@@ -18,6 +19,13 @@ struct UpstreamURLTests {
     ("socks5://a_b-c.d1:1080", "a_b-c.d1:1080"),
     ("socks5://1.2.3.4.example", "1.2.3.4.example:1080"),
     ("socks5://bücher.example", "bücher.example:1080"), ("socks5://h:01080", "h:1080"),
+    ("socks5:///run/tor/socks", "/run/tor/socks"), ("SOCKS5H:///x", "/x"),
+    ("socks5://localhost/run/x.sock", "/run/x.sock"), ("socks5://LocalHost/run/x", "/run/x"),
+    ("socks5://u:p@/run/x.sock", "/run/x.sock"), ("socks5://u:p@localhost/run/x", "/run/x"),
+    ("socks5://u:p/a@/run/x", "/run/x"), ("socks5:///run/a%20b%2Fc%25", "/run/a%20b/c%25"),
+    ("socks5:///run/foo@1.sock", "/run/foo%401.sock"), ("socks5:////x/", "//x/"),
+    ("socks5:///%FF", "/%FF"), ("socks5:///user:secret@h", "/user%3Asecret%40h"),
+    ("socks5:///" + String(repeating: "x", count: 106), "/" + String(repeating: "x", count: 106)),
   ])
   func server(_ text: String, _ expected: String) throws {
     #expect(try server(text) == expected)
@@ -76,6 +84,13 @@ struct UpstreamURLTests {
     ("socks5://h:70000", .portOutOfRange("70000")), ("socks5://h:65536", .portOutOfRange("65536")),
     ("socks5://h:99999999999999999999", .portOutOfRange("99999999999999999999")),
     ("socks5://h/path", .path), ("socks5://h:1//", .path), ("socks5://h:1/?q", .path),
+    ("socks5://localhost:1/path", .path), ("socks5://127.0.0.1/path", .path),
+    ("socks5://localhost./path", .path), ("socks5://:1/path", .path),
+    ("socks5://u:p@/", .emptyHost), ("socks5://u@/run/x", .emptyPassword),
+    ("socks5:///run/%zz", .malformedEscape), ("socks5:///run/%4", .malformedEscape),
+    ("socks5:///run/x%00", .zeroByteInPath), ("socks5:///run/\0", .zeroByteInPath),
+    ("socks5:///" + String(repeating: "x", count: 107), .pathTooLong),
+    ("socks5://localhost/" + String(repeating: "%20", count: 107), .pathTooLong),
     ("socks5://[::1", .malformedIPv6Address), ("socks5://[]", .malformedIPv6Address),
     ("socks5://[h]", .malformedIPv6Address), ("socks5://[1.2.3.4]", .malformedIPv6Address),
     ("socks5://[fe80::1%eth0]", .malformedIPv6Address), ("socks5://2001:db8::1", .bareIPv6Address),
@@ -129,11 +144,41 @@ struct UpstreamURLTests {
     }
   }
 
+  /// Any path, escaped where it must be and in other places, with and without a user, and its text read
+  /// again.
+  @Test(arguments: 0..<20 as Range<UInt64>)
+  func randomPaths(seed: UInt64) throws {
+    var random = SplitMix(seed: seed)
+    for _ in 0..<100 {
+      let rest = (0...random.next(below: 105)).map { _ in UInt8(1 + random.next(below: 255)) }
+      let bytes = [UInt8(ascii: "/")] + rest
+      let path = bytes.map { byte in
+        let isPlain = byte < 0x80 && byte != UInt8(ascii: "%") && byte != UInt8(ascii: "@")
+        if isPlain, random.next(below: 2) == 0 { return String(Unicode.Scalar(byte)) }
+        return (byte < 16 ? "%0" : "%") + String(byte, radix: 16)
+      }.joined()
+      // The first byte is a slash as it is, and then a path of one byte more than that.
+      let plain = "/" + path.dropFirst(path.hasPrefix("/") ? 1 : 3)
+      let user = ["", "u:p@"][Int(random.next(below: 2))]
+      let host = ["", "localhost"][Int(random.next(below: 2))]
+      let url = try UpstreamURL("socks5://\(user)\(host)\(plain)")
+      guard case .socks5(.socket(let found), let login) = url else {
+        Issue.record("no socket: \(url)")
+        return
+      }
+      #expect(found.bytes == bytes)
+      #expect((login == nil) == user.isEmpty)
+      #expect(try UpstreamURL(url.description.replacing("***", with: "p")) == url)
+    }
+  }
+
   @Test(arguments: [
     ("socks5://h", "socks5://h:1080"), ("socks5h://[::1]:1/", "socks5://[::1]:1"),
     ("socks5://user:secret@h:1", "socks5://user:***@h:1"),
     ("socks5://a%40b%0A%7F:secret@h", "socks5://a%40b%0A%7F:***@h:1080"),
     ("socks5://ü:secret@h", "socks5://%C3%BC:***@h:1080"),
+    ("socks5:///run/x", "socks5:///run/x"), ("socks5h://localhost/run/x", "socks5:///run/x"),
+    ("socks5://user:secret@/run/a%0Ab", "socks5://user:***@/run/a%0Ab"),
   ])
   func description(_ text: String, _ expected: String) throws {
     let url = try UpstreamURL(text)

@@ -126,7 +126,7 @@ struct AuditedFlowsTests {
     private var thread: Thread?
 
     init(upstream address: SocketAddress) throws {
-      upstream = Upstream(address: address, credentials: nil)
+      upstream = Upstream(at: .address(address), credentials: nil)
       var configuration = DataPlaneConfiguration(workers: 1, listeners: [], descriptorLimit: 100)
       configuration.upstream = upstream
       configuration.audit = audit

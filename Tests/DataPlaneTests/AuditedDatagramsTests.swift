@@ -34,7 +34,7 @@ struct AuditedDatagramsTests {
         try IngressSocket.replies(isIPv4: true).open(mark: nil, replyMark: nil),
         as: .replies(isIPv4: true))
       var configuration = DataPlaneConfiguration(workers: 1, listeners: [], descriptorLimit: 300)
-      configuration.upstream = Upstream(address: upstream, credentials: nil)
+      configuration.upstream = Upstream(at: .address(upstream), credentials: nil)
       var datagrams = DatagramConfiguration(listeners: [SocketAddress(host, 1)])
       configure(&datagrams)
       configuration.datagrams = datagrams

@@ -32,7 +32,7 @@ final class EmbeddedServer: Sendable {
     _ credentials: Credentials?, _ mode: ClientHandshake.Mode, _ command: SOCKS.Command = .connect
   ) -> UpstreamProbe.Outcome {
     UpstreamProbe.run(
-      Upstream(address: address, credentials: credentials), command, mode: mode, mark: nil,
+      Upstream(at: .address(address), credentials: credentials), command, mode: mode, mark: nil,
       timeout: .seconds(10))
   }
 

@@ -39,7 +39,7 @@ struct EmbeddedServerTests {
     let reservation = try StreamSocket.reservePort(on: .v4(.loopback))
     guard let address = reservation.localAddress else { throw Errno.addressNotAvailable }
     let outcome = UpstreamProbe.run(
-      Upstream(address: address, credentials: nil), mode: .stepwise, mark: nil,
+      Upstream(at: .address(address), credentials: nil), mode: .stepwise, mark: nil,
       timeout: .seconds(10))
     guard case .cannotConnect(.connectionRefused) = outcome else {
       Issue.record("\(outcome)")
@@ -52,7 +52,7 @@ struct EmbeddedServerTests {
     let listener = try StreamSocket.listen(on: SocketAddress(.v4(.loopback), 0), .init())
     guard let address = listener.localAddress else { throw Errno.addressNotAvailable }
     let outcome = UpstreamProbe.run(
-      Upstream(address: address, credentials: nil), mode: .stepwise, mark: nil,
+      Upstream(at: .address(address), credentials: nil), mode: .stepwise, mark: nil,
       timeout: Timeout(milliseconds: 50))
     guard case .failed(.closed(.methodSelection), isTimeout: true) = outcome else {
       Issue.record("\(outcome)")

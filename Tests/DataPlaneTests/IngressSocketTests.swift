@@ -70,7 +70,7 @@ struct IngressSocketTests {
   @Test(arguments: [true, false])
   func loopDetection(isOn: Bool) throws {
     var configuration = Self.configuration(workers: 1, [])
-    configuration.upstream = Upstream(address: Self.loopback, credentials: nil)
+    configuration.upstream = Upstream(at: .address(Self.loopback), credentials: nil)
     #expect(configuration.detectsLoops)
     configuration.detectsLoops = isOn
     let worker = try Worker(

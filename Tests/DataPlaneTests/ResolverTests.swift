@@ -44,7 +44,7 @@ private final class Engine {
   init(
     upstream address: SocketAddress, dns: Timeout? = nil, runs: Bool = true, audit: Audit? = nil
   ) throws {
-    upstream = Upstream(address: address, credentials: nil)
+    upstream = Upstream(at: .address(address), credentials: nil)
     var configuration = DataPlaneConfiguration(workers: 1, listeners: [], descriptorLimit: 100)
     configuration.upstream = upstream
     configuration.audit = audit

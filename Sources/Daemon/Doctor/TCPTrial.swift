@@ -93,7 +93,7 @@ struct TCPTrial {
     }
     var configuration = DataPlaneConfiguration(
       workers: 1, listeners: listeners, descriptorLimit: 1024)
-    configuration.upstream = Upstream(address: Self.upstreamAddress, credentials: nil)
+    configuration.upstream = Upstream(at: .address(Self.upstreamAddress), credentials: nil)
     configuration.mark = policy.numbers.marks.own.value
     let plane: DataPlane
     do {

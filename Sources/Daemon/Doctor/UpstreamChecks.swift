@@ -26,14 +26,12 @@ struct UpstreamChecks {
       return [.ok(.upstream, "the embedded server, which connects directly")]
     }
     do throws(CommandFailure) {
-      let addresses = try UpstreamSetup.addresses(url)
       let attempt = try UpstreamSetup.attempt(
-        addresses, url, mark: mark, timeout: Self.patience)
+        try UpstreamSetup.places(url), url, mark: mark, timeout: Self.patience)
       guard let attempt, attempt.isLetIn else { return [refusal(attempt)] }
-      let address = attempt.upstream.address
+      let name = attempt.upstream.place.name(in: url)
       return [
-        .ok(.upstream, "\(url) lets us in at \(address)"), ipv6(attempt.upstream),
-        udp(attempt.upstream),
+        .ok(.upstream, "\(name) lets us in"), ipv6(attempt.upstream), udp(attempt.upstream),
       ]
     } catch {
       return [
@@ -47,11 +45,14 @@ struct UpstreamChecks {
     guard let attempt else {
       return .failure(.upstream, "\(url) has no address", advice: "check the name")
     }
-    let place = "\(url) at \(attempt.upstream.address)"
+    let place = attempt.upstream.place.name(in: url)
     switch attempt.outcome {
     case .replied:
       return .ok(.upstream, "\(place) lets us in")
     case .cannotConnect(let error):
+      if let obstacle = attempt.upstream.place.obstacle(error) {
+        return .failure(.upstream, obstacle.problem, advice: obstacle.advice)
+      }
       return .failure(
         .upstream, "cannot reach \(place): \(error)",
         advice: "start the SOCKS5 server, or check address, port and firewall")

@@ -88,7 +88,7 @@ package struct ExecCommand {
     let url = configuration.engine.upstream
     if case .embedded = url { return nil }
     return try UpstreamSetup.reach(
-      try UpstreamSetup.addresses(url), url, mark: nil,
+      try UpstreamSetup.places(url), url, mark: nil,
       timeout: Timeouts(configuration.engine).connect)
   }
 

@@ -80,7 +80,9 @@ final class ResolverConnection {
   }
 
   /// When something is to be done next, if no event comes before.
-  func nextDeadline(now: Instant) -> Instant {
+  /// - Parameter attempt: when the upstream's queue, if it is full, is tried again.
+  func nextDeadline(now: Instant, attempt: Instant) -> Instant {
+    if state == .connecting, socket == nil { return min(deadline, attempt) }
     if hasYielded { return now + Timeout(milliseconds: 1) }
     guard let expiry = pipeline.nextExpiry.map(Instant.init(milliseconds:)) else {
       return isEstablishing ? deadline : lastQuery + Self.idleTimeout

@@ -116,7 +116,8 @@ extension Worker {
     if isDraining, connection.pipeline.isEmpty {
       removeResolver(index)
     } else {
-      resolvers.timers.schedule(index, at: connection.nextDeadline(now: now))
+      resolvers.timers.schedule(
+        index, at: connection.nextDeadline(now: now, attempt: nextUpstreamAttempt))
     }
   }
 
@@ -126,6 +127,7 @@ extension Worker {
     case .closed:
       return connection.pipeline.isEmpty ? nil : connect(connection, at: index)
     case .connecting:
+      if connection.socket == nil { return connect(connection, at: index) }
       if !connection.readiness.isDisjoint(with: [.error, .hangUp]) {
         return Failure(connecting: connection.socket?.pendingError ?? .connectionReset)
       }
@@ -139,6 +141,7 @@ extension Worker {
     }
   }
 
+  /// Starts the connection, or waits for room in the upstream's queue.
   private func connect(_ connection: ResolverConnection, at index: Int) -> Failure? {
     guard let upstream = configuration.upstream else {
       preconditionFailure("a captured query without an upstream")
@@ -146,10 +149,17 @@ extension Worker {
     guard budget.take(1, share: configuration.servesItself ? .half : .all) else {
       return .resourcesExhausted
     }
+    if connection.state == .closed {
+      connection.state = .connecting
+      connection.deadline = now + min(configuration.timeouts.connect, configuration.timeouts.dns)
+    }
     connection.generation = resolvers.nextGeneration()
     connection.readiness = []
     do {
-      let socket = try StreamSocket.connect(to: upstream.address, mark: configuration.mark)
+      guard let socket = try connect(to: upstream) else {
+        budget.giveBack(1)
+        return nil
+      }
       try epoll.add(
         socket.rawValue, [.readable, .writable, .edgeTriggered],
         token: Token(.resolver, index: index, generation: connection.generation).rawValue)
@@ -158,8 +168,6 @@ extension Worker {
       budget.giveBack(1)
       return Failure(connecting: error)
     }
-    connection.state = .connecting
-    connection.deadline = now + min(configuration.timeouts.connect, configuration.timeouts.dns)
     return nil
   }
 

@@ -7,7 +7,8 @@ internal import LinuxIO
 ///
 ///     connecting ──▶ handshaking ──▶ open ──▶ vacant
 ///
-/// What the client sends before it is open waits. It ends when its control connection does, when it has
+/// One that connects to a Unix socket whose queue is full has no control connection meanwhile. What the
+/// client sends before it is open waits. It ends when its control connection does, when it has
 /// been idle for too long, or when another one needs its place.
 struct Association: ~Copyable, Slot {
   enum State: UInt8 { case vacant, connecting, handshaking, open }

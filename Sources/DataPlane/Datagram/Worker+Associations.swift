@@ -26,9 +26,21 @@ extension Worker {
     association.pointee.lastActivity = now
     association.pointee.negotiation = takeNegotiation()
     association.pointee.state = .connecting
-    datagrams.timers.schedule(index, at: now + configuration.timeouts.connect)
+    negotiations[Int(association.pointee.negotiation)].connectDeadline =
+      now + configuration.timeouts.connect
+    return connectControl(of: index, to: upstream) ? index : nil
+  }
+
+  /// Starts an association's control connection, or waits for room in the upstream's queue; false if
+  /// the association has failed by that.
+  private func connectControl(of index: Int, to upstream: Upstream) -> Bool {
+    let association = datagrams.associations.slots[index]
+    let deadline = negotiations[Int(association.pointee.negotiation)].connectDeadline
     do {
-      let socket = try StreamSocket.connect(to: upstream.address, mark: configuration.mark)
+      guard let socket = try connect(to: upstream) else {
+        datagrams.timers.schedule(index, at: min(deadline, nextUpstreamAttempt))
+        return true
+      }
       try epoll.add(
         socket.rawValue, [.readable, .writable, .edgeTriggered],
         token: Token(
@@ -37,9 +49,21 @@ extension Worker {
       association.pointee.control = consume socket
     } catch {
       failAssociation(index, Failure(connecting: error))
-      return nil
+      return false
     }
-    return index
+    datagrams.timers.schedule(index, at: deadline)
+    return true
+  }
+
+  private func handleControlTimeout(_ index: Int) {
+    let association = datagrams.associations.slots[index]
+    if association.pointee.control == nil, let upstream = configuration.upstream,
+      now < negotiations[Int(association.pointee.negotiation)].connectDeadline
+    {
+      _ = connectControl(of: index, to: upstream)
+    } else {
+      failAssociation(index, .connectTimeout)
+    }
   }
 
   /// Whether a new client is the upstream itself, captured on its way to where we sent it.
@@ -100,15 +124,10 @@ extension Worker {
     if !readiness.isDisjoint(with: [.error, .hangUp]) {
       let error = association.pointee.control?.pendingError ?? .connectionReset
       failAssociation(index, Failure(connecting: error))
-    } else if readiness.contains(.writable), let upstream = configuration.upstream,
-      let local = association.pointee.control?.localAddress
-    {
+    } else if readiness.contains(.writable), let upstream = configuration.upstream {
       association.pointee.state = .handshaking
-      // Zeros of the control connection's family: what will be sent comes from an address and port that
-      // neither side can know (RFC 1928, section 4).
-      let zeros = SocketAddress(local.address.isIPv4 ? .v4(.any) : .v6(.any), 0)
       negotiations[Int(association.pointee.negotiation)].startClient(
-        .udpAssociate, to: .address(zeros), at: upstream)
+        .udpAssociate, to: upstream.place.associationRequest, at: upstream)
       datagrams.timers.schedule(index, at: now + configuration.timeouts.handshake)
       driveAssociating(index)
     }
@@ -138,7 +157,7 @@ extension Worker {
     }
     guard
       let place = plan.relayPlace.resolve(
-        reported: reported.address, port: reported.port, control: upstream.address,
+        reported: reported.address, port: reported.port, control: upstream.place.control,
         prefersControl: upstream.relayIsAtControlAddress)
     else {
       failAssociation(index, .protocolViolation)
@@ -162,7 +181,7 @@ extension Worker {
     association.pointee.isRelayUncertain =
       place
       != plan.relayPlace.resolve(
-        reported: reported.address, port: reported.port, control: upstream.address,
+        reported: reported.address, port: reported.port, control: upstream.place.control,
         prefersControl: !upstream.relayIsAtControlAddress)
     association.pointee.state = .open
     upstream.datagramAbility = .relays
@@ -230,7 +249,7 @@ extension Worker {
     let association = datagrams.associations.slots[index]
     switch association.pointee.state {
     case .vacant: return
-    case .connecting: failAssociation(index, .connectTimeout)
+    case .connecting: handleControlTimeout(index)
     case .handshaking:
       doubtPipelining(
         of: negotiations[Int(association.pointee.negotiation)], after: .handshakeTimeout)

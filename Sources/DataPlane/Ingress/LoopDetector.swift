@@ -11,17 +11,20 @@ struct LoopDetector {
   /// How long a destination that looped is refused.
   static let quarantine = Timeout.seconds(30)
 
-  private let upstream: SocketAddress
+  private let upstream: Upstream.Place
   private var looping: [SocketAddress: Instant] = [:]
   private var culprit: LoopCause?
   /// Sessions at which the next look is due.
   private var nextLook = suspiciousSessions
 
-  init(upstream: SocketAddress) { self.upstream = upstream }
+  init(upstream: Upstream.Place) { self.upstream = upstream }
 
   /// What is known of a new flow by its destination alone.
   func check(_ destination: OriginalDestination, now: Instant) -> LoopCause? {
-    if destination.address == upstream { return .connectionToUpstream }
+    switch upstream {
+    case .address(destination.address): return .connectionToUpstream
+    case .address, .socket: break
+    }
     guard !looping.isEmpty, let until = looping[destination.address], now < until else {
       return nil
     }
@@ -48,7 +51,7 @@ struct LoopDetector {
     let cause: LoopCause
     if owner.isOurselves {
       cause = .ourselves
-    } else if owner.executable == SocketOwner.listening(on: upstream)?.executable {
+    } else if owner.executable == upstream.owner?.executable {
       cause = .upstreamProgram(name: owner.name, processID: owner.processID)
     } else {
       return nil

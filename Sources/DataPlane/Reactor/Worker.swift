@@ -51,6 +51,8 @@ final class Worker: @unchecked Sendable {
   /// The time of this turn.
   var now: Instant
   var pausedUntil: Instant?
+  /// When the queue of the upstream's Unix socket, which was full, is tried again.
+  var nextUpstreamAttempt = Instant(milliseconds: 0)
   /// When idle pipes are looked for, while there are any.
   var nextSweep: Instant?
   private(set) var isDraining = false
@@ -75,7 +77,7 @@ final class Worker: @unchecked Sendable {
     datagrams = DatagramResources(now: now)
     resolvers = ResolverTable(now: now)
     if configuration.detectsLoops {
-      loops = configuration.upstream.map { LoopDetector(upstream: $0.address) }
+      loops = configuration.upstream.map { LoopDetector(upstream: $0.place) }
     }
     datagramLoops = loops
     try epoll.add(

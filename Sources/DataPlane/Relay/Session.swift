@@ -3,7 +3,7 @@ internal import LinuxIO
 
 /// One TCP flow, from accept to close. The downstream speaks first in `.negotiating` when it came to
 /// the embedded server; captured flows begin by connecting to the upstream, forwarded ones to their
-/// target.
+/// target. One that connects to a Unix socket whose queue is full has no upstream socket meanwhile.
 ///
 ///     captured:                        connecting ──▶ handshaking ──┐
 ///     forwarded:                       connecting ──────────────────┤

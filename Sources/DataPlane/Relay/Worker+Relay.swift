@@ -162,7 +162,7 @@ extension Worker {
     let session = sessions[index]
     switch session.pointee.state {
     case .vacant: return
-    case .connecting: handleConnectFailure(index, .timedOut)
+    case .connecting: handleConnectTimeout(index)
     case .handshaking: failHandshake(index, .handshakeTimeout)
     case .negotiating, .resolving: fail(index, .handshakeTimeout)
     case .associated: handleServedTimeout(index)

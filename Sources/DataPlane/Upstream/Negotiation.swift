@@ -18,6 +18,8 @@ final class Negotiation {
   var machine = Machine.none
   /// Whether the client machine was started in pipelined mode.
   var isPipelined = false
+  /// When connecting to the upstream has taken too long.
+  var connectDeadline = Instant(milliseconds: 0)
   /// Where a client of the embedded server wants to go.
   var destination: Endpoint?
   /// Where the embedded server may still try to connect, the next one last.

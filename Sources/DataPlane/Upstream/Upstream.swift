@@ -1,10 +1,9 @@
-package import Addressing
 package import SOCKS
 internal import Synchronization
 
 /// A SOCKS5 server that captured flows go through.
 package final class Upstream: Sendable {
-  package let address: SocketAddress
+  package let place: Place
   package let credentials: Credentials?
 
   /// Whether the upstream relays datagrams.
@@ -20,8 +19,8 @@ package final class Upstream: Sendable {
   private let relayIsControl = Atomic<Bool>(false)
   private let relayAnswered = Atomic<Bool>(false)
 
-  package init(address: SocketAddress, credentials: Credentials?) {
-    self.address = address
+  package init(at place: Place, credentials: Credentials?) {
+    self.place = place
     self.credentials = credentials
   }
 

@@ -28,14 +28,10 @@ package enum UpstreamProbe {
   ) -> Outcome {
     let socket: Descriptor
     do {
-      socket = try StreamSocket.connect(to: upstream.address, mark: mark)
+      socket = try connect(to: upstream, mark: mark, deadline: .now() + timeout)
     } catch {
       return .cannotConnect(error)
     }
-    guard socket.wait(for: .writable, until: .now() + timeout) else {
-      return .cannotConnect(.timedOut)
-    }
-    if let error = socket.pendingError { return .cannotConnect(error) }
     let handshake = ClientHandshake(
       command, destination: destination, credentials: upstream.credentials, mode: mode)
     return negotiate(on: socket, handshake, deadline: .now() + timeout)
@@ -46,9 +42,9 @@ package enum UpstreamProbe {
   package static func askForDatagrams(
     _ upstream: Upstream, mark: UInt32?, timeout: Timeout
   ) -> HandshakeFailure? {
-    let zeros = SocketAddress(upstream.address.address.isIPv4 ? .v4(.any) : .v6(.any), 0)
     let outcome = run(
-      upstream, .udpAssociate, to: .address(zeros), mode: .stepwise, mark: mark, timeout: timeout)
+      upstream, .udpAssociate, to: upstream.place.associationRequest, mode: .stepwise, mark: mark,
+      timeout: timeout)
     let failure: HandshakeFailure
     switch outcome {
     case .replied(.succeeded):
@@ -61,6 +57,20 @@ package enum UpstreamProbe {
     guard failure.refusesDatagrams else { return nil }
     upstream.datagramAbility = .refuses
     return failure
+  }
+
+  private static func connect(
+    to upstream: Upstream, mark: UInt32?, deadline: Instant
+  ) throws(Errno) -> Descriptor {
+    while true {
+      if let socket = try upstream.place.connect(mark: mark) {
+        guard socket.wait(for: .writable, until: deadline) else { throw .timedOut }
+        if let error = socket.pendingError { throw error }
+        return socket
+      }
+      guard .now() < deadline else { throw .timedOut }
+      pause(Upstream.Place.pauseWhileFull)
+    }
   }
 
   private static func negotiate(

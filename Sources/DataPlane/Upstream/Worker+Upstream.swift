@@ -9,36 +9,76 @@ extension Worker {
     through upstream: Upstream
   ) {
     guard let index = openSession(socket, origin: .captured(destination)) else { return }
-    if let error = connect(index, to: upstream.address) { fail(index, Failure(connecting: error)) }
+    sessions[index].pointee.state = .connecting
+    negotiation(of: index).connectDeadline = now + configuration.timeouts.connect
+    connectCaptured(index, to: upstream)
   }
 
-  /// Starts the second connection of a session; the first event tells what became of it.
-  func connect(_ index: Int, to address: SocketAddress) -> Errno? {
-    let session = sessions[index]
+  /// Starts a captured session's connection, or waits for room in the upstream's queue.
+  private func connectCaptured(_ index: Int, to upstream: Upstream) {
+    let deadline = negotiation(of: index).connectDeadline
     do {
-      let socket = try connection(of: session, to: address)
-      try epoll.add(
-        socket.rawValue, [.readable, .writable, .edgeTriggered],
-        token: Token(.upstream, index: index, generation: session.pointee.generation).rawValue)
-      session.pointee.upstream = consume socket
+      if let socket = try connect(to: upstream) {
+        try setUpstream(of: index, socket)
+        timers.schedule(index, at: deadline)
+      } else {
+        timers.schedule(index, at: min(deadline, nextUpstreamAttempt))
+      }
+    } catch {
+      fail(index, Failure(connecting: error))
+    }
+  }
+
+  /// Starts a connection to the upstream; nil while its queue is full, until `nextUpstreamAttempt`.
+  /// However many flows wait for room, one of them tries each time.
+  func connect(to upstream: Upstream) throws(Errno) -> Descriptor? {
+    guard nextUpstreamAttempt <= now else { return nil }
+    if let socket = try upstream.place.connect(mark: configuration.mark) { return socket }
+    nextUpstreamAttempt = now + Upstream.Place.pauseWhileFull
+    return nil
+  }
+
+  /// Starts the connection of a session to its target; the first event tells what became of it.
+  func connect(_ index: Int, to target: SocketAddress) -> Errno? {
+    do {
+      try setUpstream(of: index, try connection(of: sessions[index], to: target))
     } catch {
       return error
     }
-    session.pointee.upstreamReadiness = []
-    session.pointee.state = .connecting
+    sessions[index].pointee.state = .connecting
     timers.schedule(index, at: now + configuration.timeouts.connect)
     return nil
   }
 
   /// The beginning of a connection, on the side where the session goes.
   private func connection(
-    of session: UnsafeMutablePointer<Session>, to address: SocketAddress
+    of session: UnsafeMutablePointer<Session>, to target: SocketAddress
   ) throws(Errno) -> Descriptor {
     switch session.pointee.origin {
-    case .captured, .served, .forwarded(to: _, .outward):
-      return try StreamSocket.connect(to: address, mark: configuration.mark)
+    case .captured: preconditionFailure("a captured session goes to the upstream")
+    case .served, .forwarded(to: _, .outward):
+      return try StreamSocket.connect(to: target, mark: configuration.mark)
     case .forwarded(to: _, .inward):
-      return try connectInside(to: address)
+      return try connectInside(to: target)
+    }
+  }
+
+  private func setUpstream(of index: Int, _ socket: consuming Descriptor) throws(Errno) {
+    let session = sessions[index]
+    try epoll.add(
+      socket.rawValue, [.readable, .writable, .edgeTriggered],
+      token: Token(.upstream, index: index, generation: session.pointee.generation).rawValue)
+    session.pointee.upstream = consume socket
+    session.pointee.upstreamReadiness = []
+  }
+
+  func handleConnectTimeout(_ index: Int) {
+    if case .captured = sessions[index].pointee.origin, sessions[index].pointee.upstream == nil,
+      now < negotiation(of: index).connectDeadline, let upstream = configuration.upstream
+    {
+      connectCaptured(index, to: upstream)
+    } else {
+      handleConnectFailure(index, .timedOut)
     }
   }
 
@@ -127,7 +167,8 @@ extension Failure {
   /// Why a connection could not be made.
   init(connecting error: Errno) {
     switch error {
-    case .connectionRefused, .connectionReset: self = .connectRefused
+    // There is no Unix socket, or no more.
+    case .connectionRefused, .connectionReset, .noEntry: self = .connectRefused
     case .hostUnreachable, .networkUnreachable: self = .connectUnreachable
     case .timedOut: self = .connectTimeout
     case .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory, .noBufferSpace:
