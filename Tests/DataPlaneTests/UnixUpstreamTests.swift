@@ -209,6 +209,22 @@ struct UnixUpstreamTests {
     #expect(try application.read(1) == [1])
   }
 
+  /// A Unix socket has no resets, but the flow is over all the same.
+  @Test func passesResetsOnAsEnds() throws {
+    let server = try Server()
+    let engine = try Engine(server.place)
+    let application = try engine.capture()
+    try engine.run()
+    var connection = try server.accept()
+    try connection.connect()
+    try connection.write([1])
+    #expect(try application.read(1) == [1])
+    func reset(_ connection: consuming ScriptedConnection) { connection.socket.resetOnClose() }
+    reset(application)
+    #expect(try connection.readSome(1).isEmpty)
+    #expect(engine.counted[.resetByDownstream] == 1)
+  }
+
   // MARK: A full queue
 
   /// All flows wait for room, and get it one after the other.
