@@ -93,7 +93,8 @@ let package = Package(
       dependencies: ["Netfilter", "CLibnftnl", "NFTables", "Addressing", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "ConfinementTests", dependencies: ["Confinement", "Netfilter", "LinuxIO", "TestSupport"],
+      name: "ConfinementTests",
+      dependencies: ["Confinement", "Netfilter", "LinuxIO", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Addressing", "TestSupport"],

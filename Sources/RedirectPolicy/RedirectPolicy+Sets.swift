@@ -59,7 +59,7 @@ extension RedirectPolicy {
   private var destinationSets: [NamedSet] {
     let keepsPrivate = !destinations.includesPrivate && destinations.only == nil
     let bypass =
-      (destinations.includesScoped ? [] : BypassRanges.scoped)
+      (destinations.includesScoped ? [BypassRanges.linkLocal] : BypassRanges.scoped)
       + (keepsPrivate ? BypassRanges.privateUse : []) + destinations.bypass
     let only = destinations.only ?? []
     return [IPFamily.v4, .v6].map { NamedSet(SetName.upstreams($0), hosts: upstreams, $0) }

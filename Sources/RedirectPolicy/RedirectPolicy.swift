@@ -69,7 +69,7 @@ package struct RedirectPolicy: Hashable, Sendable {
     /// Whether private ranges are captured, too.
     package var includesPrivate = false
     /// Whether even ranges are that mean this host or this link (`BypassRanges.scoped`), as far as they
-    /// are not delivered to this host.
+    /// are not delivered to this host, and not IPv6 link-local, which keeps its interface.
     package var includesScoped = false
 
     package init() {}
