@@ -217,15 +217,21 @@ extension Worker {
     while association.pointee.controlReadiness.contains(.readable) {
       switch receive(socket, into: resources.scratch) {
       case .bytes(0), .failed:
-        endAssociation(index)
+        endByUpstream(index)
         return
       case .bytes: continue
       case .wouldBlock: association.pointee.controlReadiness.remove(.readable)
       }
     }
     if !association.pointee.controlReadiness.isDisjoint(with: [.error, .hangUp]) {
-      endAssociation(index)
+      endByUpstream(index)
     }
+  }
+
+  /// What was asked and has not been answered is answered in another way, or told to be lost.
+  private func endByUpstream(_ index: Int) {
+    rescueQueries(of: datagrams.associations.slots[index], sentUpTo: now, blames: false)
+    endAssociation(index)
   }
 
   /// If the upstream relays no datagrams, queries go over TCP from now on, and all else is dropped until
@@ -300,7 +306,7 @@ extension Worker {
     var lost: Set<SocketAddress> = []
     waiting.withDatagrams { waiting in
       for (payload, destination) in waiting {
-        if destination.port == Self.dnsPort, carriesOverStream(destination) {
+        if destination.port == Self.dnsPort, mayCarryOverStream {
           handOver(payload, from: client, to: destination)
         } else {
           counters.add(.noAssociation)

@@ -81,6 +81,10 @@ extension Worker {
         association = findAssociation(of: source, to: destination)
       }
       guard let association else {
+        if destination.port == Self.dnsPort, mayCarryOverStream {
+          received.forEachDatagram { handOver($0, from: source, to: destination) }
+          continue
+        }
         counters.add(.noAssociation, count: received.count)
         audit(failureAt: destination)
         continue

@@ -52,6 +52,14 @@ extension Worker {
     }
   }
 
+  /// Whether a query goes over TCP where there is no association for it.
+  var mayCarryOverStream: Bool {
+    switch configuration.datagrams?.dns {
+    case .stream, .automatic: true
+    case .ordinary, .datagrams, nil: false
+    }
+  }
+
   /// Gives a query to the worker that carries them over TCP.
   func handOver(
     _ query: UnsafeRawBufferPointer, from client: SocketAddress, to destination: SocketAddress
@@ -95,13 +103,17 @@ extension Worker {
   }
 
   /// Sends over TCP what was sent as datagrams up to this moment and not answered.
-  func rescueQueries(of association: UnsafeMutablePointer<Association>, sentUpTo time: Instant) {
+  /// - Parameter blames: whether that speaks against the resolver.
+  func rescueQueries(
+    of association: UnsafeMutablePointer<Association>, sentUpTo time: Instant, blames: Bool = true
+  ) {
     guard configuration.datagrams?.dns == .automatic else { return }
     while let query = association.pointee.queries.first, query.since <= time {
       association.pointee.queries.removeFirst()
       switch datagrams.resolvers[query.resolver] {
       case .answers: break
-      case .silent, nil: remember(query.resolver, .silent(until: now + Self.silence))
+      case .silent, nil:
+        if blames { remember(query.resolver, .silent(until: now + Self.silence)) }
       }
       query.message.withUnsafeBytes {
         handOver($0, from: association.pointee.client, to: query.asked)
