@@ -6,7 +6,7 @@ package enum Capabilities {
   /// back a power over what is there now.
   package static func dropAll() throws(Errno) {
     try forbidNewPrivileges()
-    _ = try checked(clx_keep_capabilities(0))
+    try keep(0)
   }
 
   /// Gives up those by which a process could leave its network namespace, or change the rules in it:
@@ -16,7 +16,14 @@ package enum Capabilities {
       CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_BPF,
       CAP_PERFMON, CAP_CHECKPOINT_RESTORE,
     ]
-    _ = try checked(clx_keep_capabilities(dropped.reduce(~0) { $0 & ~(1 << UInt64($1)) }))
+    // Who may not bound what is to be had, has no new privileges at all.
+    if clx_has_capability(CAP_SETPCAP) == 0 { try forbidNewPrivileges() }
+    try keep(dropped.reduce(~0) { $0 & ~(1 << UInt64($1)) })
+  }
+
+  private static func keep(_ kept: UInt64) throws(Errno) {
+    if clx_has_capability(CAP_SETPCAP) != 0 { _ = try checked(clx_bound_capabilities(kept)) }
+    _ = try checked(clx_keep_capabilities(kept))
   }
 
   /// Files that are executed give no more privileges than there are (`PR_SET_NO_NEW_PRIVS`).

@@ -16,6 +16,10 @@ struct Sluice: ParsableCommand {
     ])
 
   static func main() {
+    // Swift reads them there.
+    if CommandLine.arguments.isEmpty {
+      fail("/proc is not mounted: mount -t proc none /proc", .unavailable)
+    }
     do {
       var command = try parseAsRoot()
       try command.run()

@@ -391,12 +391,16 @@ static inline int clx_has_capability(int capability) {
   if (syscall(SYS_capget, &header, data) < 0) return 0;
   return (data[capability / 32].effective >> (capability % 32)) & 1;
 }
-/// Drops all capabilities that are not in `kept`, of every set.
-static inline int clx_keep_capabilities(uint64_t kept) {
+/// Drops all capabilities that are not in `kept` from what can ever be had again; needs CAP_SETPCAP.
+static inline int clx_bound_capabilities(uint64_t kept) {
   for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
     if (kept >> capability & 1) continue;
     if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) return -errno;
   }
+  return 0;
+}
+/// Drops all that are not in `kept` from what there is now.
+static inline int clx_keep_capabilities(uint64_t kept) {
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) return -errno;
   struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   struct __user_cap_data_struct data[2];
