@@ -10,7 +10,10 @@ from typing import Any, Generator, Iterator
 import pytest
 
 from harness import kernel, namespaces, resolvers, sluice, upstreams
+from harness.calls import CALLS, Call
+from harness.confined import Confined
 from harness.datagrams import DatagramEcho
+from harness.namespaces import Namespace
 from harness.programs import Program
 from harness.resolvers import Unbound
 from harness.scripted import ScriptedUpstream
@@ -168,7 +171,7 @@ def errors_at_any_rate(topology: Topology) -> None:
 
 
 @pytest.fixture
-def guarded(topology: Topology, capture: sluice.Capture) -> Iterator[namespaces.Namespace]:
+def guarded(topology: Topology, capture: sluice.Capture) -> Iterator[Namespace]:
     """The host where Sluice runs; what it leaves is taken away in the end, as a user would do it."""
     host = capture.host(topology)
     try:
@@ -176,3 +179,26 @@ def guarded(topology: Topology, capture: sluice.Capture) -> Iterator[namespaces.
     finally:
         host.run(sluice.binary(), "rules", "remove")
         assert kernel.tables(host) == []
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Namespace]:
+    """A host without any cable."""
+    host = Namespace("alone")
+    try:
+        yield host
+    finally:
+        host.close()
+
+
+@pytest.fixture
+def user(alone: Namespace) -> Iterator[Confined]:
+    """Somebody there who calls `sluice exec` without any privilege."""
+    with Confined(alone) as someone:
+        yield someone
+
+
+@pytest.fixture(params=CALLS, ids=str)
+def call(request: pytest.FixtureRequest) -> Call:
+    """For what has to be as it is without Sluice."""
+    return request.param

@@ -1,6 +1,6 @@
 """Compares Sluice with its peers in one interleaved run; started by scripts/bench.
 
-A whole run takes about 9 minutes beside what is installed and built, one with --quick about 1.
+A whole run takes about 11 minutes beside what is installed and built, one with --quick about 1.
 """
 
 import argparse
@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from benchmark.arena import Arena, NotRelayed
-from benchmark.contestants import Direct, Redsocks, SingBox, Sluice, SOCKSClient
+from benchmark.contestants import (
+    Direct, Redsocks, SingBox, Sluice, SluiceExec, SOCKSClient)
 from benchmark.report import Report
 from benchmark.rows import Visit, all_groups
 from lib.netns import end_on_signals
@@ -45,7 +46,8 @@ def parse(arguments):
 def field(options):
     """The contestants, the one that all are compared with first: what a gateway gets by default."""
     contestants = [
-        Sluice(options.sluice, "tproxy"), Sluice(options.sluice, "redirect"), Redsocks()]
+        Sluice(options.sluice, "tproxy"), Sluice(options.sluice, "redirect"),
+        SluiceExec(options.sluice), Redsocks()]
     if options.sing_box:
         contestants.append(SingBox(options.sing_box))
     return contestants + [Direct(), SOCKSClient()]

@@ -99,6 +99,10 @@ class Arena:
         return self._lab
 
     @property
+    def client(self):
+        return self._lab["client"]
+
+    @property
     def gateway(self):
         return self._lab["gateway"]
 
@@ -127,13 +131,14 @@ class Arena:
         for line in lines:
             self._served.put(json.loads(line))
 
-    def transfer(self, upload, seconds, through_socks):
-        """One stream of so many seconds from the client; checked from end to end.
+    def transfer(self, upload, seconds, contestant):
+        """One stream of so many seconds from the contestant's client; checked from end to end.
 
-        `through_socks` says whether the contestant claims to be a proxy. Raises NotRelayed unless
-        the target was asked for in that way, by the right host, and every byte sent arrived.
+        Raises NotRelayed unless the target was asked for in the way that the contestant claims, by
+        the right host, and every byte sent arrived.
         """
-        done = self._lab["client"].run(
+        through_socks = contestant.through_socks
+        done = contestant.client(self).run(
             self._peer, "load", TARGET, str(TARGET_PORT), "sink" if upload else "source",
             str(round(seconds * 1000)), check=False, timeout=seconds + 60)
         if done.returncode != 0:
@@ -188,9 +193,10 @@ class Arena:
 
     def _send_datagrams(self, load, seconds, contestant, clock):
         """The client's last line, and how far the contestant's clock went while it was measured."""
-        client = self._lab["client"]
+        client = contestant.client(self)
         client.run(
-            "ethtool", "-K", "lan0", "tx-udp-segmentation", "on" if load.joined else "off")
+            "ethtool", "-K", contestant.interface, "tx-udp-segmentation",
+            "on" if load.joined else "off")
         place = [TARGET, str(TARGET_PORT)]
         if contestant.through_socks and not contestant.is_relay:
             place = [SERVER, str(SOCKS_PORT), "socks", *place]

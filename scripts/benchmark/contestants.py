@@ -2,10 +2,15 @@
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 from benchmark.arena import SERVER, SOCKS_PORT
-from lib.netns import wait_until
+from benchmark.process import family
+from lib.netns import Namespace, wait_until
 from lib.program import Program
 
 REDIRECT_PORT = 12345
@@ -24,6 +29,9 @@ class Contestant:
     # Which rows there are of it.
     takes_streams = True
     takes_datagrams = True
+    starts_programs = False
+    # By which the client's datagrams leave it.
+    interface = "lan0"
 
     def __init__(self, name, title):
         self.name = name
@@ -33,6 +41,10 @@ class Contestant:
     def running(self, arena):
         """Runs it with its rules in force for the block; gives its process id."""
         raise NotImplementedError
+
+    def client(self, arena):
+        """Where the traffic comes from while it runs; something with `run(*command, **options)`."""
+        return arena.client
 
     def version(self):
         """One line that says which version this is."""
@@ -86,7 +98,7 @@ class Sluice(Contestant):
     @contextlib.contextmanager
     def running(self, arena):
         program = Program(
-            arena.lab, arena.gateway, self._binary, f"socks5://{SERVER}:{SOCKS_PORT}",
+            arena.lab, arena.gateway, self._binary, UPSTREAM,
             "--gateway", "lan0", "--tcp", self._capture)
         try:
             program.wait_for("ready")
@@ -96,6 +108,88 @@ class Sluice(Contestant):
 
     def version(self):
         return _first_line(self._binary, "--version")
+
+
+class SluiceExec(Contestant):
+    """Our program, around another: on the gateway, so that the way from there is that of the others. It
+    runs without privileges."""
+
+    starts_programs = True
+    interface = "lo"
+
+    def __init__(self, binary):
+        super().__init__("sluice-exec", "Sluice (exec)")
+        self._binary = binary
+        self._inside = None
+
+    @contextlib.contextmanager
+    def running(self, arena):
+        with self._callable() as binary:
+            command = [binary, "exec", UPSTREAM, "--", "sleep", "infinity"]
+            process = arena.lab.spawn(
+                arena.gateway, *AS_NOBODY, *command, stdout=subprocess.DEVNULL)
+            try:
+                wait_until(lambda: _find(process.pid, "sleep"), "the program to be inside")
+                self._inside = Inside(_find(process.pid, "sleep"))
+                yield process.pid
+            finally:
+                self._inside = None
+                arena.lab.stop(process)
+
+    def client(self, arena):
+        """The traffic comes from inside, beside the program that only sleeps."""
+        return self._inside
+
+    def measure_starts(self, arena, runs):
+        """The median seconds of `true`, of the same through the embedded server, and through the SOCKS5
+        server."""
+        with self._callable() as binary:
+            result = Path(binary).with_name("starts.json")
+            result.touch()
+            os.chown(result, NOBODY, NOBODY)
+            arena.gateway.run(
+                *AS_NOBODY, "hyperfine", "-N", "--warmup", "3", "--runs", str(runs),
+                "--export-json", str(result), "true", f"{binary} exec -- true",
+                f"{binary} exec {UPSTREAM} -- true", timeout=120)
+            return [one["median"] for one in json.loads(result.read_text())["results"]]
+
+    @contextlib.contextmanager
+    def _callable(self):
+        """The program in a folder that everybody may enter."""
+        with tempfile.TemporaryDirectory(prefix="slb") as folder:
+            os.chmod(folder, 0o755)
+            yield shutil.copy(self._binary, folder)
+
+    def version(self):
+        return _first_line(self._binary, "--version")
+
+
+NOBODY = 65534
+
+AS_NOBODY = (
+    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--")
+
+UPSTREAM = f"socks5://{SERVER}:{SOCKS_PORT}"
+
+
+class Inside(Namespace):
+    """The network namespace of a process, in place of a host."""
+
+    def __init__(self, pid):
+        super().__init__(f"of process {pid}")
+        self._pid = pid
+
+    def command(self, *argv):
+        return ["nsenter", f"--net=/proc/{self._pid}/ns/net", "--", *argv]
+
+
+def _find(pid, name):
+    """The process of that name that has come from `pid`; None while there is none."""
+    for process in family(pid):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{process}/comm").read_text() == f"{name}\n":
+                return process
+    return None
 
 
 class Redirected(Contestant):

@@ -59,12 +59,36 @@ class Bulk:
         if not visit.contestant.takes_streams:
             return {}
         before = visit.processor_seconds()
-        transfer = visit.arena.transfer(
-            self._upload, visit.seconds, visit.contestant.through_socks)
+        transfer = visit.arena.transfer(self._upload, visit.seconds, visit.contestant)
         found = {self._speed.key: transfer.gibibytes / transfer.seconds}
         if visit.pid:
             spent = visit.processor_seconds() - before
             found[self._cost.key] = spent / transfer.gibibytes
+        return found
+
+
+class Start:
+    """What a program's start takes longer inside than by itself: `true`, which ends at once, so that the
+    end is in it, too. hyperfine measures all of them in one go, of which each round has one."""
+
+    name = "start"
+    RUNS = 40
+    BARE = Row("start_bare", "start and end of true, bare", "ms", more_is_better=False)
+    rows = (BARE, *(
+        row for upstream, title in (("embedded", "embedded server"), ("socks", "SOCKS5 server"))
+        for row in (
+            Row(f"start_{upstream}", f"the same inside, {title}: in addition", "ms", False),
+            Row(f"start_{upstream}_ratio", f"the same inside, {title}: ratio", "times bare", False))
+    ))
+
+    def measure(self, visit):
+        if not visit.contestant.starts_programs:
+            return {}
+        bare, *inside = visit.contestant.measure_starts(visit.arena, self.RUNS)
+        found = {self.BARE.key: bare * 1e3}
+        for name, seconds in zip(("embedded", "socks"), inside, strict=True):
+            found[f"start_{name}"] = (seconds - bare) * 1e3
+            found[f"start_{name}_ratio"] = seconds / bare
         return found
 
 
@@ -112,10 +136,10 @@ class Datagrams:
 
 
 def all_groups():
-    """In the order in which they run: memory first, while nothing has happened yet."""
+    """In the order in which they run: memory before all traffic, while nothing has happened yet."""
     loads = [
         Load(flows, size, echo) for echo in (False, True) for flows in (1, 1000)
         for size in (64, 1200)]
     loads.append(Load(1, 1200, echo=False, joined=True))
     return [
-        IdleMemory(), Bulk(upload=False), Bulk(upload=True), *(Datagrams(load) for load in loads)]
+        Start(), IdleMemory(), Bulk(upload=False), Bulk(upload=True), *(Datagrams(load) for load in loads)]
