@@ -35,6 +35,8 @@ package struct Errno: Error, Hashable, Sendable, RawRepresentable {
   package static let noSystemCall = Errno(rawValue: ENOSYS)
   package static let protocolNotSupported = Errno(rawValue: EPROTONOSUPPORT)
   package static let noDevice = Errno(rawValue: ENODEV)
+  package static let fileExists = Errno(rawValue: EEXIST)
+  package static let notSocket = Errno(rawValue: ENOTSOCK)
   package static let wouldBlock = Errno(rawValue: EAGAIN)
 }
 

@@ -6,6 +6,9 @@ package struct Instant: Hashable, Comparable, Sendable {
 
   package init(milliseconds: UInt64) { self.milliseconds = milliseconds }
 
+  /// Never comes.
+  package static let distantFuture = Instant(milliseconds: .max)
+
   package static func now() -> Instant { Instant(milliseconds: clx_monotonic_milliseconds()) }
 
   package static func < (a: Instant, b: Instant) -> Bool { a.milliseconds < b.milliseconds }

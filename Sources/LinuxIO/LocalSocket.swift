@@ -26,9 +26,15 @@ package enum LocalSocket {
     at path: SocketPath, backlog: Int32 = 8
   ) throws(Errno) -> Descriptor {
     let socket = Descriptor(owning: try checked(clx_local_socket()))
-    _ = try checked(withAddress(at: path) { clx_bind(socket.rawValue, $0, $1) })
+    try bind(socket, at: path)
     _ = try checked(clx_listen(socket.rawValue, backlog))
     return socket
+  }
+
+  /// Gives a socket this path, which nothing may have yet; nobody can connect before it listens.
+  static func bind(_ socket: borrowing Descriptor, at path: SocketPath) throws(Errno) {
+    let descriptor = socket.rawValue
+    _ = try checked(withAddress(at: path) { clx_bind(descriptor, $0, $1) })
   }
 
   /// A connection to who listens at this path; nil while too many wait there to be accepted, whose end
@@ -50,9 +56,25 @@ package enum LocalSocket {
 
   /// Whether the other side was made by root, or by the user that this process acts for.
   package static func isTrusted(_ socket: borrowing Descriptor) -> Bool {
-    var user: uid_t = 0
-    return clx_peer_user(socket.rawValue, &user) == 0 && (user == 0 || user == geteuid())
+    guard let peer = peer(of: socket) else { return false }
+    return peer.user == 0 || peer.user == geteuid()
   }
+
+  /// The process that made the other side of a connection (`unix(7)`, SO_PEERCRED).
+  package struct Peer: Hashable, Sendable {
+    /// 0 for one that this process does not see.
+    package let process: Int32
+    package let user: UInt32
+  }
+
+  package static func peer(of socket: borrowing Descriptor) -> Peer? {
+    var peer = clx_peer()
+    guard clx_peer(socket.rawValue, &peer) == 0 else { return nil }
+    return Peer(process: peer.process, user: peer.user)
+  }
+
+  /// Ends a connection in both directions, and whatever waits for it.
+  package static func shutdown(_ socket: Int32) { _ = clx_shutdown(socket, Int32(SHUT_RDWR)) }
 
   /// Sends one byte, which a new connection always has room for.
   package static func send(_ byte: UInt8, to socket: borrowing Descriptor) throws(Errno) {

@@ -18,4 +18,9 @@ package final class Semaphore: Sendable {
   package func signal() { sem_post(handle) }
 
   package func wait() { while sem_wait(handle) != 0 {} }
+
+  /// Waits no longer than until then; false if it has not come.
+  package func wait(until deadline: Instant) -> Bool {
+    clx_wait_until(handle, deadline.milliseconds) == 0
+  }
 }

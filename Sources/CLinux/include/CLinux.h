@@ -44,6 +44,7 @@
 // built without it; so what libc declares only under it is declared here.
 extern int accept4(int, struct sockaddr *, socklen_t *, int);
 extern int pipe2(int[2], int);
+extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *);
 extern ssize_t splice(int, off_t *, int, off_t *, size_t, unsigned int);
 enum {
   CLX_SPLICE_F_MOVE = 1,       // <bits/fcntl-linux.h>
@@ -149,17 +150,37 @@ static inline int clx_peer_address(int fd, struct sockaddr *address, socklen_t *
 static inline int clx_local_socket(void) {
   return (int)CLX_RESULT(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
-/// SO_PEERCRED (unix(7)), whose struct ucred is declared under _GNU_SOURCE alone.
-static inline int clx_peer_user(int fd, uid_t *user) {
-  struct {
-    pid_t process;
-    uid_t user;
-    gid_t group;
-  } peer;
-  socklen_t length = sizeof peer;
-  int result = (int)CLX_RESULT(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length));
-  if (result == 0) *user = peer.user;
-  return result;
+/// What SO_PEERCRED (unix(7)) tells: struct ucred, which is declared under _GNU_SOURCE alone.
+struct clx_peer {
+  pid_t process;
+  uid_t user;
+  gid_t group;
+};
+static inline int clx_peer(int fd, struct clx_peer *peer) {
+  socklen_t length = sizeof *peer;
+  return (int)CLX_RESULT(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length));
+}
+/// The inode number of a socket's name in the file system.
+static inline int clx_socket_inode(const char *path, uint64_t *inode) {
+  struct stat status;
+  if (lstat(path, &status) < 0) return -errno;
+  if (!S_ISSOCK(status.st_mode)) return -ENOTSOCK;
+  *inode = status.st_ino;
+  return 0;
+}
+static inline int clx_unlink(const char *path) { return (int)CLX_RESULT(unlink(path)); }
+static inline int clx_make_directory(const char *path, mode_t mode) {
+  return (int)CLX_RESULT(mkdir(path, mode));
+}
+static inline int clx_set_mode(const char *path, mode_t mode) {
+  return (int)CLX_RESULT(chmod(path, mode));
+}
+static inline int clx_set_group(const char *path, gid_t group) {
+  return (int)CLX_RESULT(lchown(path, (uid_t)-1, group));
+}
+static inline int clx_set_nonblocking(int fd) {
+  int flags = (int)CLX_RESULT(fcntl(fd, F_GETFL));
+  return flags < 0 ? flags : (int)CLX_RESULT(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
 // Datagrams. CMSG_* are macros, which Swift cannot call.
@@ -191,6 +212,7 @@ enum {
   CLX_IPV6_TRANSPARENT = 75,
   CLX_SO_RCVBUFFORCE = 33,   // <asm-generic/socket.h>
   CLX_SO_RXQ_OVFL = 40,
+  CLX_SO_NETNS_COOKIE = 71,
 };
 
 /// What recvmmsg(2) fills in, with the control messages of IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR,
@@ -421,6 +443,16 @@ static inline uint64_t clx_monotonic_milliseconds(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+}
+/// Waits for a semaphore until so many milliseconds of the monotonic clock.
+static inline int clx_wait_until(sem_t *semaphore, uint64_t milliseconds) {
+  struct timespec time = {.tv_sec = (time_t)(milliseconds / 1000),
+                          .tv_nsec = (long)(milliseconds % 1000) * 1000000};
+  int result;
+  do {
+    result = (int)CLX_RESULT(sem_clockwait(semaphore, CLOCK_MONOTONIC, &time));
+  } while (result == -EINTR);
+  return result;
 }
 static inline long clx_random(void *buffer, size_t count) {
   return CLX_RESULT(getrandom(buffer, count, 0));
