@@ -103,7 +103,7 @@ let package = Package(
       name: "DaemonTests",
       dependencies: [
         "Daemon", "Configuration", "DataPlane", "Netfilter", "RedirectPolicy", "NFTables",
-        "LinuxIO", "Addressing",
+        "LinuxIO", "Addressing", "TestSupport",
       ],
       swiftSettings: strict),
   ]

@@ -70,6 +70,7 @@ package struct Configuration: Hashable, Sendable {
   package static let defaultPort: UInt16 = 10880
   package static let maximumTimeout = 30 * 24 * 3600
   package static let maximumWorkers = 256
+  package static let defaultControl = "/run/sluice/control.sock"
 
   package let upstream: UpstreamURL
   /// Nil: this host's own traffic is left alone.
@@ -93,6 +94,8 @@ package struct Configuration: Hashable, Sendable {
   /// Nil: one per processor.
   package let workers: Int?
   package let timeouts: Timeouts
+  /// Of the socket at which other processes talk to a run; nil: none.
+  package let control: SocketPath?
 
   package init(_ options: Options) throws(ConfigurationError) {
     let url = options.upstream ?? "embedded"
@@ -148,6 +151,7 @@ package struct Configuration: Hashable, Sendable {
       timeouts.drain = drain
     }
     self.timeouts = timeouts
+    control = options.control == "none" ? nil : try controlPath(options.control)
   }
 }
 
@@ -173,4 +177,14 @@ func seconds(_ value: Int?, _ flag: String) throws(ConfigurationError) -> UInt32
       "\(flag) \(value): expected seconds, 1 to \(Configuration.maximumTimeout)")
   }
   return UInt32(value)
+}
+
+/// Where the control socket is.
+func controlPath(_ text: String?) throws(ConfigurationError) -> SocketPath {
+  let text = text ?? Configuration.defaultControl
+  guard let path = SocketPath(Array(text.utf8)) else {
+    throw ConfigurationError(
+      "--control \(text): expected an absolute path of at most \(SocketPath.maximumBytes) bytes")
+  }
+  return path
 }

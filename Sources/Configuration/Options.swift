@@ -54,6 +54,7 @@ package struct Options: Hashable, Sendable {
   package var udpRelay: String?
   package var udpAssociations: Int?
   package var udpPerClient: Int?
+  package var control: String?
 
   package init() {}
 }

@@ -38,7 +38,9 @@ final class AbilityMonitor {
     try Thread(name: "sluice-probe") {
       let outcome = UpstreamProbe.run(
         upstream, to: UpstreamProbe.targetV6, mode: .stepwise, mark: mark, timeout: timeout)
-      if case .replied(.addressTypeNotSupported) = outcome { answers.post(.noIPv6) }
+      guard case .replied(.addressTypeNotSupported) = outcome else { return }
+      upstream.carriesIPv6 = false
+      answers.post(.noIPv6)
     }.detach()
   }
 

@@ -201,7 +201,8 @@ extension Upstream.DatagramAbility {
     }
   }
 
-  fileprivate var word: String {
+  /// For programs.
+  var word: String {
     switch self {
     case .unknown: "unknown"
     case .relays: "relayed"

@@ -136,7 +136,7 @@ extension RelayPlace {
 }
 
 extension DNSTransport {
-  fileprivate init(_ dns: Configuration.DNS?) {
+  init(_ dns: Configuration.DNS?) {
     switch dns {
     case nil: self = .automatic
     case .udp: self = .datagrams

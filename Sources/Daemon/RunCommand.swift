@@ -14,7 +14,7 @@ package struct RunCommand {
   static let probeTimeout = Timeout.seconds(10)
 
   let configuration: Configuration
-  private let log: Logger
+  let log: Logger
 
   package init(_ configuration: Configuration, log: Logger) {
     self.configuration = configuration
@@ -62,8 +62,9 @@ package struct RunCommand {
     let supervisor = try startedUp { () throws(Errno) in
       try Supervisor(reporter: Reporter(log: log, upstream: "\(configuration.upstream)"))
     }
+    let share = NamespaceService.Share(of: configuration.control == nil ? 0 : descriptors)
     let dataPlane = try makeDataPlane(
-      scope, upstream, descriptors: descriptors, report: supervisor.post)
+      scope, upstream, descriptors: descriptors - share.total, report: supervisor.post)
     try startedUp { () throws(Errno) in try dataPlane.start() }
     defer { dataPlane.stop() }
 
@@ -81,10 +82,13 @@ package struct RunCommand {
     let steward = try startedUp { () throws(Errno) in
       try Steward(configuration, rules, upstream, supervisor, log: log)
     }
+    let control = openControl(scope, dataPlane, share, report: supervisor.post)
+    defer { control?.stop() }
     announce(scope, dataPlane)
     supervisor.waitForEnd(of: dataPlane)
     steward.retire()
-    drain(dataPlane, supervisor, rules)
+    drain(dataPlane, control, supervisor, rules)
+    control?.stop()
     dataPlane.stop()
     try keeping { () throws(NetfilterError) in try rules.remove() }
     if scope.policy.exit == .closed {
@@ -142,21 +146,27 @@ package struct RunCommand {
   }
 
   /// New connections go their own way from here on; those that are open get time to end.
-  private func drain(_ dataPlane: DataPlane, _ supervisor: Supervisor, _ rules: RuleKeeper) {
+  private func drain(
+    _ dataPlane: DataPlane, _ control: ControlSocket?, _ supervisor: Supervisor,
+    _ rules: RuleKeeper
+  ) {
     do {
       try rules.change { $0.phase = .draining }
     } catch {
       log.warning("cannot let open flows end (\(error)), ending them now")
       return
     }
-    let open = dataPlane.snapshot().liveSessions
+    let open = dataPlane.snapshot().liveSessions + (control?.liveSessions ?? 0)
     let timeout = configuration.timeouts.drain
     guard open > 0, timeout > 0 else { return }
     log.notice(
       "capturing nothing new; open flows (\(open)) have \(timeout) s to end (again: end at once)",
       metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
     dataPlane.drain()
-    supervisor.waitForDrain(of: dataPlane, timeout: .seconds(timeout))
+    control?.drain()
+    supervisor.waitForDrain(of: dataPlane, timeout: .seconds(timeout)) {
+      dataPlane.snapshot().isIdle && (control?.liveSessions ?? 0) == 0
+    }
   }
 
   // MARK: Pieces

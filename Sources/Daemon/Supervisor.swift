@@ -48,9 +48,9 @@ final class Supervisor {
     wait(for: dataPlane, until: nil) { false }
   }
 
-  /// Reports what happens until no session is left, `timeout` has passed, or such a signal comes.
-  func waitForDrain(of dataPlane: DataPlane, timeout: Timeout) {
-    wait(for: dataPlane, until: .now() + timeout) { dataPlane.snapshot().isIdle }
+  /// Reports what happens until nothing is open any more, `timeout` has passed, or such a signal comes.
+  func waitForDrain(of dataPlane: DataPlane, timeout: Timeout, isIdle: () -> Bool) {
+    wait(for: dataPlane, until: .now() + timeout, isOver: isIdle)
   }
 
   func summarise(_ dataPlane: DataPlane) { reporter.summary(dataPlane.snapshot()) }

@@ -96,6 +96,9 @@ package final class DataPlane: Sendable {
     for thread in running { thread.join() }
   }
 
+  /// Where captured flows go; nil if there are none to capture.
+  package var upstream: Upstream? { configuration.upstream }
+
   package func snapshot() -> Snapshot {
     var snapshot = Snapshot()
     for worker in workers { worker.counters.read(into: &snapshot) }

@@ -25,11 +25,18 @@ struct Run: ParsableCommand {
       valueName: "how"))
   var onUpstreamDown: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Where other commands of root and the group sluice reach this one: the path of a socket, or none (default: \(Configuration.defaultControl)).",
+      valueName: "path"))
+  var control: String?
+
   func run() throws {
     var options = scope.options
     engine.fill(&options)
     options.drainTimeout = drainTimeout
     options.onUpstreamDown = onUpstreamDown
+    options.control = control
     try RunCommand(Configuration(options), log: logging.logger()).run()
   }
 }

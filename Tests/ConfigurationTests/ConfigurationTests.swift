@@ -34,6 +34,13 @@ struct ConfigurationTests {
     #expect(configuration.datagrams.associationsPerClient == nil)
     #expect(configuration.workers == nil)
     #expect(configuration.timeouts == Configuration.Timeouts())
+    #expect(configuration.control?.description == "/run/sluice/control.sock")
+  }
+
+  @Test func controlSocketIsElsewhereOrNowhere() throws {
+    let elsewhere = try Configuration(options { $0.control = "/run/other" })
+    #expect(elsewhere.control?.description == "/run/other")
+    #expect(try Configuration(options { $0.control = "none" }).control == nil)
   }
 
   @Test func withoutAnUpstreamTheEmbeddedServerIsUsed() throws {
@@ -168,6 +175,8 @@ struct ConfigurationTests {
     Fault("--on-exit") { $0.onExit = "ajar" },
     Fault("--on-upstream-down") { $0.onUpstreamDown = "" },
     Fault("--workers") { $0.workers = 0 },
+    Fault("--control") { $0.control = "" },
+    Fault("--control") { $0.control = "/" + String(repeating: "x", count: 107) },
     Fault("--connect-timeout") { $0.connectTimeout = 0 },
     Fault("--idle-timeout") { $0.idleTimeout = Configuration.maximumTimeout + 1 },
     Fault("--drain-timeout") { $0.drainTimeout = -5 },

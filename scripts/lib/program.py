@@ -19,7 +19,8 @@ class Program:
         self._changed = threading.Condition()
         self._ended = False
         self._process = lab.spawn(
-            host, binary, "run", *arguments, "--json",
+            # The default control socket is the machine's, whatever the host.
+            host, binary, "run", *arguments, "--json", "--control", "none",
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, daemon=True).start()
 

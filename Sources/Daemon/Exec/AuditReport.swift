@@ -2,9 +2,9 @@ internal import Addressing
 internal import DataPlane
 
 /// What a program has talked to, as a table for people or as one JSON object.
-struct AuditReport {
-  private let entries: [Audit.Entry]
-  private let omitted: Audit.Traffic
+struct AuditReport: Hashable {
+  let entries: [Audit.Entry]
+  let omitted: Audit.Traffic
 
   init(_ audit: Audit) { self.init(audit.entries(), omitted: audit.omitted) }
 

@@ -14,6 +14,15 @@ package enum IngressSocket: Hashable, Sendable {
   /// What may wait to be received: a burst of thousands of datagrams, or a few dozen that were joined.
   private static let receiveBytes: Int32 = 4 << 20
 
+  /// What the socket is, whoever has made it.
+  package var kind: Descriptor.Kind {
+    switch self {
+    case .stream(let address, _): Descriptor.Kind(isIPv4: address.address.isIPv4, .listener)
+    case .datagrams(let address): Descriptor.Kind(isIPv4: address.address.isIPv4, .datagrams)
+    case .replies(let isIPv4): Descriptor.Kind(isIPv4: isIPv4, .rawDatagrams)
+    }
+  }
+
   /// Makes the socket in the network namespace of the calling thread; there it needs CAP_NET_ADMIN if it
   /// takes what is for others or has a mark, and CAP_NET_RAW for replies.
   /// - Parameters:

@@ -7,7 +7,7 @@ package final class Upstream: Sendable {
   package let credentials: Credentials?
 
   /// Whether the upstream relays datagrams.
-  package enum DatagramAbility: UInt8, Sendable {
+  package enum DatagramAbility: UInt8, Sendable, CaseIterable {
     /// Nobody has asked yet: the next one who wants to finds out.
     case unknown
     case relays
@@ -16,6 +16,7 @@ package final class Upstream: Sendable {
 
   private let pipelines = Atomic<Bool>(false)
   private let ability = Atomic<UInt8>(DatagramAbility.unknown.rawValue)
+  private let refusesV6 = Atomic<Bool>(false)
   private let relayIsControl = Atomic<Bool>(false)
   private let relayAnswered = Atomic<Bool>(false)
 
@@ -35,6 +36,12 @@ package final class Upstream: Sendable {
   package var datagramAbility: DatagramAbility {
     get { DatagramAbility(rawValue: ability.load(ordering: .relaxed)) ?? .unknown }
     set { ability.store(newValue.rawValue, ordering: .relaxed) }
+  }
+
+  /// Whether the upstream takes IPv6 targets; true until it has been found not to.
+  package var carriesIPv6: Bool {
+    get { !refusesV6.load(ordering: .relaxed) }
+    set { refusesV6.store(!newValue, ordering: .relaxed) }
   }
 
   /// Whether the relay is looked for at the control connection's address though the upstream reports

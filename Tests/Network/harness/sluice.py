@@ -59,6 +59,9 @@ class Sluice(Program):
         # The usual soft limit of descriptors, which it has to raise by itself.
         limit = ["prlimit", "--nofile=1024:", "--"]
         self.upstream = arguments[0] if arguments else ""
+        if "--control" not in arguments:
+            # The default one is the machine's, whatever the host.
+            arguments = *arguments, "--control", "none"
         command = [binary(), "run", "--json", "--log-level", "debug", *arguments]
         super().__init__(host, *limit, *command, name="sluice")
         if ready:

@@ -1,0 +1,133 @@
+internal import LinuxIO
+internal import Logging
+
+/// One process at the control socket, and what it is answered, on a thread of its own. It may do
+/// whatever it likes: it is answered with an error then, and the connection is closed.
+struct ControlConnection: ~Copyable {
+  /// Of a line that is received.
+  private static let maximumBytes = 64 << 10
+  /// For a line to arrive, or to be taken.
+  private static let patience = Timeout.seconds(10)
+
+  private var lines: LineStream
+  private let service: NamespaceService
+  private let log: Logger
+
+  init(_ socket: consuming Descriptor, _ service: NamespaceService, log: Logger) {
+    lines = LineStream(socket, maximumBytes: Self.maximumBytes)
+    self.service = service
+    self.log = log
+  }
+
+  /// Answers one after the other until the other side, or `ControlSocket.stop`, ends it.
+  mutating func run() {
+    do throws(Failure) {
+      while let (request, descriptors) = try next(until: .now() + Self.patience) {
+        ThisProcess.close(descriptors)
+        switch request {
+        case .exec(let version): try exec(version)
+        case .serve, .end: throw .refused("that comes after exec")
+        }
+      }
+    } catch {
+      refuse(error)
+    }
+  }
+
+  /// Answers one who cannot be served at all.
+  func turnAway(_ reason: String) { refuse(.refused(reason)) }
+
+  consuming func close() {}
+
+  private enum Failure: Error {
+    case refused(String)
+    case line(LineStream.Failure)
+  }
+
+  // MARK: Requests
+
+  /// Carries what a program sends, until the connection ends.
+  private mutating func exec(_ version: Int) throws(Failure) {
+    guard version == ControlRequest.execVersion else {
+      throw .refused("it speaks version \(ControlRequest.execVersion) of this, not \(version)")
+    }
+    try granted { () throws(NamespaceService.Refusal) in try service.enter() }
+    defer { service.leave() }
+    try answer(.service(service.description))
+    guard let (request, descriptors) = try next(until: .now() + Self.patience) else { return }
+    guard case .serve(let traffic, let audit) = request else {
+      ThisProcess.close(descriptors)
+      throw .refused("serve is expected after exec")
+    }
+    let number = try granted { () throws(NamespaceService.Refusal) in
+      try service.open(traffic, descriptors, audit: audit)
+    }
+    let who = lines.peer.map { "pid \($0.process), user \($0.user)" } ?? "unknown"
+    log.info("carrying a program for another process (\(who))", metadata: fields("serving"))
+    defer {
+      service.close(number)
+      log.debug("carrying it no more (\(who))", metadata: fields("served"))
+    }
+    try answer(.serving)
+    guard let (request, descriptors) = try next(until: .distantFuture) else { return }
+    ThisProcess.close(descriptors)
+    guard request == .end, let report = service.close(number) else {
+      throw .refused("nothing but the end of an audit comes after serve")
+    }
+    try answer(.audit(report))
+  }
+
+  private func fields(_ event: String) -> Logger.Metadata {
+    var fields: Logger.Metadata = ["event": .string(event)]
+    if let peer = lines.peer {
+      fields["pid"] = .stringConvertible(peer.process)
+      fields["uid"] = .stringConvertible(peer.user)
+    }
+    return fields
+  }
+
+  // MARK: Lines
+
+  /// The next request, and the descriptors that came with it; nil at the end.
+  private mutating func next(
+    until deadline: Instant
+  ) throws(Failure) -> (ControlRequest, [Int32])? {
+    let line: LineStream.Line?
+    do { line = try lines.receive(until: deadline) } catch { throw .line(error) }
+    guard var line else { return nil }
+    guard let request = ControlRequest(line: line.bytes) else {
+      throw .refused("that is no request; are both sluice of one version?")
+    }
+    return (request, line.take())
+  }
+
+  private func answer(_ answer: ControlAnswer) throws(Failure) {
+    do {
+      try lines.send(answer.line, until: .now() + Self.patience)
+    } catch {
+      throw .line(error)
+    }
+  }
+
+  private func granted<Result>(
+    _ step: () throws(NamespaceService.Refusal) -> Result
+  ) throws(Failure) -> Result {
+    do { return try step() } catch { throw .refused(error.message) }
+  }
+
+  /// The last that is said here.
+  private func refuse(_ failure: Failure) {
+    let reason: String
+    switch failure {
+    case .refused(let text): reason = text
+    case .line(.timedOut): reason = "nothing came for \(Self.patience.milliseconds / 1000) s"
+    case .line(.lineTooLong): reason = "a line has \(Self.maximumBytes) bytes at most"
+    case .line(.tooManyDescriptors):
+      reason = "a line comes with \(LineStream.maximumDescriptors) descriptors at most"
+    case .line(.ended), .line(.failed): return
+    }
+    // One that does not take it has no use for it.
+    try? lines.send(ControlAnswer.error(reason).line, until: .now())
+    log.debug("control socket: refused: \(reason)", metadata: fields("control_refused"))
+  }
+}

@@ -1,0 +1,210 @@
+internal import Addressing
+internal import Configuration
+internal import DataPlane
+internal import FoundationEssentials
+
+// What is said over the control socket: JSON, an object on each line. Whoever connects asks, and is
+// answered once for each request.
+
+/// A request: its kind stands under "request".
+enum ControlRequest: Hashable {
+  /// To carry what a program sends; `version` is that of this dialogue.
+  case exec(version: Int)
+  /// After that: begin. The sockets of `ConfinedTraffic.plane` come with it, in the order of
+  /// `DataPlaneConfiguration.ingressSockets`.
+  case serve(ConfinedTraffic, audit: Bool)
+  /// After that, where an audit was wanted: end, and tell it.
+  case end
+
+  static let execVersion = 1
+}
+
+enum ControlAnswer: Hashable {
+  /// To `exec`.
+  case service(ServiceDescription)
+  /// To `serve`: it is carried from now on, until the connection ends.
+  case serving
+  /// To `end`.
+  case audit(AuditReport)
+  /// To any request that cannot be granted, and the last on this connection: one line for people.
+  case error(String)
+}
+
+/// What a program can have of a run.
+struct ServiceDescription: Hashable {
+  /// As people call it: without the password.
+  var upstream: UpstreamURL
+  var datagrams: Upstream.DatagramAbility
+  var carriesIPv6: Bool
+}
+
+// MARK: Lines
+
+/// A message that is a line.
+protocol ControlMessage: Codable {}
+
+extension ControlMessage {
+  /// Nil for what is no such message.
+  init?(line: [UInt8]) {
+    guard let message = try? JSONDecoder().decode(Self.self, from: Data(line)) else { return nil }
+    self = message
+  }
+
+  /// Without the end of the line.
+  var line: [UInt8] {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    do {
+      return Array(try encoder.encode(self))
+    } catch {
+      preconditionFailure("a message of text, numbers and words: \(error)")
+    }
+  }
+}
+
+extension ControlRequest: ControlMessage {
+  private enum Key: String, CodingKey {
+    case request, version, ipv6, datagrams, dns, resolver, audit
+  }
+  private enum Kind: String, Codable { case exec, serve, end }
+
+  init(from decoder: any Decoder) throws {
+    let members = try decoder.container(keyedBy: Key.self)
+    switch try members.decode(Kind.self, forKey: .request) {
+    case .exec:
+      self = .exec(version: try members.decode(Int.self, forKey: .version))
+    case .serve:
+      self = .serve(
+        ConfinedTraffic(
+          hasIPv6: try members.decode(Bool.self, forKey: .ipv6),
+          includesDatagrams: try members.decode(Bool.self, forKey: .datagrams),
+          dns: try members.decodeIfPresent(Configuration.DNS.self, forKey: .dns),
+          resolver: try members.decodeTextIfPresent(SocketAddress.init, forKey: .resolver)),
+        audit: try members.decodeIfPresent(Bool.self, forKey: .audit) ?? false)
+    case .end: self = .end
+    }
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var members = encoder.container(keyedBy: Key.self)
+    switch self {
+    case .exec(let version):
+      try members.encode(Kind.exec, forKey: .request)
+      try members.encode(version, forKey: .version)
+    case .serve(let traffic, let audit):
+      try members.encode(Kind.serve, forKey: .request)
+      try members.encode(traffic.hasIPv6, forKey: .ipv6)
+      try members.encode(traffic.includesDatagrams, forKey: .datagrams)
+      try members.encodeIfPresent(traffic.dns, forKey: .dns)
+      try members.encodeIfPresent(traffic.resolver.map { "\($0)" }, forKey: .resolver)
+      try members.encode(audit, forKey: .audit)
+    case .end:
+      try members.encode(Kind.end, forKey: .request)
+    }
+  }
+}
+
+extension ControlAnswer: ControlMessage {
+  private enum Key: String, CodingKey {
+    case error, serving, upstream, datagrams, ipv6, destinations, omitted
+  }
+
+  init(from decoder: any Decoder) throws {
+    let members = try decoder.container(keyedBy: Key.self)
+    if let text = try members.decodeIfPresent(String.self, forKey: .error) {
+      self = .error(text)
+    } else if try members.decodeIfPresent(Bool.self, forKey: .serving) == true {
+      self = .serving
+    } else if members.contains(.destinations) {
+      let lines = try members.decode([AuditLine].self, forKey: .destinations)
+      let omitted = try members.decode(AuditLine.Traffic.self, forKey: .omitted)
+      self = .audit(AuditReport(try lines.map { try $0.entry() }, omitted: omitted.value))
+    } else {
+      self = .service(
+        ServiceDescription(
+          upstream: try members.decodeText({ try? UpstreamURL($0) }, forKey: .upstream),
+          datagrams: try members.decodeText(Upstream.DatagramAbility.init, forKey: .datagrams),
+          carriesIPv6: try members.decode(Bool.self, forKey: .ipv6)))
+    }
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var members = encoder.container(keyedBy: Key.self)
+    switch self {
+    case .error(let text): try members.encode(text, forKey: .error)
+    case .serving: try members.encode(true, forKey: .serving)
+    case .audit(let report):
+      try members.encode(report.entries.map(AuditLine.init), forKey: .destinations)
+      try members.encode(AuditLine.Traffic(report.omitted), forKey: .omitted)
+    case .service(let service):
+      try members.encode("\(service.upstream)", forKey: .upstream)
+      try members.encode(service.datagrams.word, forKey: .datagrams)
+      try members.encode(service.carriesIPv6, forKey: .ipv6)
+    }
+  }
+}
+
+extension Configuration.DNS: Codable {}
+
+extension Upstream.DatagramAbility {
+  fileprivate init?(_ word: String) {
+    guard let ability = Self.allCases.first(where: { $0.word == word }) else { return nil }
+    self = ability
+  }
+}
+
+/// A destination of an audit.
+private struct AuditLine: Codable {
+  struct Traffic: Codable {
+    var flows, failed, sent, received: UInt64
+
+    init(_ traffic: Audit.Traffic) {
+      (flows, failed) = (traffic.flows, traffic.failed)
+      (sent, received) = (traffic.sent, traffic.received)
+    }
+
+    var value: Audit.Traffic {
+      Audit.Traffic(flows: flows, failed: failed, sent: sent, received: received)
+    }
+  }
+
+  var transport, address: String
+  var name: String?
+  var traffic: Traffic
+
+  init(_ entry: Audit.Entry) {
+    transport = entry.destination.transport.rawValue
+    address = "\(entry.destination.address)"
+    name = entry.name
+    traffic = Traffic(entry.traffic)
+  }
+
+  func entry() throws -> Audit.Entry {
+    guard let transport = Audit.Transport(rawValue: transport),
+      let address = SocketAddress(address)
+    else {
+      throw DecodingError.dataCorrupted(
+        .init(codingPath: [], debugDescription: "not a destination"))
+    }
+    return Audit.Entry(
+      destination: Audit.Destination(transport, address), traffic: traffic.value, name: name)
+  }
+}
+
+extension KeyedDecodingContainer {
+  /// A value that is written as text.
+  fileprivate func decodeText<Value>(_ parse: (String) -> Value?, forKey key: Key) throws -> Value {
+    guard let value = parse(try decode(String.self, forKey: key)) else {
+      throw DecodingError.dataCorruptedError(
+        forKey: key, in: self, debugDescription: "not what is expected here")
+    }
+    return value
+  }
+
+  fileprivate func decodeTextIfPresent<Value>(
+    _ parse: (String) -> Value?, forKey key: Key
+  ) throws -> Value? {
+    guard contains(key), try !decodeNil(forKey: key) else { return nil }
+    return try decodeText(parse, forKey: key)
+  }
+}

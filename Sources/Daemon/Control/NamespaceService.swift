@@ -1,0 +1,213 @@
+internal import Configuration
+internal import DataPlane
+internal import LinuxIO
+internal import NFTables
+internal import Synchronization
+
+/// Carries what programs send whose namespaces other processes of this host have made: each has a data
+/// plane of its own, with the upstream and the settings of the run. Used from any thread.
+final class NamespaceService: Sendable {
+  /// Programs at once, however many descriptors there are.
+  private static let maximumPrograms = 64
+  /// Descriptors of one program at least.
+  private static let minimumDescriptors = 256
+  /// Of each program.
+  static let workers = 1
+
+  /// Why a request is not granted: a line for people.
+  struct Refusal: Error {
+    let message: String
+
+    init(_ message: String) { self.message = message }
+  }
+
+  /// How the descriptors that this process may have open are divided.
+  struct Share: Equatable {
+    let ofEachProgram: Int
+    let programs: Int
+
+    /// A quarter at most is for programs.
+    init(of limit: Int) {
+      ofEachProgram = max(limit / 4 / maximumPrograms, minimumDescriptors)
+      programs = min(limit / 4 / ofEachProgram, maximumPrograms)
+    }
+
+    /// Of all programs.
+    var total: Int { ofEachProgram * programs }
+  }
+
+  private static let ending = Refusal("it is about to end")
+
+  private struct Program {
+    let plane: DataPlane
+    let audit: Audit?
+  }
+
+  private struct State {
+    var entered = 0
+    var programs: [Int: Program] = [:]
+    var next = 0
+    var isDraining = false
+  }
+
+  private let configuration: Configuration
+  private let upstream: Upstream
+  private let mark: UInt32
+  private let share: Share
+  private let post: @Sendable (Event) -> Void
+  private let state = Mutex(State())
+
+  /// - Parameters:
+  ///   - mark: of everything that is sent for them (`SO_MARK`).
+  ///   - post: is called on worker threads with what concerns the run as well, and must not block.
+  init(
+    _ configuration: Configuration, _ upstream: Upstream, mark: UInt32, _ share: Share,
+    post: @escaping @Sendable (Event) -> Void
+  ) {
+    self.configuration = configuration
+    self.upstream = upstream
+    self.mark = mark
+    self.share = share
+    self.post = post
+  }
+
+  var description: ServiceDescription {
+    ServiceDescription(
+      upstream: configuration.upstream, datagrams: upstream.datagramAbility,
+      carriesIPv6: upstream.carriesIPv6)
+  }
+
+  /// Makes sure that there is room for another program until `leave`.
+  func enter() throws(Refusal) {
+    let refusal: String? = state.withLock { state in
+      if state.isDraining { return Self.ending.message }
+      guard state.entered < share.programs else {
+        return share.programs == 0
+          ? "its limit of descriptors leaves none for programs: raise it (LimitNOFILE=)"
+          : "it carries \(share.programs) programs already, and no more"
+      }
+      state.entered += 1
+      return nil
+    }
+    if let refusal { throw Refusal(refusal) }
+  }
+
+  func leave() { state.withLock { $0.entered -= 1 } }
+
+  /// Carries the traffic from now on; for who has entered.
+  /// - Parameter descriptors: the sockets for it, which belong to the service from here on.
+  /// - Returns: what `close` takes.
+  func open(
+    _ traffic: ConfinedTraffic, _ descriptors: [Int32], audit: Bool
+  ) throws(Refusal) -> Int {
+    var configuration = traffic.plane(self.configuration, workers: Self.workers)
+    configuration.handedSockets = try Self.check(descriptors, configuration.ingressSockets)
+    configuration.upstream = upstream
+    configuration.mark = mark
+    configuration.descriptorLimit = share.ofEachProgram
+    configuration.audit = audit ? Audit() : nil
+    let program = Program(plane: try start(configuration), audit: configuration.audit)
+    let number: Int? = state.withLock { state in
+      guard !state.isDraining else { return nil }
+      state.next += 1
+      state.programs[state.next] = program
+      return state.next
+    }
+    guard let number else {
+      program.plane.stop()
+      throw Self.ending
+    }
+    return number
+  }
+
+  /// Blocks until nothing more is carried; nothing the second time.
+  /// - Returns: the audit, if there is one.
+  @discardableResult
+  func close(_ number: Int) -> AuditReport? {
+    let (program, isDraining) = state.withLock { state in
+      (state.programs.removeValue(forKey: number), state.isDraining)
+    }
+    guard let program else { return nil }
+    program.plane.stop()
+    if isDraining { post(.drained) }
+    return program.audit.map { AuditReport($0) }
+  }
+
+  private func start(_ configuration: DataPlaneConfiguration) throws(Refusal) -> DataPlane {
+    let plane: DataPlane
+    do {
+      plane = try DataPlane(configuration) { [post] event in
+        if event.concernsRun { post(event) }
+      }
+    } catch {
+      throw Refusal("cannot use the socket for \(error.address): \(error.errno)")
+    }
+    do {
+      try plane.start()
+    } catch {
+      throw Refusal("cannot start a thread: \(error)")
+    }
+    return plane
+  }
+
+  /// Whoever has made them may have made anything.
+  private static func check(
+    _ descriptors: [Int32], _ sockets: [IngressSocket]
+  ) throws(Refusal) -> HandedSockets {
+    let handed = HandedSockets()
+    // What is sent for a program that was in the same would come back as its own.
+    let namespace = Self.networkNamespace
+    var refusal: Refusal?
+    if descriptors.count != sockets.count {
+      refusal = Refusal("\(descriptors.count) descriptors came, and \(sockets.count) are needed")
+    }
+    for (index, number) in descriptors.enumerated() {
+      let descriptor = Descriptor(owning: number)
+      guard refusal == nil else { continue }
+      if descriptor.kind != sockets[index].kind || (try? descriptor.makeNonblocking()) == nil {
+        refusal = Refusal("descriptor \(index) is not the socket that belongs there")
+      } else if let namespace, descriptor.networkNamespace == namespace {
+        refusal = Refusal("descriptor \(index) is of this host's own network namespace")
+      } else {
+        handed.add(descriptor, as: sockets[index])
+      }
+    }
+    if let refusal { throw refusal }
+    return handed
+  }
+
+  /// Of this process; nil if the kernel does not tell.
+  private static var networkNamespace: UInt64? {
+    guard let socket = try? StreamSocket.open(isIPv4: true) else { return nil }
+    return socket.networkNamespace
+  }
+
+  // MARK: The end of the run
+
+  /// Takes no new connections, and no new programs; what is open goes on.
+  func drain() {
+    let programs = state.withLock { state in
+      state.isDraining = true
+      return Array(state.programs.values)
+    }
+    for program in programs { program.plane.drain() }
+  }
+
+  /// Flows that are open.
+  var liveSessions: UInt64 {
+    let programs = state.withLock { Array($0.programs.values) }
+    return programs.reduce(0) { $0 + $1.plane.snapshot().liveSessions }
+  }
+}
+
+extension Event {
+  /// Whether it is more than a matter of the program alone.
+  fileprivate var concernsRun: Bool {
+    switch self {
+    case .failures, .pipelining, .datagramsRefused, .drained: true
+    // Nil: the share of the program is used up.
+    case .acceptPaused(let error): error != nil
+    case .loop: false
+    }
+  }
+}

@@ -1,0 +1,40 @@
+internal import Addressing
+internal import Configuration
+internal import DataPlane
+internal import LinuxIO
+internal import Logging
+internal import NFTables
+internal import RedirectPolicy
+
+extension RunCommand {
+  /// Who may use the control socket beside root.
+  private static let controlGroup = "sluice"
+
+  /// Nil where none is wanted, or can be had: a run goes on without it.
+  func openControl(
+    _ scope: Scope, _ dataPlane: DataPlane, _ share: NamespaceService.Share,
+    report: @escaping @Sendable (Event) -> Void
+  ) -> ControlSocket? {
+    guard let path = configuration.control else { return nil }
+    guard let upstream = dataPlane.upstream else {
+      preconditionFailure("a run has somewhere to send what it captures")
+    }
+    let service = NamespaceService(
+      configuration, upstream, mark: scope.policy.numbers.marks.own.value, share, post: report)
+    do {
+      let control = try ControlSocket(
+        path, group: Accounts.group(named: Self.controlGroup) ?? 0, service, log: log)
+      try control.start()
+      return control
+    } catch {
+      let reason = error == .addressInUse ? "another process answers there" : "\(error)"
+      log.warning(
+        """
+        no control socket at \(path) (\(reason)): other commands cannot reach this run; --control \
+        chooses another path
+        """,
+        metadata: ["event": "no_control"])
+      return nil
+    }
+  }
+}
