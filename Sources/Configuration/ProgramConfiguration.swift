@@ -1,3 +1,5 @@
+package import Addressing
+
 /// Settings of one confined program as they were written.
 package struct ProgramOptions: Hashable, Sendable {
   /// Upstream and traffic; what says whose traffic is captured is not used.
@@ -13,6 +15,8 @@ package struct ProgramOptions: Hashable, Sendable {
   package var linger: Int?
   package var audit = false
   package var auditFile: String?
+  /// A `sluice run` is the engine; `engine.control` says where it is.
+  package var daemon = false
 
   package init() {}
 }
@@ -52,6 +56,8 @@ package struct ProgramConfiguration: Hashable, Sendable {
   /// as long as they do.
   package let linger: UInt32?
   package let audit: Audit?
+  /// The control socket of the `sluice run` that is the engine; nil: that is this process.
+  package let daemon: SocketPath?
 
   package init(_ options: ProgramOptions) throws(ConfigurationError) {
     guard !options.command.isEmpty else { throw Self.noProgram }
@@ -84,6 +90,50 @@ package struct ProgramConfiguration: Hashable, Sendable {
     linger =
       options.linger == 0 ? 0 : try seconds(options.linger, "--linger")
     audit = options.auditFile.map { .file($0) } ?? (options.audit ? .standardError : nil)
+    daemon = try options.daemonPath()
+  }
+}
+
+extension ProgramOptions {
+  /// Nil where this process is the engine.
+  fileprivate func daemonPath() throws(ConfigurationError) -> SocketPath? {
+    guard daemon else {
+      guard engine.control == nil else {
+        throw ConfigurationError(
+          "--control says where the run of --daemon is: give both of them, or none")
+      }
+      return nil
+    }
+    guard engine.upstream == nil else {
+      throw ConfigurationError(
+        "--daemon uses the upstream of the run: leave out either that or the upstream")
+    }
+    guard publish.isEmpty, hostLoopback.isEmpty else {
+      throw ConfigurationError(
+        "--publish and --host-loopback are not to be had with --daemon, which would open ports as "
+          + "root: leave that out")
+    }
+    if let flag = engine.engineFlags.first {
+      throw ConfigurationError(
+        "\(flag) is a matter of the run with --daemon: give it to sluice run")
+    }
+    return try controlPath(engine.control)
+  }
+}
+
+extension Options {
+  /// What was said of how an engine works, by its flags.
+  fileprivate var engineFlags: [String] {
+    let settings: [(String, Bool)] = [
+      ("--workers", workers != nil), ("--connect-timeout", connectTimeout != nil),
+      ("--handshake-timeout", handshakeTimeout != nil), ("--idle-timeout", idleTimeout != nil),
+      ("--half-close-timeout", halfCloseTimeout != nil),
+      ("--udp-unreplied-timeout", udpUnrepliedTimeout != nil),
+      ("--udp-timeout", udpTimeout != nil), ("--dns-timeout", dnsTimeout != nil),
+      ("--udp-associations", udpAssociations != nil), ("--udp-per-client", udpPerClient != nil),
+      ("--udp-relay", udpRelay != nil),
+    ]
+    return settings.filter(\.1).map(\.0)
   }
 }
 

@@ -7,12 +7,17 @@ struct HostServices {
   /// Where a file is put together before it appears elsewhere.
   private static let staging = "/tmp"
 
+  /// What files are covered with: nobody listens there.
+  private static let nothing = "/dev/null"
+
   private let directories: [String]
+  private let files: [String]
   private let resolverFile: String?
 
   /// - Parameter resolverFile: what `/etc/resolv.conf` shall say; nil: what it says now.
-  init(_ directories: [String], resolverFile: String?) {
+  init(_ directories: [String], files: [String], resolverFile: String?) {
     self.directories = directories
+    self.files = files
     self.resolverFile = resolverFile
   }
 
@@ -29,6 +34,10 @@ struct HostServices {
         try write(text ?? "", to: createFile(path))
         text = nil
       }
+    }
+    // Those in a covered directory are gone.
+    for file in Set(files.compactMap(Mounts.realPath)) {
+      try Mounts.bind(Self.nothing, over: file)
     }
     guard let text, let resolverPath else { return }
     try Mounts.cover(Self.staging)

@@ -77,7 +77,9 @@ struct Inside: ~Copyable {
     try step(.networkNamespace) { () throws(Errno) in try Namespaces.enterNetwork() }
     try step(.mountNamespace) { () throws(Errno) in try Namespaces.enterMounts() }
     try step(.mounts) { () throws(Errno) in
-      try HostServices(plan.coveredDirectories, resolverFile: plan.resolverFile).hide()
+      try HostServices(
+        plan.coveredDirectories, files: plan.coveredFiles, resolverFile: plan.resolverFile
+      ).hide()
     }
     try step(.interface) { () throws(Errno) in try Sandbox.furnish(addresses: plan.addresses) }
   }

@@ -16,6 +16,8 @@ package struct Plan: Sendable {
   /// Directories that are empty for the program, as far as they exist: sockets in them lead to services
   /// that would do for it what it cannot do itself.
   package var coveredDirectories: [String] = []
+  /// Files, and sockets, that lead to nothing for the program, as far as they exist.
+  package var coveredFiles: [String] = []
   /// What `/etc/resolv.conf` says for the program; nil: what it says outside.
   package var resolverFile: String?
   /// The program, searched for in PATH, and its arguments; not empty.

@@ -32,13 +32,22 @@ extension Logger {
   func tell(
     _ refusal: HandshakeFailure, _ configuration: Configuration, level: Level = .warning
   ) {
+    tellRefusal(by: configuration.upstream, refusal, configuration, level: level)
+  }
+
+  /// The same of any upstream.
+  /// - Parameter refusal: nil where it was another process that met with it.
+  func tellRefusal(
+    by upstream: UpstreamURL, _ refusal: HandshakeFailure?, _ configuration: Configuration,
+    level: Level
+  ) {
+    var fields: Metadata = ["event": "datagrams_refused"]
+    if let refusal { fields["failure"] = .string(refusal.name) }
+    let reason = refusal.map { " (\($0))" } ?? ""
     log(
       level: level,
-      """
-      \(configuration.upstream) relays no datagrams (\(refusal)): \
-      \(configuration.datagramsWithoutRelay)
-      """,
-      metadata: ["event": "datagrams_refused", "failure": .string(refusal.name)])
+      "\(upstream) relays no datagrams\(reason): \(configuration.datagramsWithoutRelay)",
+      metadata: fields)
   }
 }
 

@@ -100,6 +100,18 @@ struct ProgramArguments: ParsableArguments {
   @Option(help: ArgumentHelp("IPv6: proxy (the default) or reject.", valueName: "what"))
   var ipv6: String?
 
+  @Flag(
+    help: ArgumentHelp(
+      "A running sluice run carries it all to its upstream, and not this process.",
+      discussion: "Whoever may use its control socket, root and the group sluice, can do that."))
+  var daemon = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Where that has its control socket (default: \(Configuration.defaultControl)).",
+      valueName: "path"))
+  var control: String?
+
   @OptionGroup var engine: EngineOptions
 
   @Option(help: "Log level: debug, info, notice, warning or error.")
@@ -126,6 +138,8 @@ struct ProgramArguments: ParsableArguments {
     options.linger = linger
     options.audit = audit
     options.auditFile = auditFile
+    options.daemon = daemon
+    options.engine.control = control
     let log = try StderrLog.logger(level: logLevel, isJSON: json)
     try ExecCommand(ProgramConfiguration(options), log: log, isJSON: json).run()
   }

@@ -1,3 +1,4 @@
+import Addressing
 import Testing
 
 @testable import Configuration
@@ -20,6 +21,26 @@ struct ProgramConfigurationTests {
     #expect(configuration.preservedDescriptors == 0)
     #expect(configuration.linger == nil)
     #expect(configuration.audit == nil)
+    #expect(configuration.daemon == nil)
+  }
+
+  @Test func daemonIsFoundByItsSocket() throws {
+    func daemon(_ control: String?) throws -> String? {
+      try ProgramConfiguration(
+        options {
+          $0.daemon = true
+          $0.engine.upstream = nil
+          $0.engine.control = control
+        }
+      ).daemon?.description
+    }
+    #expect(try daemon(nil) == "/run/sluice/control.sock")
+    #expect(try daemon("/elsewhere") == "/elsewhere")
+    #expect(throws: ConfigurationError.self) { try daemon("elsewhere") }
+    let longest = "/" + String(repeating: "x", count: 106)
+    #expect(try daemon(longest) == longest)
+    #expect(throws: ConfigurationError.self) { try daemon(longest + "x") }
+    #expect(throws: ConfigurationError.self) { try daemon("") }
   }
 
   @Test func portsAreRead() throws {
@@ -56,6 +77,22 @@ struct ProgramConfigurationTests {
     ({ $0.engine.udp = "bypass" }, "--udp bypass"),
     ({ $0.engine.ipv6 = "bypass" }, "--ipv6 bypass"),
     ({ $0.engine.upstream = "curl" }, "curl"),
+    ({ $0.daemon = true }, "--daemon uses the upstream of the run"),
+    ({ $0.engine.control = "/elsewhere" }, "--control says where"),
+    (
+      {
+        $0.daemon = true
+        $0.engine.upstream = nil
+        $0.hostLoopback = ["80"]
+      }, "--host-loopback"
+    ),
+    (
+      {
+        $0.daemon = true
+        $0.engine.upstream = nil
+        $0.engine.udpTimeout = 5
+      }, "--udp-timeout is a matter of the run"
+    ),
     ({ $0.publish = [""] }, "--publish"),
     ({ $0.publish = ["80:"] }, "--publish 80:"),
     ({ $0.publish = ["1:2:3"] }, "--publish 1:2:3"),

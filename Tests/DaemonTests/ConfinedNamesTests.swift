@@ -15,8 +15,9 @@ struct ConfinedNamesTests {
     options.machine = true
     options.upstream = upstream
     options.dnsServer = server
+    let configuration = try Configuration(options)
     return ConfinedNames(
-      try Configuration(options), NameServers(programs: programs, stub: stub))
+      configuration, configuration.upstream, NameServers(programs: programs, stub: stub))
   }
 
   @Test func resolverOfTheNetworkIsLeftAlone() throws {

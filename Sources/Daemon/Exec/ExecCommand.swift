@@ -7,7 +7,7 @@ package import Logging
 internal import RedirectPolicy
 
 /// `sluice exec`: one program in namespaces of its own, from which nothing leads out but the upstream.
-/// The engine is this process, outside.
+/// The engine is outside: this process, or a `sluice run`.
 package struct ExecCommand {
   private let configuration: ProgramConfiguration
   private let log: Logger
@@ -31,7 +31,8 @@ package struct ExecCommand {
     // Those that the program inherits are no longer ours then: whoever reads a pipe waits for it alone.
     let inherited = ThisProcess.inheritedDescriptors
     let output = try AuditOutput(configuration.audit, isJSON: isJSON)
-    let setup = ProgramSetup(configuration)
+    let engine = try makeEngine()
+    let setup = ProgramSetup(configuration, engine.upstream, carriesIPv6: engine.carriesIPv6)
     if setup.names.isLost {
       log.warning(
         """
@@ -41,16 +42,10 @@ package struct ExecCommand {
     }
     let program = try setup.begin()
     ThisProcess.close(inherited)
-    let descriptors = DescriptorLimit.raise()
 
-    let upstream = try reachUpstream()
-    let refusal = upstream.flatMap {
-      UpstreamProbe.askForDatagrams(
-        $0, mark: nil, timeout: Timeouts(configuration.engine).connect)
-    }
-    if let refusal { log.tell(refusal, configuration.engine, level: .notice) }
+    let refusesDatagrams = try engine.reachUpstream()
     let sockets = try confined { () throws(Obstacle) in
-      try program.install(refusesDatagrams: refusal != nil)
+      try program.install(refusesDatagrams: refusesDatagrams)
     }
     try startedUp { () throws(Errno) in
       try ChildProcess.adoptOrphans()
@@ -59,45 +54,28 @@ package struct ExecCommand {
     }
     let supervisor = try startedUp { () throws(Errno) in
       try ProgramSupervisor(
-        of: program.process,
-        reporter: Reporter(log: log, upstream: "\(configuration.engine.upstream)"))
+        of: program.process, reporter: Reporter(log: log, upstream: "\(engine.upstream)"))
     }
-    let audit = configuration.audit.map { _ in Audit() }
-    let dataPlane = try setup.dataPlane(
-      upstream, sockets, audit, descriptors: descriptors, report: supervisor.post)
-    try startedUp { () throws(Errno) in try dataPlane.start() }
-    defer { dataPlane.stop() }
+    try engine.begin(setup, sockets, supervisor)
     program.start()
-    provePipelining(dataPlane)
+    engine.handleStart()
     let ending = supervisor.wait(linger: configuration.linger.map { .seconds($0) }) {
       log.warning(
         "the program has ended; what it left running is still served (Ctrl-C ends that)",
         metadata: ["event": "lingering"])
     }
-    dataPlane.stop()
     if let error = try confined({ () throws(Obstacle) in try program.failure() }) {
       throw CommandFailure(execution: error, of: configuration.command[0])
     }
-    supervisor.summarise(dataPlane)
-    if let audit { output.tell(AuditReport(audit), log) }
+    if let report = engine.end() { output.tell(report, log) }
     return ending
   }
 
-  /// Nil for the embedded server, which starts with the data plane.
-  private func reachUpstream() throws(CommandFailure) -> Upstream? {
-    let url = configuration.engine.upstream
-    if case .embedded = url { return nil }
-    return try UpstreamSetup.reach(
-      try UpstreamSetup.places(url), url, mark: nil,
-      timeout: Timeouts(configuration.engine).connect)
-  }
-
-  private func provePipelining(_ dataPlane: DataPlane) {
-    do {
-      try dataPlane.provePipelining(timeout: RunCommand.probeTimeout)
-    } catch {
-      log.warning("cannot probe the upstream (\(error)), ignoring")
+  private func makeEngine() throws(CommandFailure) -> any ProgramEngine {
+    if let path = configuration.daemon {
+      return try DaemonEngine(path, configuration, log: log)
     }
+    return OwnEngine(configuration, log: log)
   }
 }
 

@@ -14,55 +14,59 @@ struct ProgramSetup {
     "/run/systemd/resolve", "/run/nscd", "/var/run/nscd", "/run/avahi-daemon", "/run/sluice",
   ]
 
+  /// What the engine carries.
+  let traffic: ConfinedTraffic
   private let configuration: ProgramConfiguration
+  private let upstream: UpstreamURL
   private let policy: RedirectPolicy
-  private let families: [IPFamily]
   let names: ConfinedNames
   /// What does not depend on the upstream.
   private let plane: DataPlaneConfiguration
 
-  init(_ configuration: ProgramConfiguration) {
+  /// - Parameters:
+  ///   - upstream: where everything goes.
+  ///   - carriesIPv6: whether it takes IPv6 targets, as far as is known.
+  init(_ configuration: ProgramConfiguration, _ upstream: UpstreamURL, carriesIPv6: Bool) {
     self.configuration = configuration
+    self.upstream = upstream
     let engine = configuration.engine
-    families = System.hasIPv6 ? [.v4, .v6] : [.v4]
-    names = ConfinedNames(engine, .current())
+    names = ConfinedNames(engine, upstream, .current())
     var policy = RedirectPolicy.confining
     policy.uncaptured.udp = engine.uncaptured.udp == .reject ? .reject : nil
-    policy.uncaptured.ipv6 = engine.uncaptured.ipv6 == .reject ? .reject : nil
+    switch engine.uncaptured.ipv6 {
+    case .reject: policy.uncaptured.ipv6 = .reject
+    case nil: policy.uncaptured.ipv6 = carriesIPv6 ? nil : .reject
+    case .proxy, .bypass: break
+    }
     policy.rejectsQUIC = engine.quic == .reject
     policy.dns = engine.dns == .off ? .none : names.resolver == nil ? .selected : .everywhere
     self.policy = policy
-    plane = Self.makePlane(configuration, policy, families, names)
+    traffic = ConfinedTraffic(
+      hasIPv6: System.hasIPv6, includesDatagrams: policy.capturesDatagrams, dns: engine.dns,
+      resolver: names.resolver)
+    plane = Self.makePlane(configuration, traffic)
   }
 
   private static func makePlane(
-    _ configuration: ProgramConfiguration, _ policy: RedirectPolicy, _ families: [IPFamily],
-    _ names: ConfinedNames
+    _ configuration: ProgramConfiguration, _ traffic: ConfinedTraffic
   ) -> DataPlaneConfiguration {
-    let engine = configuration.engine
-    let loopbacks = families.map(\.loopback)
-    let transparent = loopbacks.map { SocketAddress($0, policy.ports.tproxy) }
-    var listeners = transparent.map { ListenerConfiguration(.tproxy, on: $0) }
+    let workers =
+      configuration.daemon == nil
+      ? configuration.engine.workers ?? System.processors.count : NamespaceService.workers
+    var plane = traffic.plane(configuration.engine, workers: workers)
+    let loopbacks = traffic.loopbacks
     for port in configuration.hostLoopback {
       let targets = loopbacks.map { SocketAddress($0, port) }
-      listeners += targets.map { ListenerConfiguration(.forward(to: targets, .outward), on: $0) }
+      plane.listeners += targets.map {
+        ListenerConfiguration(.forward(to: targets, .outward), on: $0)
+      }
     }
     for publication in configuration.publications {
       let targets = loopbacks.map { SocketAddress($0, publication.inside) }
-      listeners += loopbacks.map {
+      plane.listeners += loopbacks.map {
         ListenerConfiguration(
           .forward(to: targets, .inward), on: SocketAddress($0, publication.port))
       }
-    }
-    var plane = DataPlaneConfiguration(
-      workers: engine.workers ?? System.processors.count, listeners: listeners,
-      descriptorLimit: 0)
-    plane.detectsLoops = false
-    plane.timeouts = Timeouts(engine)
-    if policy.capturesDatagrams {
-      plane.datagrams = DatagramConfiguration(engine, listeners: transparent)
-      plane.datagrams?.replyMark = policy.numbers.marks.reply.value
-      plane.datagrams?.resolver = names.resolver
     }
     return plane
   }
@@ -71,12 +75,13 @@ struct ProgramSetup {
   func begin() throws(CommandFailure) -> ConfinedProgram {
     var plan = Plan(
       System.mayMakeNamespaces ? .privileged : .user,
-      addresses: families.map { $0 == .v4 ? Plan.addressV4 : Plan.addressV6 },
+      addresses: traffic.families.map { $0 == .v4 ? Plan.addressV4 : Plan.addressV6 },
       command: configuration.command)
     plan.coveredDirectories = Self.coveredDirectories
+    if let control = configuration.daemon { plan.coveredFiles = ["\(control)"] }
     plan.resolverFile = names.file
     plan.environment = configuration.environment
-    plan.environment["SLUICE"] = "\(configuration.engine.upstream)"
+    plan.environment["SLUICE"] = "\(upstream)"
     plan.ignoresChildren = ChildProcess.noticeChildren()
     plan.preservedDescriptors = configuration.preservedDescriptors
     plan.suppliesSockets = !configuration.publications.isEmpty
@@ -107,10 +112,6 @@ struct ProgramSetup {
     if let supply = sockets.supply { plane.insideSocket = { supply.socket(isIPv4: $0) } }
     return try plane.opened(upstream, report)
   }
-}
-
-extension IPFamily {
-  fileprivate var loopback: IPAddress { self == .v4 ? .v4(.loopback) : .v6(.loopback) }
 }
 
 extension RedirectPolicy {

@@ -12,6 +12,7 @@ final class ProgramSupervisor {
   private let queue: Mailbox<Event>
   private let epoll: Epoll
   private var reporter: Reporter
+  private var watched: (descriptor: Int32, handle: () -> Void)?
   /// How the program itself has ended.
   private var ending: ChildProcess.Ending?
   private var isChildless = false
@@ -30,13 +31,21 @@ final class ProgramSupervisor {
     signals = try SignalReader()
     queue = try Mailbox()
     epoll = try Epoll(capacity: 4)
-    try epoll.add(signals.rawValue, .readable, token: 0)
-    try epoll.add(queue.wakeDescriptor, .readable, token: 0)
+    try epoll.add(signals.rawValue, .readable, token: Source.ours.rawValue)
+    try epoll.add(queue.wakeDescriptor, .readable, token: Source.ours.rawValue)
   }
+
+  private enum Source: UInt64 { case ours, watched }
 
   /// For the data plane, from any thread.
   var post: @Sendable (Event) -> Void {
     { [queue] event in queue.post(event) }
+  }
+
+  /// Calls `handle` when the descriptor becomes readable for the first time, while `wait` waits.
+  func watchOnce(_ descriptor: Int32, _ handle: @escaping () -> Void) throws(Errno) {
+    try epoll.add(descriptor, .readable, token: Source.watched.rawValue)
+    watched = (descriptor, handle)
   }
 
   /// Waits for the end of the program and of the processes that it left, for these no longer than
@@ -59,7 +68,10 @@ final class ProgramSupervisor {
           (telling, hasTold) = (nil, true)
         }
       }
-      _ = epoll.wait(milliseconds: patience(deadline, telling))
+      for index in 0..<epoll.wait(milliseconds: patience(deadline, telling))
+      where epoll.event(at: index).token == Source.watched.rawValue {
+        handleWatched()
+      }
       for event in queue.takeAll() { reporter.report(event) }
       while let arrival = signals.next() { handle(arrival) }
     }
@@ -70,6 +82,13 @@ final class ProgramSupervisor {
   private func patience(_ deadline: Instant?, _ telling: Instant?) -> Int32 {
     let due = [deadline, telling].compactMap { $0 }.min()
     return due.map { Int32(clamping: $0.milliseconds(since: .now())) } ?? -1
+  }
+
+  private func handleWatched() {
+    guard let (descriptor, handle) = watched else { return }
+    watched = nil
+    try? epoll.remove(descriptor)
+    handle()
   }
 
   private func handle(_ arrival: SignalReader<ProgramSignal>.Arrival) {

@@ -1,0 +1,84 @@
+internal import Configuration
+internal import Confinement
+internal import DataPlane
+internal import LinuxIO
+internal import Logging
+
+/// Who carries what a confined program sends. Its methods are called in this order.
+protocol ProgramEngine: AnyObject {
+  /// As the user calls it, known before the namespaces are begun.
+  var upstream: UpstreamURL { get }
+  /// Whether the upstream takes IPv6 targets, as far as is known.
+  var carriesIPv6: Bool { get }
+  /// Makes sure of the upstream.
+  /// - Returns: whether it refuses datagrams.
+  func reachUpstream() throws(CommandFailure) -> Bool
+  /// Begins to carry what arrives at the sockets, which belong to the engine from here on.
+  func begin(
+    _ setup: ProgramSetup, _ sockets: borrowing ConfinedProgram.Sockets,
+    _ supervisor: ProgramSupervisor
+  ) throws(CommandFailure)
+  /// The program runs.
+  func handleStart()
+  /// Ends what is left.
+  /// - Returns: what the program talked to, where that was asked for and is known.
+  func end() -> AuditReport?
+}
+
+/// The data plane of this process.
+final class OwnEngine: ProgramEngine {
+  private let configuration: Configuration
+  private let audit: Audit?
+  private let log: Logger
+  private var server: Upstream?
+  private var descriptors = 0
+  private var running: (DataPlane, ProgramSupervisor)?
+
+  init(_ configuration: ProgramConfiguration, log: Logger) {
+    self.configuration = configuration.engine
+    audit = configuration.audit.map { _ in Audit() }
+    self.log = log
+  }
+
+  var upstream: UpstreamURL { configuration.upstream }
+  var carriesIPv6: Bool { true }
+
+  func reachUpstream() throws(CommandFailure) -> Bool {
+    // The program has the limit that it was given.
+    descriptors = DescriptorLimit.raise()
+    // The embedded server starts with the data plane.
+    if case .embedded = upstream { return false }
+    let timeout = Timeouts(configuration).connect
+    let server = try UpstreamSetup.reach(
+      try UpstreamSetup.places(upstream), upstream, mark: nil, timeout: timeout)
+    self.server = server
+    let refusal = UpstreamProbe.askForDatagrams(server, mark: nil, timeout: timeout)
+    if let refusal { log.tell(refusal, configuration, level: .notice) }
+    return refusal != nil
+  }
+
+  func begin(
+    _ setup: ProgramSetup, _ sockets: borrowing ConfinedProgram.Sockets,
+    _ supervisor: ProgramSupervisor
+  ) throws(CommandFailure) {
+    let dataPlane = try setup.dataPlane(
+      server, sockets, audit, descriptors: descriptors, report: supervisor.post)
+    try startedUp { () throws(Errno) in try dataPlane.start() }
+    running = (dataPlane, supervisor)
+  }
+
+  func handleStart() {
+    do {
+      try running?.0.provePipelining(timeout: RunCommand.probeTimeout)
+    } catch {
+      log.warning("cannot probe the upstream (\(error)), ignoring")
+    }
+  }
+
+  func end() -> AuditReport? {
+    guard let (dataPlane, supervisor) = running else { return nil }
+    dataPlane.stop()
+    supervisor.summarise(dataPlane)
+    return audit.map { AuditReport($0) }
+  }
+}
