@@ -9,6 +9,7 @@ from typing import Any, Generator, Iterator
 
 import pytest
 
+from harness import confined as confining
 from harness import kernel, namespaces, resolvers, sluice, upstreams
 from harness.calls import CALLS, Call
 from harness.confined import Confined
@@ -28,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if os.geteuid() == 0:
+        confining.sweep()
         namespaces.sweep()
         # Thousands of connections end in this one process.
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -144,6 +146,13 @@ def echo(topology: Topology) -> Iterator[Echo]:
     one still has to send leaves directly, once the rules are gone."""
     with Echo(topology.server) as target:
         yield target
+
+
+@pytest.fixture
+def confined(topology: Topology) -> Iterator[Confined]:
+    """A user of the client without any privilege, who calls `sluice exec`."""
+    with Confined(topology.client) as user:
+        yield user
 
 
 @pytest.fixture(params=FAMILIES)

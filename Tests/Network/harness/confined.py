@@ -122,9 +122,11 @@ class Confined:
 
     def close(self) -> None:
         """Kills what is left, and removes the folders."""
-        self.kill()
-        shutil.rmtree(self.home, ignore_errors=True)
-        shutil.rmtree(self._settings, ignore_errors=True)
+        try:
+            self.kill()
+        finally:
+            shutil.rmtree(self.home, ignore_errors=True)
+            shutil.rmtree(self._settings, ignore_errors=True)
 
     def resolve_by(self, *addresses: str) -> None:
         """Which resolvers the user's resolv.conf names from now on."""
@@ -167,11 +169,11 @@ class Confined:
 
     def run(
         self, *arguments: str, command: Sequence[str], verb: str = "exec", **options: Any
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> subprocess.CompletedProcess[Any]:
         """Runs `sluice exec` to its end, with its output as text, whatever its exit status."""
         return self.bare(*self.words(*arguments, command=command, verb=verb), **options)
 
-    def bare(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def bare(self, *command: str, **options: Any) -> subprocess.CompletedProcess[Any]:
         """Runs a command as the user, not confined, as `run` does."""
         options = self._options() | {
             "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
@@ -185,7 +187,7 @@ class Confined:
         done = self.run(*arguments, command=command, **options)
         assert done.returncode == 0, (
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return done.stdout
+        return str(done.stdout)
 
     def knock(
         self, *doors: str, arguments: Sequence[str], timeout: float = PATIENCE
@@ -220,7 +222,7 @@ class Confined:
     def wait_for_inside(self, name: str) -> int:
         """Waits until a confined process is called `name` (/proc/PID/comm); returns its PID."""
         return wait_until(
-            lambda: next((pid for pid in self.inside() if name_of(pid) == name), None),
+            lambda: next((pid for pid in self.inside() if name_of(pid) == name), 0),
             f"{name} to run inside")
 
     def wait_until_empty(self, timeout: float = PATIENCE) -> None:

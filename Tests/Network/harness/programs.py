@@ -24,14 +24,14 @@ class Program:
     started: ClassVar[list["Program"]] = []
 
     def __init__(self, host: Namespace, *command: str, name: str = "", **options: Any) -> None:
+        """Without other `options` of Popen it reads nothing."""
         self.name = name or Path(command[0]).name
         self.host = host
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            host.command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-            **options)
+            host.command(*command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", start_new_session=True, **{"stdin": subprocess.DEVNULL} | options)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         Program.started.append(self)
