@@ -12,7 +12,7 @@ import pytest
 from harness import confined as confining
 from harness import kernel, namespaces, resolvers, sluice, upstreams
 from harness.calls import CALLS, Call
-from harness.confined import Confined
+from harness.confined import Confined, Way
 from harness.datagrams import DatagramEcho
 from harness.namespaces import Namespace
 from harness.programs import Program
@@ -146,6 +146,22 @@ def echo(topology: Topology) -> Iterator[Echo]:
     one still has to send leaves directly, once the rules are gone."""
     with Echo(topology.server) as target:
         yield target
+
+
+@pytest.fixture(scope="module", params=["dante", "openssh", "embedded"])
+def way(request: pytest.FixtureRequest, topology: Topology, folder: Path) -> Iterator[Way]:
+    """The upstreams of `sluice exec` on the client: a server elsewhere, one on localhost that
+    carries no UDP, and the program itself."""
+    if request.param == "dante":
+        request.getfixturevalue("dante")
+        yield Way("dante", upstreams.url(ADDRESSES["ipv4"].proxy))
+    elif request.param == "openssh":
+        place = Path(tempfile.mkdtemp(dir=folder))
+        place.chmod(0o755)
+        with upstreams.openssh(topology.proxy, place, topology.client):
+            yield Way("openssh", "socks5://localhost", carries_datagrams=False)
+    else:
+        yield Way("embedded", "embedded")
 
 
 @pytest.fixture

@@ -16,6 +16,10 @@ PORT = 53
 NAME = "www.example"
 RECORDS = {"A": "192.0.2.80", "AAAA": "2001:db8::80"}
 
+#: Names of the topology's server, by the families they have an address of, and of the proxy.
+NAMES = {"ipv4": "ipv4.example", "ipv6": "ipv6.example", "both": "server.example"}
+PROXY_NAME = "proxy.example"
+
 #: Names with so many bytes of text at least: more than servers and clients send and take by UDP.
 LARGE = {"large.example": 1232, "huge.example": 4096}
 
@@ -66,6 +70,11 @@ def unbound(
     lines = [f'  interface: "{address}"' for address in addresses]
     for kind, value in RECORDS.items():
         lines.append(f"  local-data: \"{NAME}. 60 IN {kind} {value}\"")
+    for family, at in ADDRESSES.items():
+        kind = {"ipv4": "A", "ipv6": "AAAA"}[family]
+        for name in NAMES[family], NAMES["both"]:
+            lines.append(f"  local-data: \"{name}. 60 IN {kind} {at.server}\"")
+        lines.append(f"  local-data: \"{PROXY_NAME}. 60 IN {kind} {at.proxy}\"")
     for name, size in LARGE.items():
         for number in range(-(-size // 200)):
             lines.append(f"  local-data: '{name}. 60 IN TXT \"{number:0200}\"'")

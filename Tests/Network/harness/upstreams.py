@@ -86,7 +86,7 @@ def microsocks(
 
 
 SSHD = """
-ListenAddress 127.0.0.1
+ListenAddress {address}
 Port {port}
 HostKey {folder}/host
 AuthorizedKeysFile {folder}/user.pub
@@ -105,13 +105,18 @@ LOGIN = "nobody"
 
 
 @contextlib.contextmanager
-def openssh(host: Namespace, folder: Path) -> Iterator[Program]:
-    """`ssh -D` into an sshd on the same host, with keys made for it."""
+def openssh(
+    host: Namespace, folder: Path, client: Namespace | None = None
+) -> Iterator[Program]:
+    """`ssh -D` into an sshd on the same host, with keys made for it; or on a client of that host,
+    where it listens on localhost alone, as usual."""
+    entrance = ADDRESSES["ipv4"].proxy if client else "127.0.0.1"
     for key in ("host", "user"):
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
     shutil.chown(folder / "host", LOGIN)
-    (folder / "sshd.conf").write_text(SSHD.format(port=SSHD_PORT, folder=folder))
+    (folder / "sshd.conf").write_text(SSHD.format(
+        address=entrance, port=SSHD_PORT, folder=folder))
     # sshd insists on being called by its absolute path.
     sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
     assert sshd, "openssh-server is not installed"
@@ -126,11 +131,12 @@ def openssh(host: Namespace, folder: Path) -> Iterator[Program]:
         "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
         "-o", "ExitOnForwardFailure=yes",
     ]
-    for at in ADDRESSES.values():
-        connect += ["-D", url(at.proxy).removeprefix("socks5://")]
+    places = ("127.0.0.1", "::1") if client else [at.proxy for at in ADDRESSES.values()]
+    for place in places:
+        connect += ["-D", url(place).removeprefix("socks5://")]
     with Program(host, *serve, name="sshd") as server:
         server.wait_for_port(SSHD_PORT)
-        with Program(host, *connect, f"{LOGIN}@127.0.0.1") as program:
+        with Program(client or host, *connect, f"{LOGIN}@{entrance}") as program:
             program.wait_for_port(PORT, sockets=2)
             yield program
 
