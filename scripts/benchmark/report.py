@@ -7,6 +7,8 @@ import statistics
 import time
 from pathlib import Path
 
+from benchmark.latency import Histogram
+
 
 class Report:
     """Collects samples: for each contestant and row one value per round."""
@@ -16,11 +18,19 @@ class Report:
         self._rows = rows
         self._settings = settings
         self._samples = {contestant.name: {} for contestant in contestants}
+        self._latencies = {contestant.name: {} for contestant in contestants}
+        self._details = {contestant.name: {} for contestant in contestants}
         self.problems = []
 
     def add(self, contestant, values):
         for key, value in values.items():
             self._samples[contestant.name].setdefault(key, []).append(value)
+
+    def keep(self, contestant, latencies, details):
+        """What belongs to results.json beside the values: latencies add up, details are the last."""
+        for key, latency in latencies.items():
+            self._latencies[contestant.name].setdefault(key, Histogram()).add(latency)
+        self._details[contestant.name] |= details
 
     def fail(self, contestant, error):
         self.problems.append(f"{contestant.title}: {error}")
@@ -38,7 +48,8 @@ class Report:
         ]
         for row in self._rows:
             reference = self.median(self._contestants[0], row)
-            cells = [f"{row.title} ({row.unit})", "more" if row.more_is_better else "less"]
+            title = f"{row.title} ({row.unit})" if row.unit else row.title
+            cells = [title, "more" if row.more_is_better else "less"]
             for contestant in self._contestants:
                 value = self.median(contestant, row)
                 cells.append(self._cell(value, reference, contestant is self._contestants[0]))
@@ -90,5 +101,10 @@ class Report:
                 for row in self._rows
             },
             "samples": self._samples,
+            "latencies_nanoseconds": {
+                name: {key: latency.buckets() for key, latency in latencies.items()}
+                for name, latencies in self._latencies.items()
+            },
+            "details": self._details,
             "problems": self.problems,
         }

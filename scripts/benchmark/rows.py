@@ -1,65 +1,51 @@
 """What is measured. A row group runs once per visit of a contestant and yields one or more rows."""
 
-from dataclasses import dataclass
+import resource
 
 from benchmark import process
 from benchmark.arena import Load
+from benchmark.call_rows import AllocationCounts, SystemCallCounts
+from benchmark.row import Group, Row
+from benchmark.session_rows import Connections, Fairness, IdleSessions, ManySessions, RoundTrips
+from benchmark.start_rows import Start
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    key: str
-    title: str
-    unit: str
-    more_is_better: bool
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A contestant that is running now: `pid` is None for the kernel alone."""
-
-    arena: object
-    contestant: object
-    pid: int | None
-    seconds: float
-
-    def processor_seconds(self):
-        """Of the contestant since its start; 0 where the kernel does it all."""
-        return process.processor_seconds(self.pid) if self.pid else 0
-
-
-class IdleMemory:
-    """Anonymous memory before the first connection: what the program costs while nothing happens."""
+class IdleMemory(Group):
+    """Memory before the first connection: what the program costs while nothing happens."""
 
     name = "idle"
-    ROW = Row("idle_memory", "idle anonymous memory", "MiB", more_is_better=False)
-    rows = (ROW,)
+    ANONYMOUS = Row("idle_memory", "idle anonymous memory", "MiB", more_is_better=False)
+    RESIDENT = Row("idle_resident", "idle resident memory", "MiB", more_is_better=False)
+    rows = (ANONYMOUS, RESIDENT)
 
     def measure(self, visit):
         if visit.pid is None:
             return {}
-        return {self.ROW.key: process.anonymous_bytes(visit.pid) / 2**20}
+        return {
+            self.ANONYMOUS.key: process.anonymous_bytes(visit.pid) / 2**20,
+            self.RESIDENT.key: process.resident_bytes(visit.pid) / 2**20}
 
 
-class Bulk:
-    """One stream as fast as it goes, and the processor time that the program spends on it."""
+class Bulk(Group):
+    """Streams as fast as they go, and the processor time that the program spends on them."""
 
-    def __init__(self, upload):
+    def __init__(self, upload, streams):
         direction = "upload" if upload else "download"
-        self.name = f"bulk-{direction}"
+        kind = f"{streams} stream{'s' if streams > 1 else ''}, {direction}"
+        self.name = f"bulk-{direction}-{streams}"
         self._upload = upload
-        self._speed = Row(f"bulk_{direction}", f"1 stream, {direction}", "GiB/s", True)
-        self._cost = Row(
-            f"bulk_{direction}_cpu", f"process CPU, {direction}", "s/GiB", False)
+        self._streams = streams
+        key = self.name.replace("-", "_")
+        self._speed = Row(key, kind, "GiB/s", True)
+        self._cost = Row(f"{key}_cpu", f"process CPU, {kind}", "s/GiB", False)
         self.rows = (self._speed, self._cost)
 
     def measure(self, visit):
         if not visit.contestant.takes_streams:
             return {}
         before = visit.processor_seconds()
-        transfer = visit.arena.transfer(self._upload, visit.seconds, visit.contestant)
+        transfer = visit.arena.transfer(
+            visit.contestant, self._upload, visit.seconds, self._streams)
         found = {self._speed.key: transfer.gibibytes / transfer.seconds}
         if visit.pid:
             spent = visit.processor_seconds() - before
@@ -67,32 +53,7 @@ class Bulk:
         return found
 
 
-class Start:
-    """What a program's start takes longer inside than by itself: `true`, which ends at once, so that the
-    end is in it, too. hyperfine measures all of them in one go, of which each round has one."""
-
-    name = "start"
-    RUNS = 40
-    BARE = Row("start_bare", "start and end of true, bare", "ms", more_is_better=False)
-    rows = (BARE, *(
-        row for upstream, title in (("embedded", "embedded server"), ("socks", "SOCKS5 server"))
-        for row in (
-            Row(f"start_{upstream}", f"the same inside, {title}: in addition", "ms", False),
-            Row(f"start_{upstream}_ratio", f"the same inside, {title}: ratio", "times bare", False))
-    ))
-
-    def measure(self, visit):
-        if not visit.contestant.starts_programs:
-            return {}
-        bare, *inside = visit.contestant.measure_starts(visit.arena, self.RUNS)
-        found = {self.BARE.key: bare * 1e3}
-        for name, seconds in zip(("embedded", "socks"), inside, strict=True):
-            found[f"start_{name}"] = (seconds - bare) * 1e3
-            found[f"start_{name}_ratio"] = seconds / bare
-        return found
-
-
-class Datagrams:
+class Datagrams(Group):
     """Packets per second under a load of datagrams, what is lost, and what a packet costs.
 
     One way (`up`) the client sends as fast as it can: what reaches the target in a second is the most
@@ -122,10 +83,11 @@ class Datagrams:
         self.rows = (self._speed, self._loss, self._cost)
 
     def measure(self, visit):
-        if not visit.contestant.takes_datagrams:
+        contestant = visit.contestant
+        if not contestant.takes_datagrams or contestant.most_flows < self._load.flows:
             return {}
         exchange = visit.arena.exchange(
-            self._load, visit.seconds * self.SHARE, visit.contestant, visit.processor_seconds)
+            self._load, visit.seconds * self.SHARE, contestant, visit.processor_seconds)
         found = {
             self._speed.key: exchange.delivered / exchange.seconds / 1e3,
             self._loss.key: 100 * (1 - exchange.arrived / exchange.sent),
@@ -135,11 +97,22 @@ class Datagrams:
         return found
 
 
+def most_idle():
+    """As many idle connections as two descriptors for each allow a relay, up to 9,800."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(9_800, (limit // 2 - 150) // 100 * 100)
+
+
 def all_groups():
-    """In the order in which they run: memory before all traffic, while nothing has happened yet."""
+    """In the order in which they run: memory before all traffic, and datagrams
+    after what needs all descriptors, for their associations stay for minutes."""
     loads = [
         Load(flows, size, echo) for echo in (False, True) for flows in (1, 1000)
         for size in (64, 1200)]
     loads.append(Load(1, 1200, echo=False, joined=True))
     return [
-        Start(), IdleMemory(), Bulk(upload=False), Bulk(upload=True), *(Datagrams(load) for load in loads)]
+        Start(), IdleMemory(), IdleSessions(3000),
+        *(Bulk(upload, streams) for streams in (1, 8) for upload in (False, True)),
+        Connections(), RoundTrips(64), RoundTrips(1000),
+        ManySessions(most_idle()), *(Datagrams(load) for load in loads),
+        SystemCallCounts(), AllocationCounts(), Fairness()]

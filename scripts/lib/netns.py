@@ -131,8 +131,9 @@ class Lab:
 
     def spawn(self, host, *argv, **options):
         """Starts a program on a host; it is ended with the lab at the latest."""
+        options = {"stdin": subprocess.DEVNULL} | options
         process = subprocess.Popen(
-            host.command(*argv), stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent, **options)
+            host.command(*argv), preexec_fn=_die_with_parent, **options)
         self._processes.append(process)
         return process
 

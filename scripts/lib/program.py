@@ -12,7 +12,7 @@ class ProgramFailed(Exception):
 class Program:
     """One `sluice run` in the foreground of a host."""
 
-    def __init__(self, lab, host, binary, *arguments):
+    def __init__(self, lab, host, binary, *arguments, environment=None):
         self._lab = lab
         self._said = []
         self._events = {}
@@ -21,7 +21,7 @@ class Program:
         self._process = lab.spawn(
             # The default control socket is the machine's, whatever the host.
             host, binary, "run", *arguments, "--json", "--control", "none",
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
         threading.Thread(target=self._read, daemon=True).start()
 
     def wait_for(self, event, deadline=10.0):

@@ -248,11 +248,9 @@ static double configure(char **arguments) {
 }
 
 int send_datagrams(char **arguments) {
-  struct sockaddr_in place = parse_address(arguments[0], arguments[1]), target = place;
-  bool socks = strcmp(arguments[2], "socks") == 0;
-  if (socks) target = parse_address(arguments[3], arguments[4]);
-  run.header = socks ? socks_header_bytes : 0;
-  double seconds = configure(arguments + (socks ? 5 : 2));
+  struct route route = parse_route(&arguments);
+  run.header = route.socks ? socks_header_bytes : 0;
+  double seconds = configure(arguments);
   if (seconds == 0) {
     fprintf(stderr, "%d flows of %zu bytes cannot be\n", run.count, run.size);
     return 64;
@@ -262,10 +260,10 @@ int send_datagrams(char **arguments) {
   run.poller = epoll_create1(EPOLL_CLOEXEC);
   memset(filled, filling, sizeof filled);
   memset(outgoing, filling, sizeof outgoing);
-  for (int index = 0; socks && index < joined; index++)
-    write_socks_header(outgoing[index], &target);
+  for (int index = 0; route.socks && index < joined; index++)
+    write_socks_header(outgoing[index], &route.target);
   for (int flow = 0; flow < run.count; flow++) {
-    struct sockaddr_in destination = socks ? associate(&place) : target;
+    struct sockaddr_in destination = route.socks ? associate(&route.first) : route.first;
     open_socket(flow, &destination);
   }
   open_flows();

@@ -1,4 +1,4 @@
-// TCP: the load of the client, and the server's side of every connection.
+// TCP: streams of bulk, the client's side and the server's. Each has a thread of its own.
 //
 // Bytes are received with MSG_TRUNC, which drops them in the kernel, and sent from one small buffer
 // that stays in the cache: the kernel gathers these into large fragments, which costs less than half
@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -16,13 +17,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { send_bytes = 128 << 10, receive_bytes = 4 << 20, silence_seconds = 20 };
+#include "messages.h"
+#include "socks.h"
 
-// What the client asks of the target, as the first bytes of the connection.
-struct order {
-  char role[8];  // "source" or "sink": what the target is to be
-  uint64_t milliseconds;
-};
+enum { send_bytes = 128 << 10, receive_bytes = 4 << 20, silence_seconds = 20, maximum_streams = 64 };
 
 struct transfer {
   uint64_t bytes;
@@ -44,10 +42,9 @@ static struct transfer send_for(int fd, uint64_t milliseconds) {
   return (struct transfer){bytes, now() - start};
 }
 
-// Receives until the stream ends.
-static struct transfer receive_all(int fd) {
-  double start = 0;
-  uint64_t bytes = 0;
+// Receives until the stream ends, of which so many bytes were there before.
+static struct transfer receive_all(int fd, uint64_t bytes) {
+  double start = bytes ? now() : 0;
   for (;;) {
     ssize_t received = recv(fd, NULL, receive_bytes, MSG_TRUNC);
     if (received < 0 && errno == EINTR) continue;
@@ -66,89 +63,7 @@ static bool send_exactly(int fd, const void *buffer, size_t length) {
   return send(fd, buffer, length, 0) == (ssize_t)length;
 }
 
-static void name_address(const struct sockaddr_in *address, char *text, size_t capacity) {
-  char host[INET_ADDRSTRLEN];
-  inet_ntop(AF_INET, &address->sin_addr, host, sizeof host);
-  snprintf(text, capacity, "%s:%u", host, ntohs(address->sin_port));
-}
-
-enum { command_connect = 1, command_associate = 3 };
-
-// The server's side of RFC 1928 for an IPv4 address up to the request; the bytes may come in any
-// pieces. Returns the command, 0 when it is none of ours.
-static int read_request(int fd, struct sockaddr_in *destination) {
-  uint8_t greeting[2], methods[255];
-  struct __attribute__((packed)) {
-    uint8_t version, command, reserved, type;
-    uint32_t address;
-    uint16_t port;
-  } request;
-  static const uint8_t no_authentication[] = {5, 0};
-  if (!receive_exactly(fd, greeting, sizeof greeting) || greeting[0] != 5) return 0;
-  if (!receive_exactly(fd, methods, greeting[1])) return 0;
-  if (!send_exactly(fd, no_authentication, sizeof no_authentication)) return 0;
-  if (!receive_exactly(fd, &request, sizeof request)) return 0;
-  if (request.version != 5 || request.type != 1) return 0;
-  destination->sin_addr.s_addr = request.address;
-  destination->sin_port = request.port;
-  return request.command;
-}
-
-// The reply that says "succeeded" with an address: the relay's where it was UDP ASSOCIATE.
-static bool send_reply(int fd, const struct sockaddr_in *bound) {
-  uint8_t reply[10] = {5, 0, 0, 1};
-  memcpy(reply + 4, &bound->sin_addr, 4);
-  memcpy(reply + 8, &bound->sin_port, 2);
-  return send_exactly(fd, reply, sizeof reply);
-}
-
-struct connection {
-  int fd;
-  bool through_socks;
-};
-
-// A stream to or from the target, told in one line of JSON when it has ended.
-static void serve_stream(struct connection connection, const struct sockaddr_in *destination) {
-  struct sockaddr_in peer;
-  socklen_t length = sizeof peer;
-  struct order order;
-  char from[32], to[32];
-  getpeername(connection.fd, (struct sockaddr *)&peer, &length);
-  if (receive_exactly(connection.fd, &order, sizeof order)) {
-    bool source = strncmp(order.role, "source", sizeof order.role) == 0;
-    struct transfer done =
-        source ? send_for(connection.fd, order.milliseconds) : receive_all(connection.fd);
-    name_address(&peer, from, sizeof from);
-    name_address(destination, to, sizeof to);
-    printf("{\"socks\": %s, \"peer\": \"%s\", \"destination\": \"%s\", \"bytes\": %llu, "
-           "\"seconds\": %.6f}\n",
-           connection.through_socks ? "true" : "false", from, to, (unsigned long long)done.bytes,
-           done.seconds);
-    fflush(stdout);
-  }
-  close(connection.fd);
-}
-
-static void *serve_connection(void *argument) {
-  struct connection connection = *(struct connection *)argument;
-  free(argument);
-  static const struct sockaddr_in nowhere = {.sin_family = AF_INET};
-  struct sockaddr_in destination, relay;
-  socklen_t length = sizeof destination;
-  getsockname(connection.fd, (struct sockaddr *)&destination, &length);
-  int command = connection.through_socks ? read_request(connection.fd, &destination) : 0;
-  if (command == command_associate && open_association(connection.fd, &relay)) {
-    send_reply(connection.fd, &relay);
-  } else if (!connection.through_socks ||
-             (command == command_connect && send_reply(connection.fd, &nowhere))) {
-    serve_stream(connection, &destination);
-  } else {
-    close(connection.fd);
-  }
-  return NULL;
-}
-
-// Nothing waits to be gathered, and a peer that falls silent ends the connection: nothing can hang.
+// Nothing waits to be gathered, and a peer that falls silent ends the stream: nothing can hang.
 static void set_options(int fd) {
   int on = 1;
   struct timeval limit = {.tv_sec = silence_seconds};
@@ -157,50 +72,105 @@ static void set_options(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-struct listener {
-  struct sockaddr_in address;
-  bool through_socks;
-};
-
-static void *accept_forever(void *argument) {
-  struct listener *listener = argument;
-  int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(fd, (struct sockaddr *)&listener->address, sizeof listener->address) < 0) die("bind");
-  if (listen(fd, 4096) < 0) die("listen");
-  for (;;) {
-    struct connection *connection = malloc(sizeof *connection);
-    *connection = (struct connection){accept(fd, NULL, NULL), listener->through_socks};
-    if (connection->fd < 0) die("accept");
-    set_options(connection->fd);
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, serve_connection, connection) != 0) die("pthread_create");
-    pthread_detach(thread);
-  }
+static void name_address(const struct sockaddr_in *address, char *text, size_t capacity) {
+  char host[INET_ADDRSTRLEN];
+  inet_ntop(AF_INET, &address->sin_addr, host, sizeof host);
+  snprintf(text, capacity, "%s:%u", host, ntohs(address->sin_port));
 }
 
-// Both listeners, each with a thread of its own from here on.
-void start_accepting(const struct places *places) {
-  static struct listener listeners[2];
-  listeners[0] = (struct listener){places->socks, true};
-  listeners[1] = (struct listener){places->target, false};
-  for (int index = 0; index < 2; index++) {
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, accept_forever, &listeners[index]) != 0) die("pthread_create");
-  }
+// The server's side of a stream.
+struct served {
+  int fd;
+  bool through_socks;
+  struct sockaddr_in destination;
+  struct order order;
+  size_t surplus;  // bytes of the stream that came with the order
+};
+
+// A stream to or from the target, told in one line of JSON when it has ended.
+static void *serve_stream(void *argument) {
+  struct served served = *(struct served *)argument;
+  free(argument);
+  struct sockaddr_in peer;
+  socklen_t length = sizeof peer;
+  char from[32], to[32];
+  getpeername(served.fd, (struct sockaddr *)&peer, &length);
+  bool source = strncmp(served.order.role, "source", sizeof served.order.role) == 0;
+  struct transfer done = source ? send_for(served.fd, served.order.number)
+                                : receive_all(served.fd, served.surplus);
+  name_address(&peer, from, sizeof from);
+  name_address(&served.destination, to, sizeof to);
+  printf("{\"socks\": %s, \"peer\": \"%s\", \"destination\": \"%s\", \"bytes\": %llu, "
+         "\"seconds\": %.6f}\n",
+         served.through_socks ? "true" : "false", from, to, (unsigned long long)done.bytes,
+         done.seconds);
+  fflush(stdout);
+  close(served.fd);
+  return NULL;
+}
+
+// Takes a connection over, of which the order and perhaps more were received.
+void start_stream(int fd, bool through_socks, const struct sockaddr_in *destination,
+                  const void *received, size_t length) {
+  struct served *served = malloc(sizeof *served);
+  pthread_t thread;
+  *served = (struct served){fd, through_socks, *destination, .surplus = length - sizeof served->order};
+  memcpy(&served->order, received, sizeof served->order);
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+  set_options(fd);
+  if (pthread_create(&thread, NULL, serve_stream, served) != 0) die("pthread_create");
+  pthread_detach(thread);
+}
+
+// The client's side of RFC 1928.
+static bool ask_socks(int fd, const struct sockaddr_in *target) {
+  uint8_t selection[socks_selection_bytes], request[socks_request_bytes], reply[socks_reply_bytes];
+  socks_write(request, socks_connect, target);
+  return send_exactly(fd, socks_greeting, sizeof socks_greeting) &&
+         receive_exactly(fd, selection, sizeof selection) &&
+         send_exactly(fd, request, sizeof request) && receive_exactly(fd, reply, sizeof reply) &&
+         memcmp(selection, socks_selection, sizeof selection) == 0 && reply[1] == 0;
+}
+
+// What all streams of a client have in common.
+static struct {
+  struct route route;
+  struct order order;
+} loading;
+
+// The client's side of a stream; `argument` is where its transfer goes.
+static void *run_stream(void *argument) {
+  bool upload = strcmp(loading.order.role, "sink") == 0;
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  set_options(fd);
+  if (connect(fd, (struct sockaddr *)&loading.route.first, sizeof loading.route.first) < 0)
+    die("connect");
+  if (loading.route.socks && !ask_socks(fd, &loading.route.target)) die("SOCKS");
+  if (!send_exactly(fd, &loading.order, sizeof loading.order)) die("send");
+  *(struct transfer *)argument = upload ? send_for(fd, loading.order.number) : receive_all(fd, 0);
+  close(fd);
+  return NULL;
 }
 
 int load(char **arguments) {
-  struct sockaddr_in target = parse_address(arguments[0], arguments[1]);
-  struct order order = {.milliseconds = strtoull(arguments[3], NULL, 10)};
-  strncpy(order.role, arguments[2], sizeof order.role - 1);
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  set_options(fd);
-  if (connect(fd, (struct sockaddr *)&target, sizeof target) < 0) die("connect");
-  if (!send_exactly(fd, &order, sizeof order)) die("send");
-  bool upload = strcmp(order.role, "sink") == 0;
-  struct transfer done = upload ? send_for(fd, order.milliseconds) : receive_all(fd);
-  printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)done.bytes, done.seconds);
-  close(fd);
+  loading.route = parse_route(&arguments);
+  strncpy(loading.order.role, arguments[0], sizeof loading.order.role - 1);
+  loading.order.number = strtoull(arguments[1], NULL, 10);
+  int count = atoi(arguments[2]);
+  if (count < 1 || count > maximum_streams) {
+    fprintf(stderr, "%d streams cannot be\n", count);
+    return 64;
+  }
+  pthread_t threads[maximum_streams];
+  struct transfer transfers[maximum_streams], total = {0};
+  for (int index = 0; index < count; index++)
+    if (pthread_create(&threads[index], NULL, run_stream, &transfers[index]) != 0)
+      die("pthread_create");
+  for (int index = 0; index < count; index++) {
+    pthread_join(threads[index], NULL);
+    total.bytes += transfers[index].bytes;
+    if (transfers[index].seconds > total.seconds) total.seconds = transfers[index].seconds;
+  }
+  printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)total.bytes, total.seconds);
   return 0;
 }
