@@ -2,7 +2,8 @@
 
 A whole run takes about half an hour beside what is installed and built, one with --quick 2 to 3
 minutes. Not among the contestants is ss-redir: it speaks to Shadowsocks servers alone, and the server
-that all share here speaks SOCKS5.
+that all share here speaks SOCKS5. The plots are drawn without matplotlib, which would bring 477 MB
+of packages for some bars and lines.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def parse(arguments):
         help="only contestants whose name begins so (repeatable): sluice-tproxy, sluice-redirect,"
         " sluice-exec, redsocks, sing-box, v2ray, bare-relay, direct, socks-client")
     parser.add_argument(
-        "--output", type=Path, help="folder for table.md and results.json")
+        "--output", type=Path, help="folder for table.md, results.json and plots (*.svg)")
     # From scripts/bench: where the programs are. Without sing-box its column is left out.
     parser.add_argument("--sluice", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--peer", required=True, help=argparse.SUPPRESS)

@@ -7,7 +7,20 @@ import statistics
 import time
 from pathlib import Path
 
+from benchmark import plots
 from benchmark.latency import Histogram
+
+# Which rows a plot shows, by its file's name.
+PLOTS = (
+    ("throughput", "TCP: more is better",
+     lambda row: row.more_is_better and not row.key.startswith(("udp", "fairness"))),
+    ("throughput-udp", "UDP: more is better",
+     lambda row: row.more_is_better and row.key.startswith("udp")),
+    ("cpu", "Processor time of the process: less is better",
+     lambda row: row.key.endswith("_cpu") and not row.key.startswith("udp")),
+    ("cpu-udp", "Processor time of the process: less is better",
+     lambda row: row.key.endswith("_cpu") and row.key.startswith("udp")),
+)
 
 
 class Report:
@@ -74,11 +87,31 @@ class Report:
         return "| " + " | ".join(cells) + " |"
 
     def write(self, folder):
-        """Writes table.md and results.json into a folder, made when missing."""
+        """Writes table.md, results.json and the plots into a folder, made when missing."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.md").write_text(self.markdown() + "\n")
         (folder / "results.json").write_text(json.dumps(self._everything(), indent=2) + "\n")
+        for name, drawing in self._plots():
+            (folder / f"{name}.svg").write_text(drawing)
+
+    def _plots(self):
+        """Pairs of a file's name and an SVG; none of what was not measured."""
+        titles = [contestant.title for contestant in self._contestants]
+        for name, heading, is_wanted in PLOTS:
+            rows = [
+                (f"{row.title}, {row.unit}", [self.median(who, row) for who in self._contestants])
+                for row in self._rows if is_wanted(row)]
+            rows = [row for row in rows if any(value is not None for value in row[1])]
+            if rows:
+                yield name, plots.bars(heading, titles, rows)
+        panels = []
+        for row in self._rows:
+            lines = [self._latencies[who.name].get(row.key) for who in self._contestants]
+            if any(lines):
+                panels.append((row.title.replace(", p50", "").replace(" p50", ""), lines))
+        if panels:
+            yield "latency", plots.latencies("Latency by percentile", titles, panels)
 
     def _everything(self):
         return {
