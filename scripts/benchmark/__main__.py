@@ -26,6 +26,9 @@ from lib.program import ProgramFailed
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="sudo scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument(
+        "--smoke", action="store_true",
+        help="only whether it all works, without the peers: for tests, under 2 minutes")
     parser.add_argument("--rounds", type=int, help="rounds over all contestants (default 5)")
     parser.add_argument("--seconds", type=float, help="length of each stream (default 3)")
     parser.add_argument(
@@ -44,8 +47,10 @@ def parse(arguments):
     parser.add_argument("--preload", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--sing-box", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (1 if options.quick else 5)
-    options.seconds = options.seconds or (0.5 if options.quick else 3.0)
+    options.rounds = options.rounds or (1 if options.quick or options.smoke else 5)
+    options.seconds = options.seconds or (0.2 if options.smoke else 0.5 if options.quick else 3.0)
+    if options.smoke:
+        options.contestants = options.contestants or ["sluice-tproxy", "bare-relay", "direct"]
     options.groups = [
         group for group in all_groups()
         if not options.rows or group.name.startswith(tuple(options.rows))]
