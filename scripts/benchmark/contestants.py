@@ -23,6 +23,8 @@ class Contestant:
     # brings it there.
     through_socks = True
     is_relay = True
+    # Whether it is somebody else's program for the same purpose: those Sluice has to lead.
+    is_peer = False
     # Which rows there are of it.
     takes_streams = True
     takes_datagrams = True
@@ -191,6 +193,7 @@ table ip benchmark {{
 class Redsocks(Fed):
     """Debian's redsocks, moving bytes by splice; without `dest_ip` its UDP takes TPROXY."""
 
+    is_peer = True
     most_sessions = 3_100  # Of six descriptors each.
 
     def __init__(self):
@@ -221,6 +224,7 @@ redudp {{
 class SingBox(Fed):
     """sing-box, as it is packaged for PyPI."""
 
+    is_peer = True
     uses_malloc = False
     most_sessions = 3_100  # Of six descriptors each.
 
@@ -248,6 +252,7 @@ class SingBox(Fed):
 class V2Ray(Fed):
     """Debian's v2ray; told to end a connection when the target has, and not two seconds later."""
 
+    is_peer = True
     uses_malloc = False
     most_flows = 1  # Of a thousand it never answers some, however long one waits.
 

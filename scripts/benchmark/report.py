@@ -53,11 +53,20 @@ class Report:
         samples = self._samples[contestant.name].get(row.key)
         return statistics.median(samples) if samples else None
 
+    def best_peer(self, row):
+        """The best median that a peer has; None without any."""
+        values = [
+            self.median(contestant, row) for contestant in self._contestants if contestant.is_peer]
+        values = [value for value in values if value is not None]
+        return (max if row.more_is_better else min)(values, default=None)
+
     def markdown(self):
-        """Medians; in parentheses each one's ratio to the first contestant, which is Sluice."""
+        """Medians; in parentheses each one's ratio to the first contestant, which is Sluice. The last
+        column has Sluice's own ratio to the best of its peers."""
+        titles = [*(contestant.title for contestant in self._contestants), "Sluice by the best peer"]
         lines = [
-            self._line(["", "better", *(contestant.title for contestant in self._contestants)]),
-            self._line(["---", "---", *("---:" for _ in self._contestants)]),
+            self._line(["", "better", *titles]),
+            self._line(["---", "---", *("---:" for _ in titles)]),
         ]
         for row in self._rows:
             reference = self.median(self._contestants[0], row)
@@ -66,13 +75,16 @@ class Report:
             for contestant in self._contestants:
                 value = self.median(contestant, row)
                 cells.append(self._cell(value, reference, contestant is self._contestants[0]))
+            best = self.best_peer(row)
+            cells.append("-" if reference is None or not best else f"{reference / best:.2f}")
             lines.append(self._line(cells))
         rounds = self._settings["rounds"]
         lines.append("")
         lines.append(
             f"Medians of {rounds} interleaved round{'s' if rounds > 1 else ''} of"
             f" {self._settings['seconds']:g} s on {os.cpu_count()} cores, nothing pinned; in"
-            f" parentheses the ratio to {self._contestants[0].title}.")
+            f" parentheses the ratio to {self._contestants[0].title}, in the last column its own to the"
+            " best of its peers.")
         return "\n".join(lines)
 
     @staticmethod
