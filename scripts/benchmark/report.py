@@ -69,6 +69,8 @@ class Report:
             self._line(["---", "---", *("---:" for _ in titles)]),
         ]
         for row in self._rows:
+            if all(self.median(contestant, row) is None for contestant in self._contestants):
+                continue
             reference = self.median(self._contestants[0], row)
             title = f"{row.title} ({row.unit})" if row.unit else row.title
             cells = [title, "more" if row.more_is_better else "less"]
