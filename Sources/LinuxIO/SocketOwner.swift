@@ -26,7 +26,19 @@ package struct SocketOwner: Hashable, Sendable {
   /// may not be looked at.
   package static func connected(from local: SocketAddress, to remote: SocketAddress) -> SocketOwner?
   {
-    find { $0 == local && $1 == remote }
+    // A host of a LAN has none here, and there may be thousands of sockets to look at.
+    guard isOfThisHost(local.address) else { return nil }
+    return find { $0 == local && $1 == remote }
+  }
+
+  /// Whether a socket can be bound to it.
+  private static func isOfThisHost(_ address: IPAddress) -> Bool {
+    do {
+      try DatagramSocket.checkFree(SocketAddress(address, 0))
+      return true
+    } catch {
+      return error != .addressNotAvailable
+    }
   }
 
   /// Who listens on `address`, or on all addresses with its port.

@@ -69,7 +69,8 @@ extension Worker {
   /// Whether a new client is the upstream itself, captured on its way to where we sent it.
   private func goesRound(_ client: SocketAddress, to destination: OriginalDestination) -> Bool {
     if datagramLoops?.check(destination, now: now) != nil { return true }
-    guard datagramLoops?.isSuspicious(sessions: datagrams.associations.count) == true else {
+    guard datagramLoops?.isSuspicious(sessions: datagrams.associations.count, now: now) == true
+    else {
       return false
     }
     let owner = SocketOwner.ofDatagrams(at: client)

@@ -10,12 +10,16 @@ struct LoopDetector {
   static let maximumKnown = 64
   /// How long a destination that looped is refused.
   static let quarantine = Timeout.seconds(30)
+  /// How long after a look fewer sessions do not bring the next one nearer: to find the program behind a
+  /// flow takes tens of milliseconds, in which a worker does nothing else.
+  static let patience = Timeout.seconds(10)
 
   private let upstream: Upstream.Place
   private var looping: [SocketAddress: Instant] = [:]
   private var culprit: LoopCause?
   /// Sessions at which the next look is due.
   private var nextLook = suspiciousSessions
+  private var lastLook = Instant(milliseconds: 0)
 
   init(upstream: Upstream.Place) { self.upstream = upstream }
 
@@ -33,11 +37,14 @@ struct LoopDetector {
 
   /// Whether there are so many sessions that the newest should be looked at. Every flow that goes round
   /// adds a session each time, so their number doubles soon and the newest is most likely one of them;
-  /// a number that only goes up and down is looked at once.
-  mutating func isSuspicious(sessions: Int) -> Bool {
-    if sessions < nextLook / 4 { nextLook = max(nextLook / 2, Self.suspiciousSessions) }
+  /// a number that only goes up and down is looked at once in a while.
+  mutating func isSuspicious(sessions: Int, now: Instant) -> Bool {
+    if sessions < nextLook / 4, lastLook + Self.patience <= now {
+      nextLook = max(nextLook / 2, Self.suspiciousSessions)
+    }
     guard sessions >= nextLook else { return false }
     nextLook *= 2
+    lastLook = now
     return true
   }
 

@@ -80,7 +80,7 @@ extension Worker {
       return
     }
     beginCaptured(socket, to: destination, through: upstream)
-    if loops?.isSuspicious(sessions: sessions.count) == true {
+    if loops?.isSuspicious(sessions: sessions.count, now: now) == true {
       investigateLoop(destination, peer: peer)
     }
   }
