@@ -21,7 +21,7 @@ package struct ConfinedProgram: ~Copyable {
   ///   - count: of the sockets that the engine outside needs of the namespace.
   ///   - openSocket: makes one of them by its number, from 0 on; called there, too.
   package static func begin(
-    _ plan: Plan, policy: (_ refusesDatagrams: Bool) -> RedirectPolicy, sockets count: Int,
+    _ plan: Plan, policy: (_ refusesDatagrams: Bool) -> ConfinementPolicy, sockets count: Int,
     _ openSocket: (Int) throws(Errno) -> Descriptor
   ) throws(Errno) -> ConfinedProgram {
     var far: DescriptorLine?

@@ -20,7 +20,7 @@ struct Inside: ~Copyable {
   ///   - policy: of the rules, given whether datagrams are refused.
   ///   - openSocket: makes, in the namespace, one of the sockets that the engine outside is given.
   func run(
-    _ policy: (_ refusesDatagrams: Bool) -> RedirectPolicy,
+    _ policy: (_ refusesDatagrams: Bool) -> ConfinementPolicy,
     _ socketCount: Int, _ openSocket: (Int) throws(Errno) -> Descriptor
   ) -> Never {
     do throws(Failure) {
@@ -81,12 +81,13 @@ struct Inside: ~Copyable {
         plan.coveredDirectories, files: plan.coveredFiles, resolverFile: plan.resolverFile
       ).hide()
     }
-    try step(.interface) { () throws(Errno) in try Sandbox.furnish(addresses: plan.addresses) }
+    try step(.interface) { () throws(Errno) in try Sandbox.furnish(addresses: plan.addresses, .here)
+    }
   }
 
-  private func install(_ policy: RedirectPolicy) throws(Failure) {
+  private func install(_ policy: ConfinementPolicy) throws(Failure) {
     do {
-      try RuleInstaller(ownership: .none).install(policy)
+      try RuleInstaller(ownership: .none).install(policy.table(), RoutingPlan())
     } catch {
       throw .rules(error)
     }

@@ -91,4 +91,23 @@ extension RoutingMessage {
       mnl_attr_put_u32($0, UInt16(RTA_OIF.rawValue), loopbackIndex)
     }
   }
+
+  /// Delivers everything to this host, whatever the address that it was sent to.
+  /// - Parameter source: from where it is sent, unless a sender has chosen; of IPv6 the kernel finds that.
+  static func deliveryOfEverything(from source: [UInt8], _ family: IPFamily) -> [UInt8] {
+    var header = rtmsg()
+    header.rtm_family = family.number
+    // Nowhere else does an address count as this host's (`__ip_dev_find`), in whose name the kernel can
+    // then say that a port is unreachable.
+    header.rtm_table = UInt8(RT_TABLE_LOCAL.rawValue)
+    header.rtm_protocol = UInt8(RTPROT_STATIC)
+    header.rtm_scope = UInt8((family == .v4 ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE).rawValue)
+    header.rtm_type = UInt8(RTN_LOCAL)
+    return message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, header) {
+      mnl_attr_put_u32($0, UInt16(RTA_OIF.rawValue), loopbackIndex)
+      if family == .v4 {
+        mnl_attr_put($0, UInt16(RTA_PREFSRC.rawValue), source.count, source)
+      }
+    }
+  }
 }

@@ -17,20 +17,33 @@ package enum Sandbox {
       throw .failed(operation: "make a network namespace", error)
     }
     do throws(Errno) {
-      try furnish(addresses: addresses)
+      try furnish(addresses: addresses, .onward)
     } catch {
       throw .failed(operation: "set up a network namespace", error)
     }
   }
 
+  /// How every destination leads to the loopback.
+  package enum Route: Hashable, Sendable {
+    /// As to another host.
+    case onward
+    /// As to this host: what no rule gives to somebody else is delivered here.
+    case here
+  }
+
   /// Makes the calling thread's new namespace such a one. Where IPv6 is disabled it has none.
-  package static func furnish(addresses: [IPAddress]) throws(Errno) {
+  package static func furnish(addresses: [IPAddress], _ route: Route) throws(Errno) {
     let socket = try NetlinkSocket(NETLINK_ROUTE)
     try socket.demand(RoutingMessage.loopbackUp)
     for address in addresses {
       do {
         try socket.demand(RoutingMessage.loopbackAddress(address.bytes, address.family))
-        try socket.demand(RoutingMessage.defaultRouteToLoopback(address.family))
+        switch route {
+        case .onward: try socket.demand(RoutingMessage.defaultRouteToLoopback(address.family))
+        case .here:
+          try socket.demand(
+            RoutingMessage.deliveryOfEverything(from: address.bytes, address.family))
+        }
       } catch {
         guard !address.isIPv4, PolicyRouting.withoutIPv6.contains(error) else { throw error }
       }

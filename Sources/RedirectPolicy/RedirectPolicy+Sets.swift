@@ -59,8 +59,8 @@ extension RedirectPolicy {
   private var destinationSets: [NamedSet] {
     let keepsPrivate = !destinations.includesPrivate && destinations.only == nil
     let bypass =
-      (destinations.includesScoped ? [BypassRanges.linkLocal] : BypassRanges.scoped)
-      + (keepsPrivate ? BypassRanges.privateUse : []) + destinations.bypass
+      BypassRanges.scoped + (keepsPrivate ? BypassRanges.privateUse : [])
+      + destinations.bypass
     let only = destinations.only ?? []
     return [IPFamily.v4, .v6].map { NamedSet(SetName.upstreams($0), hosts: upstreams, $0) }
       + [IPFamily.v4, .v6].map { NamedSet(SetName.bypass($0), blocks: bypass, $0) }

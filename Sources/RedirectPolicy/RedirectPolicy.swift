@@ -68,9 +68,6 @@ package struct RedirectPolicy: Hashable, Sendable {
     package var bypassPorts: [ClosedRange<UInt16>] = []
     /// Whether private ranges are captured, too.
     package var includesPrivate = false
-    /// Whether even ranges are that mean this host or this link (`BypassRanges.scoped`), as far as they
-    /// are not delivered to this host, and not IPv6 link-local, which keeps its interface.
-    package var includesScoped = false
 
     package init() {}
   }

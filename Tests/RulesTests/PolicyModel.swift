@@ -110,7 +110,7 @@ struct PolicyModel {
     let destinations = policy.destinations
     let to = packet.destination
     if packet.destinationType != nil || policy.upstreams.contains(to) { return true }
-    var bypass = (destinations.includesScoped ? linkLocal : scopedRanges) + destinations.bypass
+    var bypass = scopedRanges + destinations.bypass
     if !destinations.includesPrivate && destinations.only == nil { bypass += privateRanges }
     if bypass.contains(where: { $0.contains(to) }) { return true }
     if let only = destinations.only, !only.contains(where: { $0.contains(to) }) { return true }

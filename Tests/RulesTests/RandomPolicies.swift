@@ -30,7 +30,6 @@ extension SplitMix {
     policy.destinations.onlyPorts = some(portRanges, chance: 20)
     policy.destinations.bypassPorts = some(portRanges, chance: 20)
     policy.destinations.includesPrivate = chance(30)
-    policy.destinations.includesScoped = chance(20)
     policy.uncaptured.udp = chance(50) ? treatment() : nil
     policy.rejectsQUIC = chance(30)
     policy.dns = pick([.none, .selected, .everywhere])

@@ -14,16 +14,23 @@ struct ReferenceTests {
     ("gateway-redirect.nft", .gateway(.redirect)),
     ("selections.nft", .selections),
     ("datagrams.nft", .datagrams),
-    ("program.nft", .confining),
   ])
   func agreesWithThePolicy(file: String, policy: RedirectPolicy) throws {
+    try check(file, [policy.guardTable(), policy.table()].compactMap(\.self))
+  }
+
+  @Test func agreesWithTheConfinement() throws {
+    let policy = ConfinementPolicy(addresses: addresses("192.0.0.2", "fd73:6c75:6963:65::1"))
+    try check("program.nft", [policy.table()])
+  }
+
+  private func check(_ file: String, _ tables: [Table]) throws {
     let root = URL(filePath: #filePath).deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent()
     let reference = try String(contentsOf: root.appending(path: "nft/\(file)"), encoding: .utf8)
     let statements = reference.split(separator: "\n", omittingEmptySubsequences: false)
       .filter { !$0.drop(while: \.isWhitespace).hasPrefix("#") }
       .drop(while: \.isEmpty)
-    let tables = [policy.guardTable(), policy.table()].compactMap(\.self)
     let text = tables.map(\.description).joined(separator: "\n\n") + "\n"
     #expect(statements.joined(separator: "\n") == text)
   }

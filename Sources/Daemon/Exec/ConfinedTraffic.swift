@@ -22,7 +22,7 @@ struct ConfinedTraffic: Hashable, Sendable {
   /// The data plane for it, without an upstream and a limit of descriptors.
   /// - Parameter configuration: says how it is carried.
   func plane(_ configuration: Configuration, workers: Int) -> DataPlaneConfiguration {
-    let port = RedirectPolicy.confining.ports.tproxy
+    let port = ConfinementPolicy.port
     let addresses = loopbacks.map { SocketAddress($0, port) }
     var plane = DataPlaneConfiguration(
       workers: workers, listeners: addresses.map { ListenerConfiguration(.tproxy, on: $0) },

@@ -18,7 +18,7 @@ struct ProgramSetup {
   let traffic: ConfinedTraffic
   private let configuration: ProgramConfiguration
   private let upstream: UpstreamURL
-  private let policy: RedirectPolicy
+  private let policy: ConfinementPolicy
   let names: ConfinedNames
   /// What does not depend on the upstream.
   private let plane: DataPlaneConfiguration
@@ -31,18 +31,20 @@ struct ProgramSetup {
     self.upstream = upstream
     let engine = configuration.engine
     names = ConfinedNames(engine, upstream, .current())
-    var policy = RedirectPolicy.confining
-    policy.uncaptured.udp = engine.uncaptured.udp == .reject ? .reject : nil
+    let hasIPv6 = System.hasIPv6
+    var policy = ConfinementPolicy(
+      addresses: hasIPv6 ? [Plan.addressV4, Plan.addressV6] : [Plan.addressV4])
+    policy.rejectsDatagrams = engine.uncaptured.udp == .reject
     switch engine.uncaptured.ipv6 {
-    case .reject: policy.uncaptured.ipv6 = .reject
-    case nil: policy.uncaptured.ipv6 = carriesIPv6 ? nil : .reject
+    case .reject: policy.rejectsIPv6 = true
+    case nil: policy.rejectsIPv6 = !carriesIPv6
     case .proxy, .bypass: break
     }
     policy.rejectsQUIC = engine.quic == .reject
     policy.dns = engine.dns == .off ? .none : names.resolver == nil ? .selected : .everywhere
     self.policy = policy
     traffic = ConfinedTraffic(
-      hasIPv6: System.hasIPv6, includesDatagrams: policy.capturesDatagrams, dns: engine.dns,
+      hasIPv6: hasIPv6, includesDatagrams: policy.capturesDatagrams, dns: engine.dns,
       resolver: names.resolver)
     plane = Self.makePlane(configuration, traffic)
   }
@@ -75,8 +77,7 @@ struct ProgramSetup {
   func begin() throws(CommandFailure) -> ConfinedProgram {
     var plan = Plan(
       System.mayMakeNamespaces ? .privileged : .user,
-      addresses: traffic.families.map { $0 == .v4 ? Plan.addressV4 : Plan.addressV6 },
-      command: configuration.command)
+      addresses: policy.addresses, command: configuration.command)
     plan.coveredDirectories = Self.coveredDirectories
     if let control = configuration.daemon { plan.coveredFiles = ["\(control)"] }
     plan.resolverFile = names.file
@@ -85,7 +86,7 @@ struct ProgramSetup {
     plan.ignoresChildren = ChildProcess.noticeChildren()
     plan.preservedDescriptors = configuration.preservedDescriptors
     plan.suppliesSockets = !configuration.publications.isEmpty
-    let marks = policy.numbers.marks
+    let marks = ConfinementPolicy.marks
     let sockets = plane.ingressSockets
     return try startedUp { () throws(Errno) in
       try ConfinedProgram.begin(
@@ -114,10 +115,10 @@ struct ProgramSetup {
   }
 }
 
-extension RedirectPolicy {
-  fileprivate var refusingDatagrams: RedirectPolicy {
+extension ConfinementPolicy {
+  fileprivate var refusingDatagrams: ConfinementPolicy {
     var policy = self
-    policy.refuseDatagrams()
+    policy.rejectsDatagrams = true
     return policy
   }
 }
