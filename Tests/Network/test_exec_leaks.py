@@ -180,6 +180,15 @@ def test_killed_engine(
         check_silence(knocks)
 
 
+def test_connections_fail_soon_when_the_engine_is_killed(
+    topology: Topology, elsewhere: Fragile, confined: Confined, doors: Doors
+) -> None:
+    with watched(topology, doors), patient_knocking(confined, elsewhere, doors) as knocks:
+        knocks.program.signal(signal.SIGKILL)
+        assert knocks.program.process.wait(PATIENCE) == -signal.SIGKILL
+        check_quick_failures(knocks)
+
+
 def test_engine_that_does_not_linger(
     topology: Topology, elsewhere: Fragile, confined: Confined, doors: Doors
 ) -> None:
