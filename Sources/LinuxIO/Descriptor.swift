@@ -1,9 +1,10 @@
 internal import CLinux
 
 /// A file descriptor with one owner; it is closed when its owner lets go of it.
+@usableFromInline
 package struct Descriptor: ~Copyable, Sendable {
   /// The number the kernel gave; valid as long as this value lives.
-  package let rawValue: Int32
+  @usableFromInline package let rawValue: Int32
 
   /// Takes ownership of an open descriptor.
   package init(owning rawValue: Int32) { self.rawValue = rawValue }

@@ -20,7 +20,7 @@ package enum StreamSocket {
     }
   }
 
-  /// A listening socket; accepted sockets inherit its mark, TCP_NODELAY and SO_KEEPALIVE.
+  /// A listening socket; accepted sockets inherit its mark and TCP_NODELAY.
   package static func listen(
     on address: SocketAddress, _ options: ListenOptions
   ) throws(Errno) -> Descriptor {
@@ -37,7 +37,6 @@ package enum StreamSocket {
     }
     if let mark = options.mark { try socket.set(SOL_SOCKET, SO_MARK, Int32(bitPattern: mark)) }
     try socket.set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
-    try socket.set(SOL_SOCKET, SO_KEEPALIVE, 1)
     _ = try checked(address.withKernelAddress { clx_bind(socket.rawValue, $0, $1) })
     _ = try checked(clx_listen(socket.rawValue, options.backlog))
     return socket
@@ -101,12 +100,16 @@ package enum StreamSocket {
 
   /// Starts to connect. The connection is made, or has failed, when the socket becomes writable:
   /// ask `pendingError`.
-  /// - Parameter mark: packet mark of the connection (`SO_MARK`), its handshake included.
+  /// - Parameters:
+  ///   - mark: packet mark of the connection (`SO_MARK`), its handshake included.
+  ///   - speaksFirst: whether bytes follow at once, that carry the last acknowledgement of TCP's
+  ///     handshake: the kernel then puts that off for 0.2 s (`tcp_rcv_synsent_state_process`).
   package static func connect(
-    to address: SocketAddress, mark: UInt32?
+    to address: SocketAddress, mark: UInt32?, speaksFirst: Bool = false
   ) throws(Errno) -> Descriptor {
     let socket = try open(isIPv4: address.address.isIPv4)
     if let mark { try socket.set(SOL_SOCKET, SO_MARK, Int32(bitPattern: mark)) }
+    if speaksFirst { try socket.set(Int32(IPPROTO_TCP), TCP_DEFER_ACCEPT, 1) }
     try connect(socket, to: address)
     return socket
   }
@@ -116,7 +119,6 @@ package enum StreamSocket {
     _ socket: borrowing Descriptor, to address: SocketAddress
   ) throws(Errno) {
     try socket.set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
-    try socket.set(SOL_SOCKET, SO_KEEPALIVE, 1)
     let descriptor = socket.rawValue
     let result = address.withKernelAddress { clx_connect(descriptor, $0, $1) }
     if result != -EINPROGRESS { _ = try checked(result) }
@@ -159,10 +161,12 @@ extension Descriptor {
     SocketAddress.filled { clx_peer_address(rawValue, $0, $1) }.address
   }
 
-  /// Probes the peer when nothing has come from it for `seconds` (`TCP_KEEPIDLE`), instead of the
-  /// system's two hours.
-  package borrowing func keepAlive(afterSeconds seconds: Int32) {
-    var seconds = seconds
+  /// Probes the peer when nothing has come from it for a while (`SO_KEEPALIVE`).
+  /// - Parameter seconds: of the while (`TCP_KEEPIDLE`); nil: as the system has it, two hours.
+  package borrowing func keepAlive(afterSeconds seconds: Int32? = nil) {
+    var one: Int32 = 1
+    _ = clx_set_option(rawValue, SOL_SOCKET, SO_KEEPALIVE, &one, 4)
+    guard var seconds else { return }
     _ = clx_set_option(rawValue, Int32(IPPROTO_TCP), TCP_KEEPIDLE, &seconds, 4)
   }
 

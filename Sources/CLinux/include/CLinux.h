@@ -58,9 +58,12 @@ enum {
     clx_result_ < 0 ? -(long)errno : clx_result_;                                                  \
   })
 
+// The data plane's own calls go past the C library's functions: in a process of several threads each of
+// those first and last says that the thread may be cancelled (pthreads(7)), by two locked instructions.
+
 // Descriptors and files.
 
-static inline int clx_close(int fd) { return (int)CLX_RESULT(close(fd)); }
+static inline int clx_close(int fd) { return (int)CLX_RESULT(syscall(SYS_close, fd)); }
 static inline long clx_read(int fd, void *buffer, size_t count) {
   return CLX_RESULT(read(fd, buffer, count));
 }
@@ -96,7 +99,7 @@ static inline int clx_epoll_control(int epoll, int operation, int fd, uint32_t e
   return (int)CLX_RESULT(epoll_ctl(epoll, operation, fd, &event));
 }
 static inline int clx_epoll_wait(int epoll, struct epoll_event *events, int count, int milliseconds) {
-  return (int)CLX_RESULT(epoll_wait(epoll, events, count, milliseconds));
+  return (int)CLX_RESULT(syscall(SYS_epoll_pwait, epoll, events, count, milliseconds, NULL, 0));
 }
 static inline uint32_t clx_epoll_events(const struct epoll_event *events, int index) {
   return events[index].events;
@@ -120,20 +123,21 @@ static inline int clx_bind(int fd, const struct sockaddr *address, socklen_t len
 }
 static inline int clx_listen(int fd, int backlog) { return (int)CLX_RESULT(listen(fd, backlog)); }
 static inline int clx_accept(int fd, struct sockaddr *address, socklen_t *length) {
-  return (int)CLX_RESULT(accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  return (int)CLX_RESULT(syscall(SYS_accept4, fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
 static inline int clx_connect(int fd, const struct sockaddr *address, socklen_t length) {
-  return (int)CLX_RESULT(connect(fd, address, length));
+  return (int)CLX_RESULT(syscall(SYS_connect, fd, address, length));
 }
 static inline int clx_shutdown(int fd, int how) { return (int)CLX_RESULT(shutdown(fd, how)); }
 static inline long clx_recv(int fd, void *buffer, size_t count) {
-  return CLX_RESULT(recv(fd, buffer, count, 0));
+  return CLX_RESULT(syscall(SYS_recvfrom, fd, buffer, count, 0, NULL, NULL));
 }
 static inline long clx_send(int fd, const void *buffer, size_t count) {
-  return CLX_RESULT(send(fd, buffer, count, MSG_NOSIGNAL));
+  return CLX_RESULT(syscall(SYS_sendto, fd, buffer, count, MSG_NOSIGNAL, NULL, 0));
 }
 static inline long clx_splice(int from, int to, size_t count) {
-  return CLX_RESULT(splice(from, NULL, to, NULL, count, CLX_SPLICE_F_MOVE | CLX_SPLICE_F_NONBLOCK));
+  return CLX_RESULT(syscall(SYS_splice, from, NULL, to, NULL, count,
+                            CLX_SPLICE_F_MOVE | CLX_SPLICE_F_NONBLOCK));
 }
 static inline int clx_set_option(int fd, int level, int name, const void *value, socklen_t length) {
   return (int)CLX_RESULT(setsockopt(fd, level, name, value, length));

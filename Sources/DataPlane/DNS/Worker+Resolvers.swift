@@ -160,6 +160,7 @@ extension Worker {
         budget.giveBack(1)
         return nil
       }
+      socket.keepAlive()
       try epoll.add(
         socket.rawValue, [.readable, .writable, .edgeTriggered],
         token: Token(.resolver, index: index, generation: connection.generation).rawValue)

@@ -41,6 +41,7 @@ extension Worker {
         datagrams.timers.schedule(index, at: min(deadline, nextUpstreamAttempt))
         return true
       }
+      socket.keepAlive()
       try epoll.add(
         socket.rawValue, [.readable, .writable, .edgeTriggered],
         token: Token(

@@ -40,8 +40,10 @@ struct Session: ~Copyable {
   var origin = Origin.served
   /// In the worker's run queue: it yielded with work left.
   var isQueued = false
-  /// Its half-closed downstream is being probed.
+  /// Its peers are probed while they are silent.
   var isKeptAlive = false
+  /// … and its half-closed downstream before long.
+  var isKeptTracked = false
   var generation: UInt32 = 0
   /// Index of the worker's `Negotiation` while there is one.
   var negotiation: Int32 = -1

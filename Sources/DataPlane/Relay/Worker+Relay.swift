@@ -9,7 +9,10 @@ extension Worker {
   /// After how many silent seconds a half-closed downstream is probed. Connection tracking forgets
   /// such a connection after 60 (nf_conntrack_tcp_timeout_close_wait), and the rules could not tell
   /// its packets from those of a connection older than they are.
-  private static let keepAliveSeconds: UInt32 = 20
+  private static let trackingSeconds: UInt32 = 20
+  /// How old a relay is when its peers begin to be probed (`SO_KEEPALIVE`): the system does so after
+  /// hours, and most sessions are over before it is worth a system call and a timer of the kernel's.
+  private static let keepAliveDelay = Timeout.seconds(30)
 
   /// Makes a session of an accepted socket; nil if the kernel does not let it be watched.
   func openSession(_ socket: consuming Descriptor, origin: Session.Origin) -> Int? {
@@ -67,7 +70,7 @@ extension Worker {
     releaseNegotiation(&session.pointee.negotiation)
     session.pointee.state = .relaying
     session.pointee.lastActivity = now
-    timers.schedule(index, at: now + configuration.timeouts.idle)
+    timers.schedule(index, at: now + min(Self.keepAliveDelay, configuration.timeouts.idle))
     driveRelaying(index)
   }
 
@@ -104,7 +107,7 @@ extension Worker {
     } else {
       if session.pointee.isHalfClosed, !wasHalfClosed {
         timers.schedule(
-          index, at: now + min(.seconds(Self.keepAliveSeconds), configuration.timeouts.halfClose))
+          index, at: now + min(.seconds(Self.trackingSeconds), configuration.timeouts.halfClose))
       }
       if upward.hasYielded || downward.hasYielded { enqueue(index) }
     }
@@ -176,9 +179,14 @@ extension Worker {
         fail(index, isHalfClosed ? .halfCloseTimeout : .idleTimeout)
         return
       }
-      if isHalfClosed, !session.pointee.isKeptAlive {
-        session.pointee.downstream?.keepAlive(afterSeconds: Int32(Self.keepAliveSeconds))
+      if !session.pointee.isKeptAlive {
+        session.pointee.downstream?.keepAlive()
+        session.pointee.upstream?.keepAlive()
         session.pointee.isKeptAlive = true
+      }
+      if isHalfClosed, !session.pointee.isKeptTracked {
+        session.pointee.downstream?.keepAlive(afterSeconds: Int32(Self.trackingSeconds))
+        session.pointee.isKeptTracked = true
       }
       timers.schedule(index, at: deadline)
     }

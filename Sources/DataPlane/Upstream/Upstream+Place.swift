@@ -18,7 +18,7 @@ extension Upstream.Place {
   /// - Parameter mark: packet mark of a TCP connection (`SO_MARK`), its handshake included.
   func connect(mark: UInt32?) throws(Errno) -> Descriptor? {
     switch self {
-    case .address(let address): try StreamSocket.connect(to: address, mark: mark)
+    case .address(let address): try StreamSocket.connect(to: address, mark: mark, speaksFirst: true)
     case .socket(let path): try LocalSocket.connect(to: path)
     }
   }
