@@ -50,6 +50,8 @@ class Behaviour:
     """Sent in one segment with the reply."""
     single_bytes: bool = False
     """Every byte of an answer is a segment of its own."""
+    joined_answers: bool = False
+    """To a pipelined handshake all answers are one segment."""
     at_pipelining: str = "accept"
     """What it does when more than the greeting comes at once: "accept", "close" or "hang"."""
     at_greeting: str = "answer"
@@ -129,6 +131,7 @@ class _Exchange:
         self.server, self.stream, self.conversation = server, stream, conversation
         self.behaviour = server.behaviour
         self.buffer = b""
+        self.unsent = b""
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self) -> None:
@@ -226,6 +229,12 @@ class _Exchange:
         raise Left
 
     def say(self, answer: bytes) -> None:
+        if self.behaviour.joined_answers:
+            answer = self.unsent + answer
+            # What is there of the client's will be answered next.
+            self.unsent = answer if self.buffer else b""
+            if self.unsent:
+                return
         if not self.behaviour.single_bytes:
             self.stream.sendall(answer)
             return
