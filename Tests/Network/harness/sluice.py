@@ -55,7 +55,10 @@ class Sluice(Program):
     """`sluice run`, ready: its rules are in. Use as a context manager: it is asked to end, and has
     to end well, unless the test has ended it."""
 
-    def __init__(self, host: Namespace, *arguments: str, ready: bool = True) -> None:
+    def __init__(
+        self, host: Namespace, *arguments: str, ready: bool = True,
+        env: dict[str, str] | None = None,
+    ) -> None:
         # The usual soft limit of descriptors, which it has to raise by itself.
         limit = ["prlimit", "--nofile=1024:", "--"]
         self.upstream = arguments[0] if arguments else ""
@@ -63,7 +66,7 @@ class Sluice(Program):
             # The default one is the machine's, whatever the host.
             arguments = *arguments, "--control", "none"
         command = [binary(), "run", "--json", "--log-level", "debug", *arguments]
-        super().__init__(host, *limit, *command, name="sluice")
+        super().__init__(host, *limit, *command, name="sluice", env=env)
         if ready:
             try:
                 self.wait_for("ready")
@@ -73,10 +76,11 @@ class Sluice(Program):
 
     @classmethod
     def capturing(
-        cls, topology: Topology, capture: Capture, upstream: str, *options: str, ready: bool = True
+        cls, topology: Topology, capture: Capture, upstream: str, *options: str, ready: bool = True,
+        env: dict[str, str] | None = None,
     ) -> "Sluice":
         return cls(
-            capture.host(topology), upstream, *capture.flags(), *options, ready=ready)
+            capture.host(topology), upstream, *capture.flags(), *options, ready=ready, env=env)
 
     def __enter__(self) -> "Sluice":
         return self
