@@ -1,10 +1,12 @@
 package import Addressing
 
-/// Where captured connections go: `socks5://[user:password@]host[:port]`,
-/// `socks5://[user:password@]/path` or `embedded`.
+/// Where captured connections go: `socks5://[user:password@]host[:port]`, the same with `http` or with
+/// `/path` for host and port, or `embedded`.
 package enum UpstreamURL: Hashable, Sendable {
   /// A SOCKS5 server; `credentials` nil for one that asks for none.
   case socks5(server: Server, credentials: Login?)
+  /// An HTTP proxy that takes CONNECT.
+  case http(server: Server, credentials: Login?)
   /// The SOCKS5 server in this process.
   case embedded
 
@@ -20,10 +22,31 @@ package enum UpstreamURL: Hashable, Sendable {
     package let password: [UInt8]
   }
 
-  /// The port that IANA registered for SOCKS.
-  package static let defaultPort: UInt16 = 1080
+  /// Where it listens; nil for the server in this process.
+  package var server: Server? {
+    switch self {
+    case .socks5(let server, _), .http(let server, _): server
+    case .embedded: nil
+    }
+  }
 
-  /// Parses a URL (RFC 3986); the scheme is read in any case, and `socks5h` means `socks5`.
+  /// The schemes of URLs; `socks5h` means `socks5`.
+  fileprivate enum Scheme: String {
+    case socks5
+    case socks5h
+    case http
+
+    /// The port that IANA registered for SOCKS; for proxies, which have none, that of their
+    /// alternative to a web server's (`http-alt`), where most documentation has them.
+    var defaultPort: UInt16 {
+      switch self {
+      case .socks5, .socks5h: 1080
+      case .http: 8080
+      }
+    }
+  }
+
+  /// Parses a URL (RFC 3986); the scheme is read in any case.
   ///
   /// User, password and path are percent-decoded. A `/` or `@` in a user or password may also stand as
   /// it is, except a `/` at the beginning of the user: behind that everything is the path. A single
@@ -38,8 +61,8 @@ package enum UpstreamURL: Hashable, Sendable {
       bytes[colon...].starts(with: "://".utf8), colon > bytes.startIndex,
       bytes[..<colon].allSatisfy({ isLetterOrDigit($0) || "+-.".utf8.contains($0) })
     else { throw .noScheme }
-    let scheme = String(decoding: bytes[..<colon], as: UTF8.self).lowercased()
-    guard scheme == "socks5" || scheme == "socks5h" else { throw .schemeNotSupported(scheme) }
+    let schemeText = String(decoding: bytes[..<colon], as: UTF8.self).lowercased()
+    guard let scheme = Scheme(rawValue: schemeText) else { throw .schemeNotSupported(schemeText) }
 
     var authority = bytes[(colon + 3)...]
     var credentials: Login?
@@ -49,7 +72,27 @@ package enum UpstreamURL: Hashable, Sendable {
       credentials = try Login(authority[..<at])
       authority = authority[(at + 1)...]
     }
-    self = .socks5(server: try Server(authority), credentials: credentials)
+    let server = try Server(authority, defaultPort: scheme.defaultPort)
+    switch scheme {
+    case .socks5, .socks5h:
+      self = .socks5(server: server, credentials: credentials)
+    case .http:
+      // The first colon of what is sent parts them (RFC 7617, section 2).
+      guard credentials?.username.contains(UInt8(ascii: ":")) != true else {
+        throw .colonInUsername
+      }
+      self = .http(server: server, credentials: credentials)
+    }
+  }
+}
+
+extension UpstreamURL {
+  /// What listens there, for people.
+  package var serverName: String {
+    switch self {
+    case .socks5, .embedded: "SOCKS5 server"
+    case .http: "HTTP proxy"
+    }
   }
 }
 
@@ -58,11 +101,11 @@ extension UpstreamURL.Server: CustomStringConvertible {
   private static let hostsOfSockets = ["", "localhost"]
 
   /// Reads `host[:port]`, with or without a slash behind it, or `[localhost]/path`.
-  init(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) {
+  init(_ text: ArraySlice<UInt8>, defaultPort: UInt16) throws(UpstreamURLError) {
     let slash = text.firstIndex(of: UInt8(ascii: "/")) ?? text.endIndex
     let (authority, path) = (text[..<slash], text[slash...])
     guard path.count > 1 else {
-      self = .host(try server(authority))
+      self = .host(try endpoint(authority, defaultPort: defaultPort))
       return
     }
     let host = String(decoding: authority, as: UTF8.self).lowercased()
@@ -89,6 +132,8 @@ extension UpstreamURL: CustomStringConvertible, CustomDebugStringConvertible, Cu
     case .embedded: "embedded"
     case .socks5(let server, nil): "socks5://\(server)"
     case .socks5(let server, let login?): "socks5://\(login)@\(server)"
+    case .http(let server, nil): "http://\(server)"
+    case .http(let server, let login?): "http://\(login)@\(server)"
     }
   }
 
@@ -125,6 +170,7 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
   case malformedEscape
   case emptyUsername
   case usernameTooLong
+  case colonInUsername
   case emptyPassword
   case passwordTooLong
   case emptyHost
@@ -141,27 +187,26 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
 }
 
 extension UpstreamURLError: CustomStringConvertible {
+  private static let expectation = """
+    socks5://[user:password@]host[:port], socks5://[user:password@]/path, \
+    http://[user:password@]host[:port] or embedded
+    """
+
   package var description: String {
     switch self {
-    case .noScheme:
-      """
-      upstream without a scheme: expected socks5://[user:password@]host[:port], \
-      socks5://[user:password@]/path or embedded
-      """
+    case .noScheme: "upstream without a scheme: expected \(Self.expectation)"
     case .schemeNotSupported(let scheme):
-      """
-      upstream scheme \(scheme): expected socks5://[user:password@]host[:port], \
-      socks5://[user:password@]/path or embedded
-      """
+      "upstream scheme \(scheme): expected \(Self.expectation)"
     case .malformedEscape:
       "upstream user, password or path: % without two hexadecimal digits (the sign itself is %25)"
     case .emptyUsername: "upstream user name is empty: expected 1 to 255 bytes"
     case .usernameTooLong: "upstream user name longer than 255 bytes"
+    case .colonInUsername: "upstream user name with a colon: HTTP cannot carry it"
     case .emptyPassword:
       "upstream user without a password: expected user:password@, each of 1 to 255 bytes"
     case .passwordTooLong: "upstream password longer than 255 bytes"
     case .emptyHost:
-      "upstream without a host: expected a name, an address or the path of a socket after socks5://"
+      "upstream without a host: expected a name, an address or the path of a socket after ://"
     case .malformedHost:
       "upstream host is not a name: expected letters, digits, dots and hyphens, up to 255 bytes"
     case .malformedIPv4Address:
@@ -182,21 +227,24 @@ extension UpstreamURLError: CustomStringConvertible {
 
 // MARK: Host and port
 
-private func server(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) -> Endpoint {
+private func endpoint(
+  _ text: ArraySlice<UInt8>, defaultPort: UInt16
+) throws(UpstreamURLError) -> Endpoint {
   guard text.first == UInt8(ascii: "[") else {
     let colon = text.firstIndex(of: UInt8(ascii: ":")) ?? text.endIndex
     let portText = text[colon...]
     guard !portText.dropFirst().contains(UInt8(ascii: ":")) else { throw .bareIPv6Address }
     let host = String(decoding: text[..<colon], as: UTF8.self)
     guard !host.isEmpty else { throw .emptyHost }
-    let port = try port(portText)
+    let port = try port(portText, default: defaultPort)
     if let v4 = IPv4Address(host) { return .address(SocketAddress(.v4(v4), port)) }
     return .name(try hostName(host), port: port)
   }
   guard let bracket = text.firstIndex(of: UInt8(ascii: "]")),
     let v6 = IPv6Address(String(decoding: text[..<bracket].dropFirst(), as: UTF8.self))
   else { throw .malformedIPv6Address }
-  return .address(SocketAddress(.v6(v6), try port(text[(bracket + 1)...])))
+  let port = try port(text[(bracket + 1)...], default: defaultPort)
+  return .address(SocketAddress(.v6(v6), port))
 }
 
 /// A name that a resolver cannot take for an address: its last label is no number, decimal or
@@ -213,8 +261,10 @@ private func hostName(_ text: String) throws(UpstreamURLError) -> HostName {
 }
 
 /// The port in `:port`, the default one for an empty text.
-private func port(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) -> UInt16 {
-  guard let first = text.first else { return UpstreamURL.defaultPort }
+private func port(
+  _ text: ArraySlice<UInt8>, default defaultPort: UInt16
+) throws(UpstreamURLError) -> UInt16 {
+  guard let first = text.first else { return defaultPort }
   let digits = text.dropFirst()
   guard first == UInt8(ascii: ":"), !digits.isEmpty, digits.allSatisfy(isDigit) else {
     throw .portNotANumber

@@ -48,7 +48,7 @@ final class AbilityMonitor {
   func handleTime(now: Instant) {
     guard nextQuestion <= now else { return }
     nextQuestion = now + Self.interval
-    guard upstream.datagramAbility == .refuses else { return }
+    guard upstream.dialect.hasDatagrams, upstream.datagramAbility == .refuses else { return }
     let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
     let question: @Sendable () -> Void = {
       let refusal = UpstreamProbe.askForDatagrams(upstream, mark: mark, timeout: timeout)

@@ -222,7 +222,7 @@ extension Failure {
     case .handshakeTimeout: "\(upstream) did not answer a request in time"
     case .noAcceptableMethod: "\(upstream) accepts none of our authentication methods"
     case .authenticationRejected: "\(upstream) rejects the user name or password"
-    case .protocolViolation: "\(upstream) does not speak SOCKS5 as RFC 1928 has it"
+    case .protocolViolation: "\(upstream) does not speak the protocol of its URL"
     case .closedInMethodSelection: "\(upstream) closed the connection after the greeting"
     case .closedInAuthentication: "\(upstream) closed the connection during authentication"
     case .closedInReply: "\(upstream) closed the connection without a reply"

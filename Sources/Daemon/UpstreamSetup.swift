@@ -9,11 +9,11 @@ enum UpstreamSetup {
   /// Where the upstream listens: all addresses of its host, or its Unix socket. Nowhere for the embedded
   /// server, which starts with the data plane on loopback, which is never captured.
   static func places(_ url: UpstreamURL) throws(CommandFailure) -> [Upstream.Place] {
-    switch url {
-    case .embedded: return []
-    case .socks5(.socket(let path), _): return [.socket(path)]
-    case .socks5(.host(.address(let address)), _): return [.address(address)]
-    case .socks5(.host(.name(let name, let port)), _):
+    switch url.server {
+    case nil: return []
+    case .socket(let path): return [.socket(path)]
+    case .host(.address(let address)): return [.address(address)]
+    case .host(.name(let name, let port)):
       let addresses = NameResolution.addresses(of: name)
       guard !addresses.isEmpty else {
         throw CommandFailure(
@@ -29,7 +29,7 @@ enum UpstreamSetup {
     let upstream: Upstream
     let outcome: UpstreamProbe.Outcome
 
-    /// Whether a SOCKS5 server answered and took our credentials.
+    /// Whether a server of the right kind answered and took our credentials.
     var isLetIn: Bool {
       switch outcome {
       case .replied, .failed(.closed(.reply), _): true
@@ -42,10 +42,10 @@ enum UpstreamSetup {
   static func attempt(
     _ places: [Upstream.Place], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
   ) throws(CommandFailure) -> Attempt? {
-    let credentials = try credentials(of: url)
+    let dialect = try dialect(of: url)
     var last: Attempt?
     for place in places {
-      let upstream = Upstream(at: place, credentials: credentials)
+      let upstream = Upstream(at: place, dialect)
       let attempt = Attempt(
         upstream: upstream,
         outcome: UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout))
@@ -55,7 +55,7 @@ enum UpstreamSetup {
     return last
   }
 
-  /// The first of the places where a SOCKS5 server answers and takes our credentials.
+  /// The first of the places where a server of the right kind answers and takes our credentials.
   static func reach(
     _ places: [Upstream.Place], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
   ) throws(CommandFailure) -> Upstream {
@@ -67,9 +67,9 @@ enum UpstreamSetup {
     case .replied, .failed(.closed(.reply), _):
       return attempt.upstream
     case .cannotConnect(let error):
-      guard let obstacle = attempt.upstream.place.obstacle(error) else {
+      guard let obstacle = attempt.upstream.place.obstacle(error, url) else {
         throw CommandFailure(
-          "cannot reach \(name): \(error); is the SOCKS5 server running?", .unavailable)
+          "cannot reach \(name): \(error); is the \(url.serverName) running?", .unavailable)
       }
       throw CommandFailure(
         "\(obstacle.problem): \(obstacle.advice)",
@@ -78,7 +78,7 @@ enum UpstreamSetup {
       throw CommandFailure(
         "\(name) "
           + (isTimeout
-            ? "accepts connections but does not answer; is it a SOCKS5 server?"
+            ? "accepts connections but does not answer; is it \(url.serverNameWithArticle)?"
             : "does not let us in: \(error)"),
         .unavailable)
     }
@@ -97,12 +97,32 @@ enum UpstreamSetup {
     }
   }
 
-  private static func credentials(of url: UpstreamURL) throws(CommandFailure) -> Credentials? {
-    guard case .socks5(_, let login?) = url else { return nil }
-    do {
-      return try Credentials(username: login.username, password: login.password)
+  private static func dialect(of url: UpstreamURL) throws(CommandFailure) -> Dialect {
+    do throws(CredentialsError) {
+      return switch url {
+      case .socks5(_, let login): .socks5(try credentials(login))
+      case .http(_, let login): .http(try credentials(login))
+      case .embedded: .socks5(nil)
+      }
     } catch {
       throw CommandFailure("\(url): \(error)", .usage)
+    }
+  }
+
+  private static func credentials(
+    _ login: UpstreamURL.Login?
+  ) throws(CredentialsError) -> Credentials? {
+    guard let login else { return nil }
+    return try Credentials(username: login.username, password: login.password)
+  }
+}
+
+extension UpstreamURL {
+  /// `serverName` as in a question.
+  var serverNameWithArticle: String {
+    switch self {
+    case .socks5, .embedded: "a \(serverName)"
+    case .http: "an \(serverName)"
     }
   }
 }
@@ -132,12 +152,12 @@ extension Upstream.Place {
   }
 
   /// What an error in connecting says of a Unix socket; nil if nothing that is its own.
-  func obstacle(_ error: Errno) -> Obstacle? {
+  func obstacle(_ error: Errno, _ url: UpstreamURL) -> Obstacle? {
     guard case .socket(let path) = self else { return nil }
     switch error {
     case .noEntry, .connectionRefused:
       return Obstacle(
-        problem: "no SOCKS5 server listens on \(path)", advice: "start it, or correct the path")
+        problem: "no \(url.serverName) listens on \(path)", advice: "start it, or correct the path")
     case .accessDenied:
       return Obstacle(
         problem: "may not connect to \(path)",

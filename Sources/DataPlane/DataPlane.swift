@@ -109,9 +109,9 @@ package final class DataPlane: Sendable {
   }
 
   /// Finds out whether the upstream takes a pipelined handshake, on a thread of its own, and reports
-  /// `Event.pipelining`. Flows go stepwise until it is proved.
+  /// `Event.pipelining`. Flows go stepwise until it is proved. Nothing where there is but one message.
   package func provePipelining(timeout: Timeout) throws(Errno) {
-    guard let upstream = configuration.upstream else { return }
+    guard let upstream = configuration.upstream, upstream.dialect.canPipeline else { return }
     let (mark, report) = (configuration.mark, report)
     try Thread(name: "sluice-probe") {
       let outcome = UpstreamProbe.run(upstream, mode: .pipelined, mark: mark, timeout: timeout)

@@ -2,6 +2,12 @@
 package enum HandshakeFailure: Error, Hashable, Sendable {
   /// It answered the request with this code, which is not `succeeded`.
   case refused(ReplyCode)
+  /// An HTTP proxy answered CONNECT with this status, which is not 2xx.
+  case refusedByHTTP(HTTPStatus)
+  /// It was not asked: its protocol cannot name the destination.
+  case destinationNotSupported
+  /// It was not asked: its protocol has no datagrams.
+  case datagramsNotSupported
   /// It does not accept our credentials; `status` is not 0 (RFC 1929, section 2).
   case authenticationRejected(status: UInt8)
   /// It takes none of the methods that we offered.
@@ -14,12 +20,28 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
   package var name: String {
     switch self {
     case .refused(let code): "reply_\(code.name)"
+    case .refusedByHTTP: "http_status"
+    case .destinationNotSupported: "destination_not_supported"
+    case .datagramsNotSupported: "datagrams_not_supported"
     case .authenticationRejected: "authentication_rejected"
     case .noAcceptableMethod: "no_acceptable_method"
     case .protocolViolation(let violation): violation.name
     case .closed(.methodSelection): "closed_in_method_selection"
     case .closed(.authentication): "closed_in_authentication"
     case .closed(.reply): "closed_in_reply"
+    case .closed(.answer): "closed_without_answer"
+    }
+  }
+
+  /// What the server says of the destination, in the words of SOCKS5; nil where it did not get as far
+  /// as that.
+  package var replyCode: ReplyCode? {
+    switch self {
+    case .refused(let code): code
+    case .refusedByHTTP(let status): status.replyCode
+    case .destinationNotSupported: .addressTypeNotSupported
+    case .datagramsNotSupported: .commandNotSupported
+    case .authenticationRejected, .noAcceptableMethod, .protocolViolation, .closed: nil
     }
   }
 }
@@ -29,9 +51,11 @@ package enum HandshakePhase: Hashable, Sendable {
   case methodSelection
   case authentication
   case reply
+  /// Of a protocol with one request: nothing has proved before that the server speaks it.
+  case answer
 }
 
-/// What a peer sent against RFC 1928 or RFC 1929.
+/// What a peer sent against its protocol: RFC 1928 and RFC 1929 unless said otherwise.
 package enum Violation: Error, Hashable, Sendable {
   /// The first byte of a greeting, method selection, request or reply is not 5.
   case wrongVersion(UInt8)
@@ -44,6 +68,10 @@ package enum Violation: Error, Hashable, Sendable {
   case invalidName
   /// The server sent more before we had answered what it sent first.
   case trailingBytes
+  /// The server's first bytes are no status line of HTTP/1 (RFC 9112, section 4).
+  case notHTTP(UInt8)
+  /// A response has more bytes than `TunnelHandshake.maximumResponseBytes` before its empty line.
+  case responseTooLong
 
   /// As metrics show it.
   package var name: String {
@@ -54,6 +82,18 @@ package enum Violation: Error, Hashable, Sendable {
     case .unknownAddressType: "unknown_address_type"
     case .invalidName: "invalid_name"
     case .trailingBytes: "trailing_bytes"
+    case .notHTTP: "not_http"
+    case .responseTooLong: "response_too_long"
+    }
+  }
+
+  /// What the peer is not, if it is a server.
+  fileprivate var server: String {
+    switch self {
+    case .wrongVersion, .wrongAuthenticationVersion, .methodNeverOffered, .unknownAddressType,
+      .invalidName, .trailingBytes:
+      "a SOCKS5 server"
+    case .notHTTP, .responseTooLong: "an HTTP proxy"
     }
   }
 }
@@ -62,13 +102,20 @@ extension HandshakeFailure: CustomStringConvertible {
   package var description: String {
     switch self {
     case .refused(let code): "the server refused: \(code)"
+    case .refusedByHTTP(let status) where status.wantsCredentials:
+      "the proxy rejected the user name or password, or wants some (\(status))"
+    case .refusedByHTTP(let status) where status.refusesTunnels:
+      "the server does not take CONNECT (\(status)): is it an HTTP proxy?"
+    case .refusedByHTTP(let status): "the proxy refused (\(status))"
+    case .destinationNotSupported: "this kind of upstream has no such destinations"
+    case .datagramsNotSupported: "this kind of upstream has no UDP"
     case .authenticationRejected(let status):
       "the server rejected the user name or password (status \(status))"
     case .noAcceptableMethod: "the server accepts none of the offered authentication methods"
-    case .protocolViolation(let violation): "not a SOCKS5 server: \(violation)"
+    case .protocolViolation(let violation): "not \(violation.server): \(violation)"
     case .closed(.methodSelection): "the server closed the connection after the greeting"
     case .closed(.authentication): "the server closed the connection during authentication"
-    case .closed(.reply): "the server closed the connection without a reply"
+    case .closed(.reply), .closed(.answer): "the server closed the connection without a reply"
     }
   }
 }
@@ -83,6 +130,9 @@ extension Violation: CustomStringConvertible {
     case .unknownAddressType(let type): "unknown address type \(type)"
     case .invalidName: "a host name that is empty or has bytes that no name can have"
     case .trailingBytes: "bytes that nothing had asked for yet"
+    case .notHTTP(let byte): "byte \(byte) in place of a status line"
+    case .responseTooLong:
+      "a response without an end within \(TunnelHandshake.maximumResponseBytes) bytes"
     }
   }
 }

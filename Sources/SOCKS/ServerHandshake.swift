@@ -158,7 +158,7 @@ package struct ServerHandshake: Sendable {
     case .wrongAuthenticationVersion:
       AuthenticationStatus(status: 1).encode(into: &output)
       state = .rejected(rejection)
-    case .wrongVersion, .methodNeverOffered, .trailingBytes:
+    case .wrongVersion, .methodNeverOffered, .trailingBytes, .notHTTP, .responseTooLong:
       state = .rejected(rejection)
     }
   }

@@ -5,8 +5,7 @@ import Testing
 
 struct UpstreamURLTests {
   private func server(_ text: String) throws -> String {
-    guard case .socks5(let server, _) = try UpstreamURL(text) else { return "embedded" }
-    return server.description
+    try UpstreamURL(text).server?.description ?? "embedded"
   }
 
   @Test(arguments: [
@@ -26,6 +25,9 @@ struct UpstreamURLTests {
     ("socks5:///run/foo@1.sock", "/run/foo%401.sock"), ("socks5:////x/", "//x/"),
     ("socks5:///%FF", "/%FF"), ("socks5:///user:secret@h", "/user%3Asecret%40h"),
     ("socks5:///" + String(repeating: "x", count: 106), "/" + String(repeating: "x", count: 106)),
+    ("http://192.0.2.1", "192.0.2.1:8080"), ("HTTP://u:p@proxy.example/", "proxy.example:8080"),
+    ("http://[2001:db8::1]:3128", "[2001:db8::1]:3128"), ("http://[::1]", "[::1]:8080"),
+    ("http:///run/proxy.sock", "/run/proxy.sock"),
   ])
   func server(_ text: String, _ expected: String) throws {
     #expect(try server(text) == expected)
@@ -69,12 +71,15 @@ struct UpstreamURLTests {
     ("//h", .noScheme), ("so cks://h", .noScheme), (" socks5://h", .noScheme),
     ("embedded ", .noScheme),
     ("socks4://h", .schemeNotSupported("socks4")), ("socks4a://h", .schemeNotSupported("socks4a")),
-    ("http://h", .schemeNotSupported("http")), ("direct://", .schemeNotSupported("direct")),
+    ("https://h", .schemeNotSupported("https")), ("direct://", .schemeNotSupported("direct")),
     ("embedded://", .schemeNotSupported("embedded")), ("Socks://h", .schemeNotSupported("socks")),
     ("socks5://u%:p@h", .malformedEscape), ("socks5://u:p%4@h", .malformedEscape),
     ("socks5://u:%zz@h", .malformedEscape), ("socks5://u:%4", .portNotANumber),
     ("socks5://@h", .emptyUsername), ("socks5://:p@h", .emptyUsername),
     ("socks5://u@h", .emptyPassword), ("socks5://u:@h", .emptyPassword),
+    ("http://u%3Av:p@h", .colonInUsername), ("http://u@h", .emptyPassword),
+    ("http://", .emptyHost), ("http://h/path", .path), ("http://h:0", .portOutOfRange("0")),
+    ("http://h:1:2", .bareIPv6Address),
     ("socks5://", .emptyHost), ("socks5:///", .emptyHost), ("socks5://:1080", .emptyHost),
     ("socks5://u:p@", .emptyHost), ("socks5://u:p@:1", .emptyHost),
     ("socks5://h:", .portNotANumber), ("socks5://h:http", .portNotANumber),
@@ -124,14 +129,15 @@ struct UpstreamURLTests {
       UpstreamURLError.portOutOfRange("70000").description
         == "upstream port 70000 is not between 1 and 65535")
     #expect(
-      UpstreamURLError.schemeNotSupported("http").description.contains("http: expected socks5://"))
+      UpstreamURLError.schemeNotSupported("ftp").description.contains("ftp: expected socks5://"))
   }
 
   /// Wherever a password is put, no error repeats it.
   @Test(arguments: [
     "user:PW@host:port", "socks5://user:PW", "socks5://user:PW:@h:0", "socks5://user:PW@",
-    "socks5://user:PW%@h", "socks5://user:PW@h:x", "http://user:PW@h", "socks5://u:PW@h/p",
-    "socks5:/user:PW@h", "socks5://user:PW@[::1", "socks5://us/er:PW", "socks5://u:/PW",
+    "socks5://user:PW%@h", "socks5://user:PW@h:x", "https://user:PW@h", "socks5://u:PW@h/p",
+    "socks5:/user:PW@h", "http://us%3Aer:PW@h", "ftp://user:PW@h", "socks5://user:PW@[::1",
+    "socks5://us/er:PW", "socks5://u:/PW",
   ])
   func errorsDoNotShowPasswords(_ text: String) {
     let text = text.replacing("PW", with: "hunter2")
@@ -177,6 +183,7 @@ struct UpstreamURLTests {
     ("socks5://user:secret@h:1", "socks5://user:***@h:1"),
     ("socks5://a%40b%0A%7F:secret@h", "socks5://a%40b%0A%7F:***@h:1080"),
     ("socks5://ü:secret@h", "socks5://%C3%BC:***@h:1080"),
+    ("http://h", "http://h:8080"), ("HTTP://user:secret@[::1]:1/", "http://user:***@[::1]:1"),
     ("socks5:///run/x", "socks5:///run/x"), ("socks5h://localhost/run/x", "socks5:///run/x"),
     ("socks5://user:secret@/run/a%0Ab", "socks5://user:***@/run/a%0Ab"),
   ])

@@ -15,7 +15,8 @@ final class UpstreamSetupTests {
 
   @Test(arguments: [
     ("embedded", [], []), ("socks5://192.0.2.1", ["192.0.2.1:1080"], ["192.0.2.1"]),
-    ("socks5://[::1]:1", ["[::1]:1"], ["::1"]), ("socks5:///run/x", ["/run/x"], []),
+    ("socks5://[::1]:1", ["[::1]:1"], ["::1"]), ("http://[::1]", ["[::1]:8080"], ["::1"]),
+    ("socks5:///run/x", ["/run/x"], []),
   ])
   func places(_ url: String, _ places: [String], _ exemptions: [String]) throws {
     let found = try UpstreamSetup.places(UpstreamURL(url))
@@ -58,12 +59,14 @@ final class UpstreamSetupTests {
   @Test func saysWhatStandsInTheWay() throws {
     let path = try #require(SocketPath(Array(path.utf8)))
     let place = Upstream.Place.socket(path)
-    #expect(place.obstacle(.accessDenied)?.isForbidden == true)
-    #expect(place.obstacle(.accessDenied)?.problem == "may not connect to \(path)")
-    #expect(place.obstacle(.connectionRefused)?.isForbidden == false)
-    #expect(place.obstacle(.timedOut) == nil)
+    let url = UpstreamURL.http(server: .socket(path), credentials: nil)
+    #expect(place.obstacle(.accessDenied, url)?.isForbidden == true)
+    #expect(place.obstacle(.accessDenied, url)?.problem == "may not connect to \(path)")
+    #expect(place.obstacle(.connectionRefused, url)?.isForbidden == false)
+    #expect(place.obstacle(.connectionRefused, url)?.problem == "no HTTP proxy listens on \(path)")
+    #expect(place.obstacle(.timedOut, url) == nil)
     let address = Upstream.Place.address(SocketAddress(.v4(.loopback), 1080))
-    #expect(address.obstacle(.connectionRefused) == nil)
+    #expect(address.obstacle(.connectionRefused, url) == nil)
     #expect(address.name(in: .embedded) == "embedded at 127.0.0.1:1080")
   }
 }

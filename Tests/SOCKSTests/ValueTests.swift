@@ -39,11 +39,33 @@ struct ValueTests {
     (.closed(.methodSelection), "closed_in_method_selection"),
     (.closed(.authentication), "closed_in_authentication"),
     (.closed(.reply), "closed_in_reply"),
+    (.closed(.answer), "closed_without_answer"),
+    (.refusedByHTTP(HTTPStatus(407)), "http_status"),
+    (.refusedByHTTP(HTTPStatus(405)), "http_status"),
+    (.refusedByHTTP(HTTPStatus(403)), "http_status"),
+    (.protocolViolation(.notHTTP(0)), "not_http"),
+    (.protocolViolation(.responseTooLong), "response_too_long"),
+    (.destinationNotSupported, "destination_not_supported"),
+    (.datagramsNotSupported, "datagrams_not_supported"),
   ])
   func failuresByName(_ failure: HandshakeFailure, _ name: String) {
     #expect(failure.name == name)
     #expect(!failure.description.isEmpty)
     #expect(!failure.description.contains("\n"))
+  }
+
+  @Test(
+    arguments: [
+      (200, .succeeded), (299, .succeeded), (403, .notAllowed), (404, .hostUnreachable),
+      (500, .generalFailure), (502, .generalFailure), (503, .generalFailure), (504, .ttlExpired),
+      (100, nil), (302, nil), (400, nil), (401, nil), (405, nil), (407, nil), (501, nil),
+      (999, nil),
+    ] as [(UInt16, ReplyCode?)])
+  func whatAStatusSaysOfTheDestination(_ code: UInt16, _ expected: ReplyCode?) {
+    #expect(HTTPStatus(code).replyCode == expected)
+    let failure = HandshakeFailure.refusedByHTTP(HTTPStatus(code))
+    #expect(failure.replyCode == expected)
+    #expect(failure.description.contains("\(code)"))
   }
 
   @Test(arguments: [

@@ -50,19 +50,19 @@ struct UpstreamChecks {
     case .replied:
       return .ok(.upstream, "\(place) lets us in")
     case .cannotConnect(let error):
-      if let obstacle = attempt.upstream.place.obstacle(error) {
+      if let obstacle = attempt.upstream.place.obstacle(error, url) {
         return .failure(.upstream, obstacle.problem, advice: obstacle.advice)
       }
       return .failure(
         .upstream, "cannot reach \(place): \(error)",
-        advice: "start the SOCKS5 server, or check address, port and firewall")
+        advice: "start the \(url.serverName), or check address, port and firewall")
     case .failed(_, isTimeout: true):
       return .failure(
         .upstream, "\(place) accepts connections but does not answer",
-        advice: "check that it is a SOCKS5 server, and whether it is overloaded")
+        advice: "check that it is \(url.serverNameWithArticle), and whether it is overloaded")
     case .failed(let failure, isTimeout: false):
       return .failure(
-        .upstream, "\(place) does not let us in: \(failure)", advice: failure.advice)
+        .upstream, "\(place) does not let us in: \(failure)", advice: failure.advice(url))
     }
   }
 
@@ -79,6 +79,11 @@ struct UpstreamChecks {
   }
 
   private func udp(_ upstream: Upstream) -> Finding {
+    guard upstream.dialect.hasDatagrams else {
+      return .warning(
+        .upstreamUDP, "no UDP: \(HandshakeFailure.datagramsNotSupported)",
+        advice: "take a SOCKS5 server, or do without: DNS goes over TCP, and other UDP is rejected")
+    }
     let outcome = ask(upstream, .udpAssociate, Self.anySource)
     guard case .replied(.succeeded) = outcome else {
       return .warning(
@@ -110,13 +115,19 @@ extension UpstreamProbe.Outcome {
 
 extension HandshakeFailure {
   /// What helps against it.
-  fileprivate var advice: String {
+  fileprivate func advice(_ url: UpstreamURL) -> String {
     switch self {
     case .authenticationRejected: "correct user and password in the URL"
     case .noAcceptableMethod:
       "give user and password in the URL, or leave them out: the server wants it otherwise"
-    case .protocolViolation: "check that address and port are those of a SOCKS5 server"
-    case .refused, .closed: "look into the server's log, and at whom it lets in"
+    case .refusedByHTTP(let status) where status.wantsCredentials:
+      "correct user and password in the URL"
+    case .protocolViolation:
+      "check that address and port are those of \(url.serverNameWithArticle)"
+    case .refusedByHTTP(let status) where status.refusesTunnels:
+      "check that address and port are those of \(url.serverNameWithArticle)"
+    case .refused, .refusedByHTTP, .closed, .destinationNotSupported, .datagramsNotSupported:
+      "look into the server's log, and at whom it lets in"
     }
   }
 }

@@ -347,8 +347,12 @@ extension HandshakeFailure {
   /// such a request, but close the connection.
   package var refusesDatagrams: Bool {
     switch self {
-    case .refused(.commandNotSupported), .refused(.notAllowed), .closed(.reply): true
-    case .refused, .authenticationRejected, .noAcceptableMethod, .protocolViolation, .closed: false
+    case .refused(.commandNotSupported), .refused(.notAllowed), .closed(.reply),
+      .datagramsNotSupported:
+      true
+    case .refused, .refusedByHTTP, .destinationNotSupported, .authenticationRejected,
+      .noAcceptableMethod, .protocolViolation, .closed:
+      false
     }
   }
 }

@@ -88,12 +88,23 @@ package enum Failure: Int, CaseIterable, Sendable {
   init(_ failure: HandshakeFailure) {
     switch failure {
     case .refused(let code): self.init(code)
+    case .refusedByHTTP(let status):
+      if let code = status.replyCode {
+        self.init(code)
+      } else {
+        self =
+          status.wantsCredentials
+          ? .authenticationRejected
+          : status.refusesTunnels ? .replyCommandNotSupported : .replyOther
+      }
+    case .destinationNotSupported: self = .replyAddressTypeNotSupported
+    case .datagramsNotSupported: self = .replyCommandNotSupported
     case .authenticationRejected: self = .authenticationRejected
     case .noAcceptableMethod: self = .noAcceptableMethod
     case .protocolViolation: self = .protocolViolation
     case .closed(.methodSelection): self = .closedInMethodSelection
     case .closed(.authentication): self = .closedInAuthentication
-    case .closed(.reply): self = .closedInReply
+    case .closed(.reply), .closed(.answer): self = .closedInReply
     }
   }
 

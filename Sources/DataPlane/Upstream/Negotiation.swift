@@ -6,12 +6,16 @@ internal import SOCKS
 /// sent, and where the flow is going. Pooled per worker, so that a relaying session carries none of it.
 final class Negotiation {
   private static let outputCapacity = max(
-    ClientHandshake.maximumOutputBytes, ServerHandshake.maximumOutputBytes)
+    ClientHandshake.maximumOutputBytes, TunnelHandshake.maximumOutputBytes,
+    ServerHandshake.maximumOutputBytes)
 
   /// The side that we play; nil while a captured flow is still connecting.
   enum Machine {
     case none
     case client(ClientHandshake)
+    case tunnel(TunnelHandshake)
+    /// There is nothing to ask the upstream for: its protocol has no words for it.
+    case impossible(HandshakeFailure)
     case server(ServerHandshake)
   }
 
@@ -70,28 +74,58 @@ final class Negotiation {
 
   // MARK: Client
 
-  func startClient(_ handshake: consuming ClientHandshake) {
-    var handshake = handshake
-    append { handshake.start(into: &$0) }
-    machine = .client(handshake)
-  }
-
   /// Begins a handshake in the way that is known to work with `upstream`.
   func startClient(_ command: SOCKS.Command, to destination: Endpoint, at upstream: Upstream) {
-    isPipelined = upstream.mode == .pipelined
-    startClient(
-      ClientHandshake(
-        command, destination: destination, credentials: upstream.credentials, mode: upstream.mode))
+    startClient(command, to: destination, upstream.dialect, upstream.mode)
+  }
+
+  /// - Parameter mode: of SOCKS5; the others have but one message.
+  func startClient(
+    _ command: SOCKS.Command, to destination: Endpoint, _ dialect: Dialect,
+    _ mode: ClientHandshake.Mode
+  ) {
+    do throws(HandshakeFailure) {
+      switch dialect {
+      case .socks5(let credentials):
+        isPipelined = mode == .pipelined
+        var handshake = ClientHandshake(
+          command, destination: destination, credentials: credentials, mode: mode)
+        append { handshake.start(into: &$0) }
+        machine = .client(handshake)
+      case .http(let credentials):
+        guard command == .connect else { throw .datagramsNotSupported }
+        var handshake = try TunnelHandshake(destination: destination, credentials: credentials)
+        append { handshake.start(into: &$0) }
+        machine = .tunnel(handshake)
+      }
+    } catch {
+      machine = .impossible(error)
+    }
+  }
+
+  /// Why nothing can be asked; nil where the upstream's answer is to be waited for.
+  var impossibility: HandshakeFailure? {
+    guard case .impossible(let failure) = machine else { return nil }
+    return failure
   }
 
   /// Feeds the upstream's bytes to the client machine.
   func receiveAsClient(
     _ input: UnsafeRawBufferPointer
   ) -> (consumed: Int, action: ClientHandshake.Action) {
-    guard case .client(var handshake) = machine else { preconditionFailure("no client machine") }
-    machine = .none
-    defer { machine = .client(handshake) }
-    return append { handshake.receive(input.bindMemory(to: UInt8.self).span, into: &$0) }
+    let input = input.bindMemory(to: UInt8.self).span
+    switch machine {
+    case .client(var handshake):
+      machine = .none
+      defer { machine = .client(handshake) }
+      return append { handshake.receive(input, into: &$0) }
+    case .tunnel(var handshake):
+      machine = .none
+      defer { machine = .tunnel(handshake) }
+      return handshake.receive(input)
+    case .impossible(let failure): return (0, .failed(failure))
+    case .none, .server: preconditionFailure("no client machine")
+    }
   }
 
   /// What came of going on with the handshake.
@@ -107,6 +141,7 @@ final class Negotiation {
   func advanceAsClient(
     on socket: Int32, _ readiness: inout Readiness, with scratch: UnsafeMutableRawBufferPointer
   ) -> Progress {
+    if let impossibility { return .failed(impossibility) }
     while true {
       if readiness.contains(.writable) {
         switch flush(to: socket) {
@@ -145,8 +180,12 @@ final class Negotiation {
 
   /// The upstream ended the stream in place of a reply.
   func endAsClient() -> HandshakeFailure {
-    guard case .client(var handshake) = machine else { preconditionFailure("no client machine") }
-    return handshake.receiveEnd()
+    switch machine {
+    case .client(var handshake): return handshake.receiveEnd()
+    case .tunnel(var handshake): return handshake.receiveEnd()
+    case .impossible(let failure): return failure
+    case .none, .server: preconditionFailure("no client machine")
+    }
   }
 
   // MARK: Server

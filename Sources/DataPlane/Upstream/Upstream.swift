@@ -1,28 +1,36 @@
 package import SOCKS
 internal import Synchronization
 
-/// A SOCKS5 server that captured flows go through.
+/// A server that captured flows go through.
 package final class Upstream: Sendable {
   package let place: Place
-  package let credentials: Credentials?
+  package let dialect: Dialect
 
   /// Whether the upstream relays datagrams.
   package enum DatagramAbility: UInt8, Sendable, CaseIterable {
     /// Nobody has asked yet: the next one who wants to finds out.
     case unknown
     case relays
+    /// For ever where the protocol has no datagrams.
     case refuses
   }
 
   private let pipelines = Atomic<Bool>(false)
-  private let ability = Atomic<UInt8>(DatagramAbility.unknown.rawValue)
+  private let ability: Atomic<UInt8>
   private let refusesV6 = Atomic<Bool>(false)
   private let relayIsControl = Atomic<Bool>(false)
   private let relayAnswered = Atomic<Bool>(false)
 
-  package init(at place: Place, credentials: Credentials?) {
+  package init(at place: Place, _ dialect: Dialect) {
     self.place = place
-    self.credentials = credentials
+    self.dialect = dialect
+    let datagrams: DatagramAbility = dialect.hasDatagrams ? .unknown : .refuses
+    ability = Atomic(datagrams.rawValue)
+  }
+
+  /// A SOCKS5 server.
+  package convenience init(at place: Place, credentials: Credentials?) {
+    self.init(at: place, .socks5(credentials))
   }
 
   /// Whether the handshake goes out in one write. False until it is proved, and again after a flow

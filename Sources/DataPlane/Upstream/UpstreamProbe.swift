@@ -32,9 +32,9 @@ package enum UpstreamProbe {
     } catch {
       return .cannotConnect(error)
     }
-    let handshake = ClientHandshake(
-      command, destination: destination, credentials: upstream.credentials, mode: mode)
-    return negotiate(on: socket, handshake, deadline: .now() + timeout)
+    let negotiation = Negotiation()
+    negotiation.startClient(command, to: destination, upstream.dialect, mode)
+    return negotiate(on: socket, negotiation, deadline: .now() + timeout)
   }
 
   /// Finds out whether the upstream relays datagrams, by an association that is ended at once, and
@@ -42,6 +42,7 @@ package enum UpstreamProbe {
   package static func askForDatagrams(
     _ upstream: Upstream, mark: UInt32?, timeout: Timeout
   ) -> HandshakeFailure? {
+    guard upstream.dialect.hasDatagrams else { return .datagramsNotSupported }
     let outcome = run(
       upstream, .udpAssociate, to: upstream.place.associationRequest, mode: .stepwise, mark: mark,
       timeout: timeout)
@@ -74,10 +75,9 @@ package enum UpstreamProbe {
   }
 
   private static func negotiate(
-    on socket: borrowing Descriptor, _ handshake: ClientHandshake, deadline: Instant
+    on socket: borrowing Descriptor, _ negotiation: Negotiation, deadline: Instant
   ) -> Outcome {
-    let negotiation = Negotiation()
-    negotiation.startClient(handshake)
+    if let failure = negotiation.impossibility { return Outcome(failure) }
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 1)
     defer { buffer.deallocate() }
     while true {
@@ -96,10 +96,15 @@ package enum UpstreamProbe {
         switch negotiation.receiveAsClient(input).action {
         case .receive: continue
         case .established: return .replied(.succeeded)
-        case .failed(.refused(let code)): return .replied(code)
-        case .failed(let failure): return .failed(failure, isTimeout: false)
+        case .failed(let failure): return Outcome(failure)
         }
       }
     }
+  }
+}
+
+extension UpstreamProbe.Outcome {
+  fileprivate init(_ failure: HandshakeFailure) {
+    self = failure.replyCode.map { .replied($0) } ?? .failed(failure, isTimeout: false)
   }
 }

@@ -1,4 +1,4 @@
-"""SOCKS5 servers that nobody here wrote, on the proxy host: Dante, microsocks and ssh -D.
+"""Servers that nobody here wrote, on the proxy host: Dante, microsocks, ssh -D and tinyproxy.
 
 Each is a context manager that gets a host and a folder for its files; all listen on PORT, on the
 proxy's address of either family, unless said otherwise.
@@ -22,11 +22,14 @@ PORT = 1080
 USER, PASSWORD = "sluice", "pass:word@1"
 
 
-def url(address: str, port: int = PORT, credentials: tuple[str, str] | None = None) -> str:
+def url(
+    address: str, port: int = PORT, credentials: tuple[str, str] | None = None,
+    scheme: str = "socks5",
+) -> str:
     """The upstream's URL; user and password are percent-encoded."""
     encode: Callable[[str], str] = lambda text: "".join(f"%{byte:02X}" for byte in text.encode())
     login = "" if credentials is None else ":".join(map(encode, credentials)) + "@"
-    return f"socks5://{login}{f'[{address}]' if ':' in address else address}:{port}"
+    return f"{scheme}://{login}{f'[{address}]' if ':' in address else address}:{port}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,31 @@ def microsocks(
     command = ["microsocks", "-i", address, "-p", str(port), *login]
     with Program(host, *command) as program:
         program.wait_for_port(port)
+        yield program
+
+
+TINYPROXY = """
+User nobody
+Port {port}
+Timeout 60
+LogLevel Info
+MaxClients 500
+"""
+
+#: Where HTTP proxies listen.
+HTTP_PORT = 8080
+
+
+@contextlib.contextmanager
+def tinyproxy(
+    host: Namespace, folder: Path, credentials: tuple[str, str] | None = None
+) -> Iterator[Program]:
+    """Debian's tinyproxy, on HTTP_PORT of both families; asks for credentials if given."""
+    configuration = folder / "tinyproxy.conf"
+    login = "" if credentials is None else f"BasicAuth {credentials[0]} {credentials[1]}\n"
+    configuration.write_text(TINYPROXY.format(port=HTTP_PORT) + login)
+    with Program(host, "tinyproxy", "-d", "-c", str(configuration)) as program:
+        program.wait_for_port(HTTP_PORT, sockets=2)
         yield program
 
 
