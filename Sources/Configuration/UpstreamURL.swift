@@ -1,12 +1,16 @@
 package import Addressing
 
-/// Where captured connections go: `socks5://[user:password@]host[:port]`, the same with `http` or with
-/// `/path` for host and port, or `embedded`.
+/// Where captured connections go: `socks5://[user:password@]host[:port]`, the same with `http`, with
+/// `socks4` or `socks4a` and no password, or with `/path` for host and port; or `embedded`.
 package enum UpstreamURL: Hashable, Sendable {
   /// A SOCKS5 server; `credentials` nil for one that asks for none.
   case socks5(server: Server, credentials: Login?)
   /// An HTTP proxy that takes CONNECT.
   case http(server: Server, credentials: Login?)
+  /// A SOCKS4 server; `user` nil where it asks for none.
+  case socks4(server: Server, user: User?)
+  /// The same that takes names.
+  case socks4a(server: Server, user: User?)
   /// The SOCKS5 server in this process.
   case embedded
 
@@ -22,10 +26,17 @@ package enum UpstreamURL: Hashable, Sendable {
     package let password: [UInt8]
   }
 
+  /// A user of SOCKS4: 1 to 255 bytes, decoded, none of them 0. It is no secret.
+  package struct User: Hashable, Sendable {
+    package let bytes: [UInt8]
+  }
+
   /// Where it listens; nil for the server in this process.
   package var server: Server? {
     switch self {
-    case .socks5(let server, _), .http(let server, _): server
+    case .socks5(let server, _), .http(let server, _), .socks4(let server, _),
+      .socks4a(let server, _):
+      server
     case .embedded: nil
     }
   }
@@ -35,12 +46,14 @@ package enum UpstreamURL: Hashable, Sendable {
     case socks5
     case socks5h
     case http
+    case socks4
+    case socks4a
 
     /// The port that IANA registered for SOCKS; for proxies, which have none, that of their
     /// alternative to a web server's (`http-alt`), where most documentation has them.
     var defaultPort: UInt16 {
       switch self {
-      case .socks5, .socks5h: 1080
+      case .socks5, .socks5h, .socks4, .socks4a: 1080
       case .http: 8080
       }
     }
@@ -65,23 +78,32 @@ package enum UpstreamURL: Hashable, Sendable {
     guard let scheme = Scheme(rawValue: schemeText) else { throw .schemeNotSupported(schemeText) }
 
     var authority = bytes[(colon + 3)...]
-    var credentials: Login?
+    var login: ArraySlice<UInt8>?
     if authority.first != UInt8(ascii: "/"),
       let at = authority.lastIndex(of: UInt8(ascii: "@"))
     {
-      credentials = try Login(authority[..<at])
+      login = authority[..<at]
       authority = authority[(at + 1)...]
     }
-    let server = try Server(authority, defaultPort: scheme.defaultPort)
     switch scheme {
     case .socks5, .socks5h:
-      self = .socks5(server: server, credentials: credentials)
+      let credentials = try login.map(Login.init)
+      self = .socks5(
+        server: try Server(authority, defaultPort: scheme.defaultPort), credentials: credentials)
     case .http:
+      let credentials = try login.map(Login.init)
       // The first colon of what is sent parts them (RFC 7617, section 2).
       guard credentials?.username.contains(UInt8(ascii: ":")) != true else {
         throw .colonInUsername
       }
-      self = .http(server: server, credentials: credentials)
+      self = .http(
+        server: try Server(authority, defaultPort: scheme.defaultPort), credentials: credentials)
+    case .socks4:
+      let user = try login.map(User.init)
+      self = .socks4(server: try Server(authority, defaultPort: scheme.defaultPort), user: user)
+    case .socks4a:
+      let user = try login.map(User.init)
+      self = .socks4a(server: try Server(authority, defaultPort: scheme.defaultPort), user: user)
     }
   }
 }
@@ -92,6 +114,15 @@ extension UpstreamURL {
     switch self {
     case .socks5, .embedded: "SOCKS5 server"
     case .http: "HTTP proxy"
+    case .socks4, .socks4a: "SOCKS4 server"
+    }
+  }
+
+  /// Whether the protocol has IPv6 addresses.
+  package var hasIPv6: Bool {
+    switch self {
+    case .socks5, .http, .embedded: true
+    case .socks4, .socks4a: false
     }
   }
 }
@@ -134,6 +165,10 @@ extension UpstreamURL: CustomStringConvertible, CustomDebugStringConvertible, Cu
     case .socks5(let server, let login?): "socks5://\(login)@\(server)"
     case .http(let server, nil): "http://\(server)"
     case .http(let server, let login?): "http://\(login)@\(server)"
+    case .socks4(let server, nil): "socks4://\(server)"
+    case .socks4(let server, let user?): "socks4://\(user)@\(server)"
+    case .socks4a(let server, nil): "socks4a://\(server)"
+    case .socks4a(let server, let user?): "socks4a://\(user)@\(server)"
     }
   }
 
@@ -163,6 +198,21 @@ extension UpstreamURL.Login: CustomStringConvertible, CustomDebugStringConvertib
   package var customMirror: Mirror { Mirror(self, children: []) }
 }
 
+extension UpstreamURL.User: CustomStringConvertible {
+  private static let maximumBytes = 255
+
+  init(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) {
+    guard !text.contains(UInt8(ascii: ":")) else { throw .passwordNotSupported }
+    bytes = try percentDecoded(text)
+    guard !bytes.isEmpty else { throw .emptyUsername }
+    guard bytes.count <= Self.maximumBytes else { throw .usernameTooLong }
+    guard !bytes.contains(0) else { throw .zeroByteInUsername }
+  }
+
+  /// Percent-encoded where a URL needs it.
+  package var description: String { percentEncoded(bytes) }
+}
+
 /// Why a text is not an upstream. The texts never repeat what may be a password.
 package enum UpstreamURLError: Error, Hashable, Sendable {
   case noScheme
@@ -171,8 +221,10 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
   case emptyUsername
   case usernameTooLong
   case colonInUsername
+  case zeroByteInUsername
   case emptyPassword
   case passwordTooLong
+  case passwordNotSupported
   case emptyHost
   case malformedHost
   case malformedIPv4Address
@@ -189,7 +241,7 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
 extension UpstreamURLError: CustomStringConvertible {
   private static let expectation = """
     socks5://[user:password@]host[:port], socks5://[user:password@]/path, \
-    http://[user:password@]host[:port] or embedded
+    http://[user:password@]host[:port], socks4[a]://[user@]host[:port] or embedded
     """
 
   package var description: String {
@@ -202,6 +254,9 @@ extension UpstreamURLError: CustomStringConvertible {
     case .emptyUsername: "upstream user name is empty: expected 1 to 255 bytes"
     case .usernameTooLong: "upstream user name longer than 255 bytes"
     case .colonInUsername: "upstream user name with a colon: HTTP cannot carry it"
+    case .zeroByteInUsername: "upstream user name contains a zero byte (%00)"
+    case .passwordNotSupported:
+      "upstream user with a password: SOCKS4 has none, expected user@ (a colon in the name is %3A)"
     case .emptyPassword:
       "upstream user without a password: expected user:password@, each of 1 to 255 bytes"
     case .passwordTooLong: "upstream password longer than 255 bytes"

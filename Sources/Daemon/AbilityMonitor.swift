@@ -34,6 +34,10 @@ final class AbilityMonitor {
 
   /// Asks once for an IPv6 target; there is an answer only if the upstream has none.
   func askForIPv6() throws(Errno) {
+    guard upstream.dialect.hasIPv6 else {
+      answers.post(.noIPv6)
+      return
+    }
     let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
     try Thread(name: "sluice-probe") {
       let outcome = UpstreamProbe.run(

@@ -177,7 +177,7 @@ package struct RunCommand {
   ) throws(CommandFailure) -> Upstream? {
     switch configuration.upstream {
     case .embedded: nil
-    case .socks5, .http:
+    case .socks5, .http, .socks4, .socks4a:
       try UpstreamSetup.reach(
         places, configuration.upstream, mark: scope.policy.numbers.marks.own.value,
         timeout: Timeouts(configuration).connect)

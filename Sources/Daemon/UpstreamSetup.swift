@@ -102,6 +102,8 @@ enum UpstreamSetup {
       return switch url {
       case .socks5(_, let login): .socks5(try credentials(login))
       case .http(_, let login): .http(try credentials(login))
+      case .socks4(_, let user): .socks4(user.flatMap { UserID($0.bytes) }, takesNames: false)
+      case .socks4a(_, let user): .socks4(user.flatMap { UserID($0.bytes) }, takesNames: true)
       case .embedded: .socks5(nil)
       }
     } catch {
@@ -121,7 +123,7 @@ extension UpstreamURL {
   /// `serverName` as in a question.
   var serverNameWithArticle: String {
     switch self {
-    case .socks5, .embedded: "a \(serverName)"
+    case .socks5, .socks4, .socks4a, .embedded: "a \(serverName)"
     case .http: "an \(serverName)"
     }
   }

@@ -3,12 +3,22 @@ package enum Dialect: Hashable, Sendable {
   case socks5(Credentials?)
   /// CONNECT of an HTTP proxy.
   case http(Credentials?)
+  /// `takesNames`: SOCKS4a.
+  case socks4(UserID?, takesNames: Bool)
 
   /// Whether there is a way to ask for a relay of datagrams.
   package var hasDatagrams: Bool {
     switch self {
     case .socks5: true
-    case .http: false
+    case .http, .socks4: false
+    }
+  }
+
+  /// Whether IPv6 addresses can be asked for.
+  package var hasIPv6: Bool {
+    switch self {
+    case .socks5, .http: true
+    case .socks4: false
     }
   }
 
@@ -16,7 +26,7 @@ package enum Dialect: Hashable, Sendable {
   package var canPipeline: Bool {
     switch self {
     case .socks5: true
-    case .http: false
+    case .http, .socks4: false
     }
   }
 }

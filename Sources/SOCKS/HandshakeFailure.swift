@@ -4,6 +4,8 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
   case refused(ReplyCode)
   /// An HTTP proxy answered CONNECT with this status, which is not 2xx.
   case refusedByHTTP(HTTPStatus)
+  /// A SOCKS4 server answered with this code, which is not `granted`.
+  case refusedBySOCKS4(SOCKS4ReplyCode)
   /// It was not asked: its protocol cannot name the destination.
   case destinationNotSupported
   /// It was not asked: its protocol has no datagrams.
@@ -21,6 +23,7 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
     switch self {
     case .refused(let code): "reply_\(code.name)"
     case .refusedByHTTP: "http_status"
+    case .refusedBySOCKS4: "socks4_reply"
     case .destinationNotSupported: "destination_not_supported"
     case .datagramsNotSupported: "datagrams_not_supported"
     case .authenticationRejected: "authentication_rejected"
@@ -39,6 +42,7 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
     switch self {
     case .refused(let code): code
     case .refusedByHTTP(let status): status.replyCode
+    case .refusedBySOCKS4(let code): code.replyCode
     case .destinationNotSupported: .addressTypeNotSupported
     case .datagramsNotSupported: .commandNotSupported
     case .authenticationRejected, .noAcceptableMethod, .protocolViolation, .closed: nil
@@ -72,6 +76,8 @@ package enum Violation: Error, Hashable, Sendable {
   case notHTTP(UInt8)
   /// A response has more bytes than `TunnelHandshake.maximumResponseBytes` before its empty line.
   case responseTooLong
+  /// The first byte of a SOCKS4 server's reply is not 0.
+  case wrongReplyVersion(UInt8)
 
   /// As metrics show it.
   package var name: String {
@@ -84,6 +90,7 @@ package enum Violation: Error, Hashable, Sendable {
     case .trailingBytes: "trailing_bytes"
     case .notHTTP: "not_http"
     case .responseTooLong: "response_too_long"
+    case .wrongReplyVersion: "wrong_reply_version"
     }
   }
 
@@ -94,6 +101,7 @@ package enum Violation: Error, Hashable, Sendable {
       .invalidName, .trailingBytes:
       "a SOCKS5 server"
     case .notHTTP, .responseTooLong: "an HTTP proxy"
+    case .wrongReplyVersion: "a SOCKS4 server"
     }
   }
 }
@@ -107,6 +115,7 @@ extension HandshakeFailure: CustomStringConvertible {
     case .refusedByHTTP(let status) where status.refusesTunnels:
       "the server does not take CONNECT (\(status)): is it an HTTP proxy?"
     case .refusedByHTTP(let status): "the proxy refused (\(status))"
+    case .refusedBySOCKS4(let code): "the server refused: \(code)"
     case .destinationNotSupported: "this kind of upstream has no such destinations"
     case .datagramsNotSupported: "this kind of upstream has no UDP"
     case .authenticationRejected(let status):
@@ -131,6 +140,7 @@ extension Violation: CustomStringConvertible {
     case .invalidName: "a host name that is empty or has bytes that no name can have"
     case .trailingBytes: "bytes that nothing had asked for yet"
     case .notHTTP(let byte): "byte \(byte) in place of a status line"
+    case .wrongReplyVersion(let version): "version \(version) of a reply instead of 0"
     case .responseTooLong:
       "a response without an end within \(TunnelHandshake.maximumResponseBytes) bytes"
     }

@@ -158,7 +158,8 @@ package struct ServerHandshake: Sendable {
     case .wrongAuthenticationVersion:
       AuthenticationStatus(status: 1).encode(into: &output)
       state = .rejected(rejection)
-    case .wrongVersion, .methodNeverOffered, .trailingBytes, .notHTTP, .responseTooLong:
+    case .wrongVersion, .methodNeverOffered, .trailingBytes, .notHTTP, .responseTooLong,
+      .wrongReplyVersion:
       state = .rejected(rejection)
     }
   }

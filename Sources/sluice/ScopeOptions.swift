@@ -5,7 +5,7 @@ internal import Configuration
 struct ScopeOptions: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
-      "Where captured traffic goes: socks5://[user:password@]host[:port], socks5://[user:password@]/path of a Unix socket, http://[user:password@]host[:port] of a proxy with CONNECT (port 8080 unless given), or embedded.",
+      "Where captured traffic goes: socks5://[user:password@]host[:port], socks5://[user:password@]/path of a Unix socket, http://[user:password@]host[:port] of a proxy with CONNECT (port 8080 unless given), socks4://[user@]host[:port] or socks4a://, or embedded.",
       discussion: "Without it the embedded SOCKS5 server is used, which connects directly."))
   var upstream: String?
 

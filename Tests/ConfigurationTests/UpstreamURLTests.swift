@@ -28,6 +28,8 @@ struct UpstreamURLTests {
     ("http://192.0.2.1", "192.0.2.1:8080"), ("HTTP://u:p@proxy.example/", "proxy.example:8080"),
     ("http://[2001:db8::1]:3128", "[2001:db8::1]:3128"), ("http://[::1]", "[::1]:8080"),
     ("http:///run/proxy.sock", "/run/proxy.sock"),
+    ("socks4://192.0.2.1", "192.0.2.1:1080"), ("SOCKS4A://me@proxy.example:1", "proxy.example:1"),
+    ("socks4a://[::1]", "[::1]:1080"), ("socks4:///run/x", "/run/x"),
   ])
   func server(_ text: String, _ expected: String) throws {
     #expect(try server(text) == expected)
@@ -70,7 +72,11 @@ struct UpstreamURLTests {
     ("socks5:192.0.2.1", .noScheme), ("socks5:/h", .noScheme), ("://h", .noScheme),
     ("//h", .noScheme), ("so cks://h", .noScheme), (" socks5://h", .noScheme),
     ("embedded ", .noScheme),
-    ("socks4://h", .schemeNotSupported("socks4")), ("socks4a://h", .schemeNotSupported("socks4a")),
+    ("socks4b://h", .schemeNotSupported("socks4b")), ("socks4://u:p@h", .passwordNotSupported),
+    ("socks4a://u:@h", .passwordNotSupported), ("socks4://@h", .emptyUsername),
+    ("socks4://a%00b@h", .zeroByteInUsername), ("socks4://u%@h", .malformedEscape),
+    ("socks4://" + String(repeating: "u", count: 256) + "@h", .usernameTooLong),
+    ("socks4a://", .emptyHost), ("socks4://h/path", .path),
     ("https://h", .schemeNotSupported("https")), ("direct://", .schemeNotSupported("direct")),
     ("embedded://", .schemeNotSupported("embedded")), ("Socks://h", .schemeNotSupported("socks")),
     ("socks5://u%:p@h", .malformedEscape), ("socks5://u:p%4@h", .malformedEscape),
@@ -136,7 +142,8 @@ struct UpstreamURLTests {
   @Test(arguments: [
     "user:PW@host:port", "socks5://user:PW", "socks5://user:PW:@h:0", "socks5://user:PW@",
     "socks5://user:PW%@h", "socks5://user:PW@h:x", "https://user:PW@h", "socks5://u:PW@h/p",
-    "socks5:/user:PW@h", "http://us%3Aer:PW@h", "ftp://user:PW@h", "socks5://user:PW@[::1",
+    "socks5:/user:PW@h", "http://us%3Aer:PW@h", "socks4://user:PW@h",
+    "ftp://user:PW@h", "socks5://user:PW@[::1",
     "socks5://us/er:PW", "socks5://u:/PW",
   ])
   func errorsDoNotShowPasswords(_ text: String) {
@@ -183,6 +190,8 @@ struct UpstreamURLTests {
     ("socks5://user:secret@h:1", "socks5://user:***@h:1"),
     ("socks5://a%40b%0A%7F:secret@h", "socks5://a%40b%0A%7F:***@h:1080"),
     ("socks5://ü:secret@h", "socks5://%C3%BC:***@h:1080"),
+    ("socks4://h", "socks4://h:1080"), ("SOCKS4A://a%3Ab@h:1/", "socks4a://a%3Ab@h:1"),
+    ("socks4://me@/run/x", "socks4://me@/run/x"), ("socks4a://h", "socks4a://h:1080"),
     ("http://h", "http://h:8080"), ("HTTP://user:secret@[::1]:1/", "http://user:***@[::1]:1"),
     ("socks5:///run/x", "socks5:///run/x"), ("socks5h://localhost/run/x", "socks5:///run/x"),
     ("socks5://user:secret@/run/a%0Ab", "socks5://user:***@/run/a%0Ab"),

@@ -45,6 +45,10 @@ struct ValueTests {
     (.refusedByHTTP(HTTPStatus(403)), "http_status"),
     (.protocolViolation(.notHTTP(0)), "not_http"),
     (.protocolViolation(.responseTooLong), "response_too_long"),
+    (.refusedBySOCKS4(.rejected), "socks4_reply"),
+    (.refusedBySOCKS4(.noIdentity), "socks4_reply"),
+    (.refusedBySOCKS4(.otherIdentity), "socks4_reply"),
+    (.protocolViolation(.wrongReplyVersion(4)), "wrong_reply_version"),
     (.destinationNotSupported, "destination_not_supported"),
     (.datagramsNotSupported, "datagrams_not_supported"),
   ])

@@ -126,7 +126,10 @@ extension HandshakeFailure {
       "check that address and port are those of \(url.serverNameWithArticle)"
     case .refusedByHTTP(let status) where status.refusesTunnels:
       "check that address and port are those of \(url.serverNameWithArticle)"
-    case .refused, .refusedByHTTP, .closed, .destinationNotSupported, .datagramsNotSupported:
+    case .refusedBySOCKS4(.noIdentity), .refusedBySOCKS4(.otherIdentity):
+      "run an identd here that names the user of the URL, or have the server ask for none"
+    case .refused, .refusedByHTTP, .refusedBySOCKS4, .closed, .destinationNotSupported,
+      .datagramsNotSupported:
       "look into the server's log, and at whom it lets in"
     }
   }

@@ -41,7 +41,7 @@ final class OwnEngine: ProgramEngine {
   }
 
   var upstream: UpstreamURL { configuration.upstream }
-  var carriesIPv6: Bool { true }
+  var carriesIPv6: Bool { upstream.hasIPv6 }
 
   func reachUpstream() throws(CommandFailure) -> Bool {
     // The program has the limit that it was given.

@@ -350,8 +350,8 @@ extension HandshakeFailure {
     case .refused(.commandNotSupported), .refused(.notAllowed), .closed(.reply),
       .datagramsNotSupported:
       true
-    case .refused, .refusedByHTTP, .destinationNotSupported, .authenticationRejected,
-      .noAcceptableMethod, .protocolViolation, .closed:
+    case .refused, .refusedByHTTP, .refusedBySOCKS4, .destinationNotSupported,
+      .authenticationRejected, .noAcceptableMethod, .protocolViolation, .closed:
       false
     }
   }

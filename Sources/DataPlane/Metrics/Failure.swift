@@ -97,6 +97,8 @@ package enum Failure: Int, CaseIterable, Sendable {
           ? .authenticationRejected
           : status.refusesTunnels ? .replyCommandNotSupported : .replyOther
       }
+    case .refusedBySOCKS4(let code):
+      if let code = code.replyCode { self.init(code) } else { self = .authenticationRejected }
     case .destinationNotSupported: self = .replyAddressTypeNotSupported
     case .datagramsNotSupported: self = .replyCommandNotSupported
     case .authenticationRejected: self = .authenticationRejected

@@ -7,13 +7,14 @@ internal import SOCKS
 final class Negotiation {
   private static let outputCapacity = max(
     ClientHandshake.maximumOutputBytes, TunnelHandshake.maximumOutputBytes,
-    ServerHandshake.maximumOutputBytes)
+    SOCKS4Handshake.maximumOutputBytes, ServerHandshake.maximumOutputBytes)
 
   /// The side that we play; nil while a captured flow is still connecting.
   enum Machine {
     case none
     case client(ClientHandshake)
     case tunnel(TunnelHandshake)
+    case socks4(SOCKS4Handshake)
     /// There is nothing to ask the upstream for: its protocol has no words for it.
     case impossible(HandshakeFailure)
     case server(ServerHandshake)
@@ -97,6 +98,12 @@ final class Negotiation {
         var handshake = try TunnelHandshake(destination: destination, credentials: credentials)
         append { handshake.start(into: &$0) }
         machine = .tunnel(handshake)
+      case .socks4(let user, let takesNames):
+        guard command == .connect else { throw .datagramsNotSupported }
+        var handshake = try SOCKS4Handshake(
+          destination: destination, user: user, takesNames: takesNames)
+        append { handshake.start(into: &$0) }
+        machine = .socks4(handshake)
       }
     } catch {
       machine = .impossible(error)
@@ -122,6 +129,10 @@ final class Negotiation {
     case .tunnel(var handshake):
       machine = .none
       defer { machine = .tunnel(handshake) }
+      return handshake.receive(input)
+    case .socks4(var handshake):
+      machine = .none
+      defer { machine = .socks4(handshake) }
       return handshake.receive(input)
     case .impossible(let failure): return (0, .failed(failure))
     case .none, .server: preconditionFailure("no client machine")
@@ -183,6 +194,7 @@ final class Negotiation {
     switch machine {
     case .client(var handshake): return handshake.receiveEnd()
     case .tunnel(var handshake): return handshake.receiveEnd()
+    case .socks4(var handshake): return handshake.receiveEnd()
     case .impossible(let failure): return failure
     case .none, .server: preconditionFailure("no client machine")
     }

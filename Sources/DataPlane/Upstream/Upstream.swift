@@ -17,7 +17,7 @@ package final class Upstream: Sendable {
 
   private let pipelines = Atomic<Bool>(false)
   private let ability: Atomic<UInt8>
-  private let refusesV6 = Atomic<Bool>(false)
+  private let refusesV6: Atomic<Bool>
   private let relayIsControl = Atomic<Bool>(false)
   private let relayAnswered = Atomic<Bool>(false)
 
@@ -26,6 +26,7 @@ package final class Upstream: Sendable {
     self.dialect = dialect
     let datagrams: DatagramAbility = dialect.hasDatagrams ? .unknown : .refuses
     ability = Atomic(datagrams.rawValue)
+    refusesV6 = Atomic(!dialect.hasIPv6)
   }
 
   /// A SOCKS5 server.
@@ -46,7 +47,8 @@ package final class Upstream: Sendable {
     set { ability.store(newValue.rawValue, ordering: .relaxed) }
   }
 
-  /// Whether the upstream takes IPv6 targets; true until it has been found not to.
+  /// Whether the upstream takes IPv6 targets; true until it has been found not to, and
+  /// never where the protocol has none.
   package var carriesIPv6: Bool {
     get { !refusesV6.load(ordering: .relaxed) }
     set { refusesV6.store(!newValue, ordering: .relaxed) }
