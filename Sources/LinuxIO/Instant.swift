@@ -12,7 +12,9 @@ package struct Instant: Hashable, Comparable, Sendable {
 
   package static func now() -> Instant { Instant(milliseconds: clx_monotonic_milliseconds()) }
 
-  @inlinable package static func < (a: Instant, b: Instant) -> Bool { a.milliseconds < b.milliseconds }
+  @inlinable package static func < (a: Instant, b: Instant) -> Bool {
+    a.milliseconds < b.milliseconds
+  }
 
   @inlinable package static func + (instant: Instant, timeout: Timeout) -> Instant {
     Instant(milliseconds: instant.milliseconds + UInt64(timeout.milliseconds))
@@ -40,7 +42,9 @@ package struct Timeout: Hashable, Comparable, Sendable {
     Timeout(milliseconds: seconds * 1000)
   }
 
-  @inlinable package static func < (a: Timeout, b: Timeout) -> Bool { a.milliseconds < b.milliseconds }
+  @inlinable package static func < (a: Timeout, b: Timeout) -> Bool {
+    a.milliseconds < b.milliseconds
+  }
 }
 
 /// Lets the calling thread rest.
