@@ -50,11 +50,11 @@ SYSTEM_CALLS_PER_CHUNK = 3
 #: to gather bytes; what is copied instead of spliced takes at least 2.
 SYSTEM_CALLS_PER_64_KIB = 1.5
 
-#: Calls of malloc and its kin for a session as above. Measured: 0.0 captured, 1.0 served.
+#: Calls of malloc and its kin for a session as above. Measured: 0.0.
 ALLOCATIONS_PER_SESSION = 0
-ALLOCATIONS_PER_SERVED_SESSION = 1
+ALLOCATIONS_PER_SERVED_SESSION = 0
 
-#: The same for a chunk of 64 bytes, or 64 KiB of a stream. Measured: 0.0 and 0.04.
+#: The same for a chunk of 64 bytes, or 64 KiB of a stream. Measured: 0.0.
 ALLOCATIONS_PER_CHUNK = 0
 
 #: Bytes of anonymous memory of a session on which nothing happens. Measured: 200; the design allows

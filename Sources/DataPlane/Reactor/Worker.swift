@@ -36,6 +36,8 @@ final class Worker: @unchecked Sendable {
   var timers: TimerWheel
   var resources: RelayResources
   var runQueue: [Token] = []
+  /// Empty except during a round; the two change places, so that neither is made anew.
+  private var round: [Token] = []
   var negotiations: [Negotiation] = []
   var vacantNegotiations: [Int32] = []
   var datagramListenerV4: DatagramListener?
@@ -178,13 +180,13 @@ final class Worker: @unchecked Sendable {
   /// One round over the sessions that yielded; what yields again waits for the next turn.
   private func runQueued() {
     guard !runQueue.isEmpty else { return }
-    let round = runQueue
-    runQueue.removeAll(keepingCapacity: true)
+    swap(&runQueue, &round)
     for token in round {
       guard let session = sessions.find(token) else { continue }
       session.pointee.isQueued = false
       drive(token.index)
     }
+    round.removeAll(keepingCapacity: true)
   }
 
   func reportIfDrained() {

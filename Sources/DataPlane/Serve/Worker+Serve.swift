@@ -86,7 +86,7 @@ extension Worker {
     let negotiation = negotiation(of: index)
     switch endpoint {
     case .address(let address):
-      negotiation.candidates = [address]
+      negotiation.candidates.append(address)
       connectNext(index, after: .hostUnreachable)
     case .name(let name, _):
       let session = sessions[index]

@@ -42,7 +42,7 @@ final class Negotiation {
     machine = .none
     isPipelined = false
     destination = nil
-    candidates = []
+    candidates.removeAll(keepingCapacity: true)
     outputCount = 0
     sentCount = 0
   }
