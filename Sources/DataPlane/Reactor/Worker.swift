@@ -90,7 +90,6 @@ final class Worker: @unchecked Sendable {
     while !isStopped {
       let count = epoll.wait(milliseconds: waitMilliseconds)
       now = .now()
-      resources.divide(among: count + runQueue.count)
       for index in 0..<count {
         let (token, readiness) = epoll.event(at: index)
         handle(Token(rawValue: token), readiness)

@@ -23,6 +23,8 @@ struct HalfDuplex {
     case sinkFailed(Errno)
   }
 
+  /// Bytes moved per turn at most, so that one busy session does not starve its worker.
+  private static let turnBytes = 1024 * 1024
   /// Full buffers in a row after which a direction splices.
   private static let fullReadsBeforeSplice: UInt8 = 2
   /// A splice below this many bytes counts as small …
@@ -55,7 +57,7 @@ struct HalfDuplex {
     to sink: Int32, _ sinkReadiness: inout Readiness,
     isLast: Bool, with resources: inout RelayResources, moved: inout Int
   ) -> Progress {
-    var share = resources.share
+    var share = Self.turnBytes
     while phase != .ended {
       if waiting > 0 {
         guard sinkReadiness.contains(.writable) else { return .blocked }
@@ -218,10 +220,6 @@ extension Readiness {
 struct RelayResources: ~Copyable {
   /// Where every copy passes through; its contents do not outlive a call.
   let scratch: UnsafeMutableRawBufferPointer
-  /// Bytes that a direction moves per turn at most, so that one busy session does not starve its worker.
-  private(set) var share = maximumShare
-  /// Sessions that had something to do in one turn, and fewer with every turn in which they had not.
-  private var demand = 0
   var buffers = BufferPool()
   var pipes: PipePool
 
@@ -231,13 +229,4 @@ struct RelayResources: ~Copyable {
   }
 
   deinit { scratch.deallocate() }
-
-  private static let maximumShare = 1024 * 1024
-  private static let minimumShare = 16 * 1024
-
-  /// Divides a turn among those who want it.
-  mutating func divide(among count: Int) {
-    demand = max(count, demand >> 1)
-    share = max(Self.maximumShare / max(demand, 1), Self.minimumShare)
-  }
 }
