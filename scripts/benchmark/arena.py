@@ -102,7 +102,7 @@ class UnderWay:
     stack: contextlib.ExitStack
     client: Client
     contestant: object
-    upload: bool
+    role: str
     streams: int
 
 
@@ -224,20 +224,21 @@ class Arena:
             finally:
                 self._lab.stop(process)
 
-    def transfer(self, contestant, upload, seconds, streams=1):
-        """So many streams of so many seconds from the client; checked from end to end.
+    def transfer(self, contestant, role, seconds, streams=1):
+        """So many streams of so many seconds, for which the target is "source" or "sink" or, both ends
+        giving way to all other processes, "behind" as a source; checked from end to end.
 
         Raises NotRelayed unless the target was asked for in the way that the contestant claims, by
         the right host, and every byte sent arrived.
         """
-        return self.finish_transfer(self.start_transfer(contestant, upload, seconds, streams))
+        return self.finish_transfer(self.start_transfer(contestant, role, seconds, streams))
 
-    def start_transfer(self, contestant, upload, seconds, streams=1):
+    def start_transfer(self, contestant, role, seconds, streams=1):
         """Only starts it; for `finish_transfer`."""
         stack = contextlib.ExitStack()
         client = stack.enter_context(self.loaded(
-            "load", contestant, "sink" if upload else "source", round(seconds * 1000), streams))
-        return UnderWay(stack, client, contestant, upload, streams)
+            "load", contestant, role, round(seconds * 1000), streams))
+        return UnderWay(stack, client, contestant, role, streams)
 
     def finish_transfer(self, under_way):
         """Waits for the end of what was started."""
@@ -261,7 +262,7 @@ class Arena:
         if not 0 < size == loaded["bytes"]:
             raise NotRelayed(f"{size} bytes at the target, {loaded['bytes']} at the client")
         slowest = max(stream["seconds"] for stream in served)
-        return Transfer(size, slowest if under_way.upload else loaded["seconds"])
+        return Transfer(size, slowest if under_way.role == "sink" else loaded["seconds"])
 
     def exchange(self, load, seconds, contestant, clock):
         """Sends datagrams for so many seconds after each flow was opened; `clock` gives the

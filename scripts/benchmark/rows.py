@@ -33,7 +33,7 @@ class Bulk(Group):
         direction = "upload" if upload else "download"
         kind = f"{streams} stream{'s' if streams > 1 else ''}, {direction}"
         self.name = f"bulk-{direction}-{streams}"
-        self._upload = upload
+        self._role = "sink" if upload else "source"
         self._streams = streams
         key = self.name.replace("-", "_")
         self._speed = Row(key, kind, "GiB/s", True)
@@ -45,7 +45,7 @@ class Bulk(Group):
             return {}
         before = visit.processor_seconds()
         transfer = visit.arena.transfer(
-            visit.contestant, self._upload, visit.seconds, self._streams)
+            visit.contestant, self._role, visit.seconds, self._streams)
         found = {self._speed.key: transfer.gibibytes / transfer.seconds}
         if visit.pid:
             spent = visit.processor_seconds() - before

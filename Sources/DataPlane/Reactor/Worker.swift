@@ -90,6 +90,7 @@ final class Worker: @unchecked Sendable {
     while !isStopped {
       let count = epoll.wait(milliseconds: waitMilliseconds)
       now = .now()
+      resources.beginTurn()
       for index in 0..<count {
         let (token, readiness) = epoll.event(at: index)
         handle(Token(rawValue: token), readiness)

@@ -23,8 +23,6 @@ struct HalfDuplex {
     case sinkFailed(Errno)
   }
 
-  /// Bytes moved per turn at most, so that one busy session does not starve its worker.
-  private static let turnBytes = 1024 * 1024
   /// Full buffers in a row after which a direction splices.
   private static let fullReadsBeforeSplice: UInt8 = 2
   /// A splice below this many bytes counts as small …
@@ -57,7 +55,7 @@ struct HalfDuplex {
     to sink: Int32, _ sinkReadiness: inout Readiness,
     isLast: Bool, with resources: inout RelayResources, moved: inout Int
   ) -> Progress {
-    var share = Self.turnBytes
+    var share = resources.turnBytes
     while phase != .ended {
       if waiting > 0 {
         guard sinkReadiness.contains(.writable) else { return .blocked }
@@ -81,7 +79,7 @@ struct HalfDuplex {
       let result =
         pipe < 0
         ? copy(from: source, &sourceReadiness, to: sink, &sinkReadiness, &resources, &moved)
-        : fillPipe(from: source, &resources)
+        : fillPipe(from: source, atMost: share, &resources)
       switch result {
       case .received(0): phase = .ending
       case .received(let count): share -= count
@@ -147,6 +145,7 @@ struct HalfDuplex {
     }
     if received < scratch.count {
       streak = 0
+      resources.shortReads += 1
       // Less than asked for: the queue is empty, unless the end or an urgent mark is behind it.
       if sourceReadiness.isDisjoint(with: .moreToRead) { sourceReadiness.remove(.readable) }
     } else {
@@ -191,9 +190,11 @@ struct HalfDuplex {
   }
 
   /// The pipe is empty here, so a splice that would block means that the socket has nothing.
-  private mutating func fillPipe(from source: Int32, _ resources: inout RelayResources) -> Taken {
+  private mutating func fillPipe(
+    from source: Int32, atMost most: Int, _ resources: inout RelayResources
+  ) -> Taken {
     let ends = resources.pipes.ends(pipe)
-    switch splice(from: source, to: ends.write, atMost: PipePool.pipeBytes) {
+    switch splice(from: source, to: ends.write, atMost: most) {
     case .bytes(let count):
       waiting = UInt32(count)
       hasSpliced = true
@@ -218,10 +219,22 @@ extension Readiness {
 
 /// What the directions of one worker share.
 struct RelayResources: ~Copyable {
+  /// Reads in one turn that did not fill the buffer, messages for which somebody waits …
+  private static let manyShortReads = 4
+  /// … after which a direction moves no more than this. Smaller pieces cost a stream more than they
+  /// save the messages beside it (64 connections with questions and answers: of what pieces of 1 MiB
+  /// give, 256 KiB give 0.88 of the p99 at 0.77 of the stream's speed, 128 KiB 0.74 at 0.58).
+  private static let sharedTurnBytes = 256 * 1024
+
   /// Where every copy passes through; its contents do not outlive a call.
   let scratch: UnsafeMutableRawBufferPointer
   var buffers = BufferPool()
   var pipes: PipePool
+  /// Bytes that a direction moves in this turn at most, so that one busy session does not starve its
+  /// worker.
+  fileprivate var turnBytes = PipePool.pipeBytes
+  /// Of this turn so far.
+  fileprivate var shortReads = 0
 
   init(budget: DescriptorBudget) {
     scratch = .allocate(byteCount: BufferPool.bufferBytes, alignment: 4096)
@@ -229,4 +242,9 @@ struct RelayResources: ~Copyable {
   }
 
   deinit { scratch.deallocate() }
+
+  mutating func beginTurn() {
+    turnBytes = shortReads < Self.manyShortReads ? PipePool.pipeBytes : Self.sharedTurnBytes
+    shortReads = 0
+  }
 }

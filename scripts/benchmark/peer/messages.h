@@ -7,6 +7,7 @@
 // The first bytes of every connection: what the target is to be.
 //
 //   "source", "sink"  the one that sends for so many milliseconds, or receives until the end.
+//   "behind"          the same as "source", but both ends leave the processors to whoever wants them.
 //   "echo"            sends everything back, the order included.
 //   "once"            sends one message back and closes.
 //   "account"         sends what it has seen of a session, and closes.

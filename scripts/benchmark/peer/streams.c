@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +22,9 @@
 #include "socks.h"
 
 enum { send_bytes = 128 << 10, receive_bytes = 4 << 20, silence_seconds = 20, maximum_streams = 64 };
+
+// How nice the threads of a stream are that stays behind.
+enum { behind_niceness = 10 };
 
 struct transfer {
   uint64_t bytes;
@@ -78,6 +82,16 @@ static void name_address(const struct sockaddr_in *address, char *text, size_t c
   snprintf(text, capacity, "%s:%u", host, ntohs(address->sin_port));
 }
 
+static bool has_role(const struct order *order, const char *role) {
+  return strncmp(order->role, role, sizeof order->role) == 0;
+}
+
+// Linux keeps the niceness of each thread (sched(7)).
+static void take_place(const struct order *order) {
+  if (has_role(order, "behind") && setpriority(PRIO_PROCESS, 0, behind_niceness) < 0)
+    die("setpriority");
+}
+
 // The server's side of a stream.
 struct served {
   int fd;
@@ -95,9 +109,10 @@ static void *serve_stream(void *argument) {
   socklen_t length = sizeof peer;
   char from[32], to[32];
   getpeername(served.fd, (struct sockaddr *)&peer, &length);
-  bool source = strncmp(served.order.role, "source", sizeof served.order.role) == 0;
-  struct transfer done = source ? send_for(served.fd, served.order.number)
-                                : receive_all(served.fd, served.surplus);
+  take_place(&served.order);
+  struct transfer done = has_role(&served.order, "sink")
+                             ? receive_all(served.fd, served.surplus)
+                             : send_for(served.fd, served.order.number);
   name_address(&peer, from, sizeof from);
   name_address(&served.destination, to, sizeof to);
   printf("{\"socks\": %s, \"peer\": \"%s\", \"destination\": \"%s\", \"bytes\": %llu, "
@@ -140,7 +155,8 @@ static struct {
 
 // The client's side of a stream; `argument` is where its transfer goes.
 static void *run_stream(void *argument) {
-  bool upload = strcmp(loading.order.role, "sink") == 0;
+  bool upload = has_role(&loading.order, "sink");
+  take_place(&loading.order);
   int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   set_options(fd);
   if (connect(fd, (struct sockaddr *)&loading.route.first, sizeof loading.route.first) < 0)
