@@ -3,9 +3,10 @@
 import math
 from html import escape
 
-# Colours that remain apart for whoever sees colours differently (Okabe and Ito), by contestant.
+# Colours that remain apart for whoever sees colours differently (Okabe and Ito; wine by Tol), by
+# contestant.
 COLOURS = (
-    "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#cc79a7", "#009e73", "#000000", "#999999")
+    "#0072b2", "#56b4e9", "#882255", "#d55e00", "#e69f00", "#cc79a7", "#009e73", "#000000", "#999999")
 FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 WIDTH = 800
 MARGIN = 16
