@@ -103,7 +103,7 @@ let package = Package(
       name: "DaemonTests",
       dependencies: [
         "Daemon", "Configuration", "DataPlane", "Netfilter", "RedirectPolicy", "NFTables",
-        "LinuxIO", "Addressing", "TestSupport",
+        "LinuxIO", "SOCKS", "Addressing", "TestSupport",
       ],
       swiftSettings: strict),
   ]

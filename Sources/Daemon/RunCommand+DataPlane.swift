@@ -4,6 +4,7 @@ internal import DataPlane
 internal import LinuxIO
 internal import NFTables
 internal import RedirectPolicy
+internal import SOCKS
 
 // From settings to the data plane of a run.
 
@@ -78,7 +79,7 @@ extension DataPlaneConfiguration {
     }
     let credentials = UpstreamSetup.randomCredentials()
     plane.upstream = Upstream(at: .address(address), credentials: credentials)
-    plane.serverCredentials = credentials
+    plane.serverLogins = Logins(credentials)
     plane.servesItself = true
     plane.listeners.append(ListenerConfiguration(.socks, on: address))
     return try plane.opened(report)

@@ -6,49 +6,58 @@ internal import SOCKS
 
 /// `sluice serve`: the embedded SOCKS5 server alone. Needs no privilege.
 package struct ServeCommand {
-  private let address: SocketAddress
-  private let credentials: Credentials?
-  private let relaysDatagrams: Bool
+  /// What the server is to do, as it is written on the command line.
+  package struct Options: Sendable {
+    /// Addresses and ports, `a.b.c.d:port` or `[v6]:port`; at least one. `[::]` stands for all addresses
+    /// of both families.
+    package var listen: [String]
+    /// User name and password that clients must give.
+    package var login: (user: String, password: String)?
+    /// File of further ones: `UsersFile`.
+    package var usersFile: String?
+    /// Blocks of addresses: `ServerAccess.clients`.
+    package var clients: [String] = []
+    /// `DestinationPattern`.
+    package var allowedDestinations: [String] = []
+    package var deniedDestinations: [String] = []
+    /// Whether UDP ASSOCIATE and BIND are served beside CONNECT.
+    package var relaysDatagrams = true
+    package var listens = true
+    /// Seconds; nil: as `Timeouts` has it.
+    package var connectTimeout: UInt32?
+    package var bindTimeout: UInt32?
+
+    package init(listen: [String]) { self.listen = listen }
+  }
+
+  private let addresses: [SocketAddress]
+  private let logins: Logins?
+  private let access: ServerAccess
+  private let options: Options
   private let log: Logger
 
-  /// - Parameters:
-  ///   - listen: address and port, `a.b.c.d:port` or `[v6]:port`.
-  ///   - login: user name and password that clients must give, nil for none.
-  ///   - relaysDatagrams: whether UDP ASSOCIATE is served beside CONNECT.
-  package init(
-    listen: String, login: (user: String, password: String)?, relaysDatagrams: Bool, log: Logger
-  ) throws(CommandFailure) {
-    guard let address = SocketAddress(listen) else {
-      throw CommandFailure(
-        "--listen \(listen): expected ADDRESS:PORT or [ADDRESS]:PORT", .usage)
-    }
-    self.address = address
-    self.relaysDatagrams = relaysDatagrams
+  package init(_ options: Options, log: Logger) throws(CommandFailure) {
+    self.options = options
     self.log = log
-    guard let login else {
-      credentials = nil
-      return
-    }
-    do {
-      credentials = try Credentials(username: login.user, password: login.password)
-    } catch {
-      throw CommandFailure("user name and password: \(error)", .usage)
-    }
+    addresses = try Self.addresses(options.listen)
+    logins = try Self.logins(options)
+    access = try Self.access(options)
   }
 
   /// Blocks until SIGINT or SIGTERM.
   package func run() throws(CommandFailure) {
     let descriptors = DescriptorLimit.raise()
-    do {
-      try StreamSocket.checkFree(address)
-    } catch {
-      throw CommandFailure(listen: address, error)
-    }
+    let addresses = try available()
     var configuration = DataPlaneConfiguration(
-      workers: System.processors.count, listeners: [ListenerConfiguration(.socks, on: address)],
+      workers: System.processors.count,
+      listeners: addresses.map { ListenerConfiguration(.socks, on: $0) },
       descriptorLimit: descriptors)
-    configuration.serverCredentials = credentials
-    configuration.servesDatagrams = relaysDatagrams
+    configuration.serverLogins = logins
+    configuration.servesDatagrams = options.relaysDatagrams
+    configuration.servesListeners = options.listens
+    configuration.access = access
+    if let seconds = options.connectTimeout { configuration.timeouts.connect = .seconds(seconds) }
+    if let seconds = options.bindTimeout { configuration.timeouts.peer = .seconds(seconds) }
     let supervisor = try startedUp { () throws(Errno) in
       try Supervisor(reporter: Reporter(log: log, upstream: "the target"))
     }
@@ -59,16 +68,106 @@ package struct ServeCommand {
       throw CommandFailure(listen: error.address, error.errno)
     }
     try startedUp { () throws(Errno) in try dataPlane.start() }
-    if credentials == nil, !address.address.isLoopback {
-      log.warning(
-        "anybody who reaches \(address) can use this server: give --user and --password-file",
-        metadata: ["event": "open_server"])
-    }
-    log.notice(
-      "serving SOCKS5 on \(address)",
-      metadata: ["event": "ready", "listen": .string("\(address)")])
+    announce(addresses)
     supervisor.waitForEnd(of: dataPlane)
     dataPlane.stop()
     supervisor.summarise(dataPlane)
+  }
+
+  private func announce(_ addresses: [SocketAddress]) {
+    let isOpen = logins == nil && access.clients.isEmpty
+    if isOpen, let address = addresses.first(where: { !$0.address.isLoopback }) {
+      log.warning(
+        """
+        anybody who reaches \(address) can use this server: give --user and --password-file, \
+        --users-file, or --allow-client
+        """, metadata: ["event": "open_server"])
+    }
+    let places = addresses.map { "\($0)" }.joined(separator: ", ")
+    log.notice(
+      "serving SOCKS5 and SOCKS4 on \(places)",
+      metadata: ["event": "ready", "listen": .string(places)])
+  }
+
+  /// Where it is listened in fact: a host that lacks one of the families has the other alone of what stands
+  /// for both.
+  private func available() throws(CommandFailure) -> [SocketAddress] {
+    var available: [SocketAddress] = []
+    for address in addresses {
+      do {
+        try StreamSocket.checkFree(address)
+        available.append(address)
+      } catch {
+        let isLacking = error == .familyNotSupported || error == .addressNotAvailable
+        let isLast = address == addresses.last && available.isEmpty
+        guard isLacking, address.address.isUnspecified, !isLast else {
+          throw CommandFailure(listen: address, error)
+        }
+      }
+    }
+    return available
+  }
+
+  // MARK: Arguments
+
+  private static func addresses(_ listen: [String]) throws(CommandFailure) -> [SocketAddress] {
+    var addresses: [SocketAddress] = []
+    for text in listen {
+      guard let address = SocketAddress(text) else {
+        throw CommandFailure(
+          "--listen \(text): expected ADDRESS:PORT or [ADDRESS]:PORT", .usage)
+      }
+      // Two sockets: on one of both families IPv4 clients would look like IPv6.
+      let both =
+        address.address == .v6(.any)
+        ? [address, SocketAddress(.v4(.any), address.port)] : [address]
+      for one in both where !addresses.contains(one) { addresses.append(one) }
+    }
+    return addresses
+  }
+
+  private static func logins(_ options: Options) throws(CommandFailure) -> Logins? {
+    var users: [Credentials] = []
+    if let login = options.login {
+      do {
+        users.append(try Credentials(username: login.user, password: login.password))
+      } catch {
+        throw CommandFailure("user name and password: \(error)", .usage)
+      }
+    }
+    if let path = options.usersFile { users += try UsersFile.users(of: path) }
+    return Logins(users)
+  }
+
+  private static func access(_ options: Options) throws(CommandFailure) -> ServerAccess {
+    var access = ServerAccess()
+    for text in options.clients {
+      guard let block = CIDR(text) else {
+        throw CommandFailure(
+          "--allow-client \(text): expected ADDRESS or ADDRESS/LENGTH with no bit behind it", .usage
+        )
+      }
+      access.clients.append(block)
+    }
+    access.allowed = try patterns("--allow-destination", options.allowedDestinations)
+    access.denied = try patterns("--deny-destination", options.deniedDestinations)
+    return access
+  }
+
+  private static func patterns(
+    _ option: String, _ texts: [String]
+  ) throws(CommandFailure) -> [DestinationPattern] {
+    var patterns: [DestinationPattern] = []
+    for text in texts {
+      guard let pattern = DestinationPattern(text) else {
+        throw CommandFailure(
+          """
+          \(option) \(text): expected an address, ADDRESS/LENGTH, a name, *.NAME or *, and :PORT or \
+          :FIRST-LAST behind it where it is not for all ports ([ADDRESS/LENGTH]:PORT with IPv6)
+          """, .usage)
+      }
+      patterns.append(pattern)
+    }
+    return patterns
   }
 }

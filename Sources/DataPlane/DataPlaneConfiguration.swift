@@ -9,6 +9,8 @@ package struct Timeouts: Sendable {
   /// The SOCKS handshake. The upstream connects to the target meanwhile, which takes it up to two
   /// minutes on a Linux host with its default of six SYN retries; most applications give up earlier.
   package var handshake = Timeout.seconds(60)
+  /// The peer of a BIND of the embedded server. SOCKS4 names two minutes.
+  package var peer = Timeout.seconds(120)
   /// No byte either way, and no datagram of an association of the embedded server. RFC 5382,
   /// section 5: at least 2 h 4 min for an established connection.
   package var idle = Timeout.seconds(7440)
@@ -59,10 +61,14 @@ package struct DataPlaneConfiguration: Sendable {
   package var listeners: [ListenerConfiguration]
   /// Where captured flows go; nil if there are none to capture.
   package var upstream: Upstream?
-  /// What the embedded server demands of its clients; nil for no authentication.
-  package var serverCredentials: Credentials?
+  /// Of which the embedded server's clients must show one; nil for no authentication.
+  package var serverLogins: Logins?
   /// The embedded server takes UDP ASSOCIATE.
   package var servesDatagrams = true
+  /// It takes BIND.
+  package var servesListeners = true
+  /// Who may use it, and to reach what.
+  package var access = ServerAccess()
   /// Mark of every socket (`SO_MARK`) that is opened here, nil without CAP_NET_ADMIN.
   package var mark: UInt32?
   /// The sockets of the captured side, where they are of another network namespace; nil: they are

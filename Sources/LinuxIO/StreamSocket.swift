@@ -74,8 +74,12 @@ package enum StreamSocket {
 
   /// `accept4(2)`.
   package static func accept(from listener: borrowing Descriptor) -> Accepted {
-    let descriptor = listener.rawValue
-    let (result, peer) = SocketAddress.filled { clx_accept(descriptor, $0, $1) }
+    accept(from: listener.rawValue)
+  }
+
+  /// The same for somebody else's descriptor.
+  package static func accept(from listener: Int32) -> Accepted {
+    let (result, peer) = SocketAddress.filled { clx_accept(listener, $0, $1) }
     if result >= 0 {
       let socket = Descriptor(owning: result)
       guard let peer else { return .aborted }

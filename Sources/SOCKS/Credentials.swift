@@ -46,16 +46,35 @@ extension Credentials: CustomStringConvertible, CustomDebugStringConvertible, Cu
   package var customMirror: Mirror { Mirror(self, children: []) }
 }
 
-extension Credentials {
-  /// Whether `attempt` is the same user and password.
+/// The users of a server, each with a password.
+package struct Logins: Hashable, Sendable {
+  private let users: [Credentials]
+
+  /// Nil without any: nobody could log in.
+  package init?(_ users: [Credentials]) {
+    guard !users.isEmpty else { return nil }
+    self.users = users
+  }
+
+  /// Those of one user.
+  package init(_ user: Credentials) { users = [user] }
+
+  /// Whether `attempt` is a user with the right password.
   ///
-  /// The time depends on the lengths that were sent, not on the expected bytes: both fields are
-  /// compared to their end even when the first byte differs.
-  func accepts(_ attempt: Authentication) -> Bool {
-    let difference =
-      Self.difference(attempt.username, expected: username)
+  /// The time depends on the lengths that were sent and on how many users there are, not on the expected
+  /// bytes: it is compared with all of them, and to its end even when the first byte differs.
+  func accept(_ attempt: Authentication) -> Bool {
+    var isAccepted = false
+    for user in users where user.difference(from: attempt) == 0 { isAccepted = true }
+    return isAccepted
+  }
+}
+
+extension Credentials {
+  /// Zero if `attempt` is the same user and password.
+  fileprivate func difference(from attempt: Authentication) -> Int {
+    Self.difference(attempt.username, expected: username)
       | Self.difference(attempt.password, expected: password)
-    return difference == 0
   }
 
   /// Zero if both are the same; `expected` is not empty.

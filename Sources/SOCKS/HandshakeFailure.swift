@@ -78,6 +78,8 @@ package enum Violation: Error, Hashable, Sendable {
   case responseTooLong
   /// The first byte of a SOCKS4 server's reply is not 0.
   case wrongReplyVersion(UInt8)
+  /// The user ID of a SOCKS4 request does not end within `UserID.maximumBytes`.
+  case userIDTooLong
 
   /// As metrics show it.
   package var name: String {
@@ -91,6 +93,7 @@ package enum Violation: Error, Hashable, Sendable {
     case .notHTTP: "not_http"
     case .responseTooLong: "response_too_long"
     case .wrongReplyVersion: "wrong_reply_version"
+    case .userIDTooLong: "user_id_too_long"
     }
   }
 
@@ -101,7 +104,7 @@ package enum Violation: Error, Hashable, Sendable {
       .invalidName, .trailingBytes:
       "a SOCKS5 server"
     case .notHTTP, .responseTooLong: "an HTTP proxy"
-    case .wrongReplyVersion: "a SOCKS4 server"
+    case .wrongReplyVersion, .userIDTooLong: "a SOCKS4 server"
     }
   }
 }
@@ -141,6 +144,7 @@ extension Violation: CustomStringConvertible {
     case .trailingBytes: "bytes that nothing had asked for yet"
     case .notHTTP(let byte): "byte \(byte) in place of a status line"
     case .wrongReplyVersion(let version): "version \(version) of a reply instead of 0"
+    case .userIDTooLong: "a user ID without an end within \(UserID.maximumBytes) bytes"
     case .responseTooLong:
       "a response without an end within \(TunnelHandshake.maximumResponseBytes) bytes"
     }

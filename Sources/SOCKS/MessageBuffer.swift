@@ -12,6 +12,13 @@ enum Decoding<Value> {
   case complete(Value)
   /// The message is at least this long, which is more than was there.
   case incomplete(neededBytes: Int)
+
+  func map<Other>(_ transform: (Value) -> Other) -> Decoding<Other> {
+    switch self {
+    case .complete(let value): .complete(transform(value))
+    case .incomplete(let neededBytes): .incomplete(neededBytes: neededBytes)
+    }
+  }
 }
 
 /// The part of a message that has arrived, kept inline.

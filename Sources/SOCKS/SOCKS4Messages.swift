@@ -9,11 +9,20 @@ internal import Addressing
 ///     | 4  | 1  | 2       | 4       | variable | 1  | variable | 1  |
 ///     +----+----+---------+---------+----------+----+----------+----+
 ///
-/// NAME and what ends it stand there only behind an address of 0.0.0.1.
-enum SOCKS4Request {
-  static let maximumBytes = 1 + 1 + 2 + 4 + UserID.maximumBytes + 1 + 255 + 1
+/// NAME and what ends it stand there only behind an address of 0.0.0.x, x not 0. A server takes an empty
+/// USERID as well, and does not look at it: it proves nothing.
+struct SOCKS4Request: Message {
+  static let maximumBytes = 1 + 1 + 2 + 4 + UserID.maximumBytes + 1 + maximumNameBytes + 1
 
-  private static let version: UInt8 = 4
+  /// The first byte of every request.
+  static let version: UInt8 = 4
+  private static let maximumNameBytes = 255
+  private static let userStart = 1 + 1 + 2 + 4
+
+  let command: Command
+  /// Nil for a name that no host can have, or that does not end.
+  let destination: Endpoint?
+
   /// 0.0.0.x, x not 0, which no host has: a name follows.
   private static let nameFollows = IPv4Address(bits: 1)
 
@@ -48,6 +57,53 @@ enum SOCKS4Request {
     for byte in name.text.utf8 { output.append(byte) }
     output.append(0)
   }
+
+  static func decode(from bytes: Span<UInt8>) throws(Violation) -> Decoding<SOCKS4Request> {
+    guard bytes.count >= 1 else { return .incomplete(neededBytes: 1) }
+    guard bytes[0] == version else { throw .wrongVersion(bytes[0]) }
+    guard bytes.count > userStart else { return .incomplete(neededBytes: userStart + 1) }
+    guard let user = end(of: userStart, in: bytes) else {
+      guard bytes.count - userStart <= UserID.maximumBytes else { throw .userIDTooLong }
+      return .incomplete(neededBytes: bytes.count + 1)
+    }
+    let command = Command(rawValue: bytes[1])
+    let port = UInt16(bytes[2]) << 8 | UInt16(bytes[3])
+    let address = IPv4Address(bits: (4..<8).reduce(0) { $0 << 8 | UInt32(bytes[$1]) })
+    guard (1...255).contains(address.bits) else {
+      return .complete(
+        SOCKS4Request(command: command, destination: .address(SocketAddress(.v4(address), port))))
+    }
+    let start = user + 1
+    guard let end = end(of: start, in: bytes) else {
+      guard bytes.count - start <= maximumNameBytes else {
+        return .complete(SOCKS4Request(command: command, destination: nil))
+      }
+      return .incomplete(neededBytes: bytes.count + 1)
+    }
+    guard let utf8 = try? UTF8Span(validating: bytes.extracting(start..<end)),
+      let name = HostName(String(copying: utf8))
+    else { return .complete(SOCKS4Request(command: command, destination: nil)) }
+    return .complete(SOCKS4Request(command: command, destination: .name(name, port: port)))
+  }
+
+  /// Where the zero is that ends the field from `start` on; nil if it has not come yet.
+  private static func end(of start: Int, in bytes: Span<UInt8>) -> Int? {
+    for index in start..<bytes.count where bytes[index] == 0 { return index }
+    return nil
+  }
+}
+
+/// What a client says first: the first byte tells which protocol it speaks.
+enum Opening: Message {
+  case greeting(Greeting)
+  case request(SOCKS4Request)
+
+  static func decode(from bytes: Span<UInt8>) throws(Violation) -> Decoding<Opening> {
+    guard bytes.count >= 1, bytes[0] == SOCKS4Request.version else {
+      return try Greeting.decode(from: bytes).map(Opening.greeting)
+    }
+    return try SOCKS4Request.decode(from: bytes).map(Opening.request)
+  }
 }
 
 /// The server's answer:
@@ -58,11 +114,26 @@ enum SOCKS4Request {
 ///     | 0  | 1  | 2       | 4       |
 ///     +----+----+---------+---------+
 ///
-/// Address and port mean nothing behind CONNECT. A failure ends at its code, like that of SOCKS5.
+/// Address and port mean nothing behind CONNECT; zeros as the address stand for the server's own. A
+/// failure ends at its code, like that of SOCKS5.
 struct SOCKS4Reply: Message {
   static let bytes = 8
 
   let code: SOCKS4ReplyCode
+
+  /// - Parameter bound: zeros are written for an IPv6 address, which the protocol has no room for.
+  static func encode(
+    _ code: SOCKS4ReplyCode, bound: SocketAddress, into output: inout OutputSpan<UInt8>
+  ) {
+    output.append(0)
+    output.append(code.rawValue)
+    output.append(UInt8(bound.port >> 8))
+    output.append(UInt8(truncatingIfNeeded: bound.port))
+    let address = if case .v4(let v4) = bound.address { v4 } else { IPv4Address.any }
+    for shift in stride(from: 24, through: 0, by: -8) {
+      output.append(UInt8(truncatingIfNeeded: address.bits >> UInt32(shift)))
+    }
+  }
 
   static func decode(from bytes: Span<UInt8>) throws(Violation) -> Decoding<SOCKS4Reply> {
     guard bytes.count >= 1 else { return .incomplete(neededBytes: 1) }
@@ -86,6 +157,9 @@ package enum SOCKS4ReplyCode: Hashable, Sendable {
   /// The identd there says that we are another user than the request does.
   case otherIdentity
   case other(UInt8)
+
+  /// What a server says in place of a code of SOCKS5.
+  init(_ code: ReplyCode) { self = code == .succeeded ? .granted : .rejected }
 
   package init(rawValue: UInt8) {
     switch rawValue {

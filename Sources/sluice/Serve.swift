@@ -3,10 +3,13 @@ internal import Daemon
 
 struct Serve: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Run the embedded SOCKS5 server alone.")
+    abstract: "Run the embedded SOCKS server alone: SOCKS5, SOCKS4 and SOCKS4a.")
 
-  @Option(help: "Address and port to listen on.")
-  var listen = "127.0.0.1:1080"
+  @Option(
+    help: ArgumentHelp(
+      "Address and port to listen on; [::] is every address of both families (default: 127.0.0.1:1080).",
+      valueName: "address:port"))
+  var listen: [String] = []
 
   @Option(help: "User name that clients must give.")
   var user: String?
@@ -14,15 +17,64 @@ struct Serve: ParsableCommand {
   @Option(help: ArgumentHelp("File with the password on its first line.", valueName: "file"))
   var passwordFile: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "File of users that clients may be: USER:PASSWORD on each line, # begins a comment.",
+      valueName: "file"))
+  var usersFile: String?
+
+  @Option(
+    help: ArgumentHelp("Accept connections from these addresses alone.", valueName: "block"))
+  var allowClient: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Reach these destinations alone: an address, a block, a name, *.NAME or *, each also with :PORT.",
+      valueName: "destination"))
+  var allowDestination: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Never reach these, whatever allows them.", valueName: "destination"))
+  var denyDestination: [String] = []
+
   @Flag(inversion: .prefixedNo, help: "Relay datagrams, too (UDP ASSOCIATE).")
   var udp = true
+
+  @Flag(inversion: .prefixedNo, help: "Let clients listen for a connection (BIND).")
+  var bind = true
+
+  @Option(help: ArgumentHelp("For a connection to a target (default: 10).", valueName: "seconds"))
+  var connectTimeout: UInt32?
+
+  @Option(
+    help: ArgumentHelp(
+      "For the connection that BIND waits for (default: 120).", valueName: "seconds")
+  )
+  var bindTimeout: UInt32?
 
   @OptionGroup var logging: LogOptions
 
   func run() throws {
-    try ServeCommand(
-      listen: listen, login: login(), relaysDatagrams: udp, log: logging.logger()
-    ).run()
+    var options = ServeCommand.Options(listen: listen.isEmpty ? ["127.0.0.1:1080"] : listen)
+    options.login = try login()
+    options.usersFile = usersFile
+    options.clients = allowClient
+    options.allowedDestinations = allowDestination
+    options.deniedDestinations = denyDestination
+    options.relaysDatagrams = udp
+    options.listens = bind
+    options.connectTimeout = connectTimeout
+    options.bindTimeout = bindTimeout
+    try ServeCommand(options, log: logging.logger()).run()
+  }
+
+  func validate() throws {
+    for (option, seconds) in [
+      ("--connect-timeout", connectTimeout), ("--bind-timeout", bindTimeout),
+    ] where seconds == 0 {
+      throw ValidationError("\(option) 0: expected at least 1")
+    }
   }
 
   private func login() throws -> (user: String, password: String)? {

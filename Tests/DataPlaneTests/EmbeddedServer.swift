@@ -18,7 +18,7 @@ final class EmbeddedServer: Sendable {
     var configuration = DataPlaneConfiguration(
       workers: workers, listeners: [ListenerConfiguration(.socks, on: address)],
       descriptorLimit: descriptorLimit)
-    configuration.serverCredentials = credentials
+    configuration.serverLogins = credentials.map { Logins($0) }
     configure(&configuration)
     self.address = address
     dataPlane = try DataPlane(configuration) { _ in }

@@ -2,11 +2,12 @@ internal import Addressing
 internal import SOCKS
 
 /// The first byte says what the server wants: 1 credentials, which are `u` and `p`, and in its upper
-/// seven bits how it replies. The others are what a client sends, in pieces.
+/// seven bits how it replies, to BIND after it has told where it listens. The others are what a client sends, in pieces.
 func fuzz(_ input: Span<UInt8>) {
   guard !input.isEmpty else { return }
   let start = Server(
-    ServerHandshake(credentials: input[0] & 1 == 0 ? nil : credentials, relaysDatagrams: true))
+    ServerHandshake(
+      logins: input[0] & 1 == 0 ? nil : logins, relaysDatagrams: true, listens: true))
 
   let pieces = pieces(of: input, from: 1)
   var server = start
@@ -52,20 +53,25 @@ private struct Server {
   mutating func reply(_ code: ReplyCode) {
     switch action {
     case .connect, .associate: break
+    case .bind: send(.succeeded)
     case .receive, .reject: return
     }
-    sent.append(addingCapacity: ServerHandshake.maximumOutputBytes - sent.count) {
-      machine.reply(code, bound: longestAddress, into: &$0)
-    }
+    send(code)
     if code != .succeeded {
       precondition(machine.rejection == .refused(code), "gives another reason")
       action = .reject
     }
     receive([5, 1, 0].span)
   }
+
+  private mutating func send(_ code: ReplyCode) {
+    sent.append(addingCapacity: ServerHandshake.maximumOutputBytes - sent.count) {
+      machine.reply(code, bound: longestAddress, into: &$0)
+    }
+  }
 }
 
 private let longestAddress = SocketAddress(
   .v6(IPv6Address(high: 0x2001_0DB8_0000_0000, low: 1)), 443)
 
-private let credentials = try? Credentials(username: "u", password: "p")
+private let logins = (try? Credentials(username: "u", password: "p")).map { Logins($0) }

@@ -31,7 +31,7 @@ struct ClientServerTests {
           serverReceived += consumed
           serverAction = action
           switch action {
-          case .connect, .associate:
+          case .connect, .associate, .bind:
             server.reply(reply, bound: bound)
             hasReplied = true
           case .receive, .reject: break

@@ -23,7 +23,9 @@ struct HostileInputTests {
       if let first = pieces.first, client.receive(first).action == .receive {
         _ = client.receiveEnd()
       }
-      let server = Server(login, relaysDatagrams: Bool.random(using: &generator))
+      let server = Server(
+        login, relaysDatagrams: Bool.random(using: &generator),
+        listens: Bool.random(using: &generator))
       #expect(outcome(of: server, pieces: pieces) == outcome(of: server, pieces: [bytes]))
     }
   }
@@ -90,7 +92,7 @@ struct HostileInputTests {
       switch whole.action {
       case .connect: connected += 1
       case .associate: associated += 1
-      case .receive, .reject: break
+      case .bind, .receive, .reject: break
       }
     }
     #expect(connected > 250)

@@ -36,8 +36,14 @@ struct Server {
   private var machine: ServerHandshake
   private(set) var sent: [UInt8] = []
 
-  init(_ credentials: Credentials?, relaysDatagrams: Bool = false) {
-    machine = ServerHandshake(credentials: credentials, relaysDatagrams: relaysDatagrams)
+  init(_ credentials: Credentials?, relaysDatagrams: Bool = false, listens: Bool = false) {
+    self.init(
+      logins: credentials.map { Logins($0) }, relaysDatagrams: relaysDatagrams, listens: listens)
+  }
+
+  init(logins: Logins?, relaysDatagrams: Bool = false, listens: Bool = false) {
+    machine = ServerHandshake(
+      logins: logins, relaysDatagrams: relaysDatagrams, listens: listens)
   }
 
   var rejection: Rejection? { machine.rejection }

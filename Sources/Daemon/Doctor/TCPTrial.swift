@@ -155,7 +155,7 @@ struct TCPTrial {
   private func serve(
     _ flow: borrowing Descriptor, until deadline: Instant
   ) throws(TrialFailure) -> Endpoint {
-    var handshake = ServerHandshake(credentials: nil)
+    var handshake = ServerHandshake(logins: nil)
     while true {
       let input = try flow.next("the SOCKS5 request", until: deadline)
       var output: [UInt8] = []
@@ -173,7 +173,7 @@ struct TCPTrial {
         try flow.put(output)
         try flow.put(try flow.next("what the client sent", until: deadline))
         return destination
-      case .associate, .reject:
+      case .associate, .bind, .reject:
         throw TrialFailure("the data plane does not speak SOCKS5", advice: "tell us")
       }
     }

@@ -54,7 +54,7 @@ extension Worker {
   ) {
     switch listener.ingress {
     case .redirect, .tproxy: beginCaptured(socket, from: peer, by: listener)
-    case .socks: beginServing(socket)
+    case .socks: beginServing(socket, from: peer)
     case .forward(let targets, let forwarding): beginForwarding(socket, to: targets, forwarding)
     }
   }
@@ -86,7 +86,7 @@ extension Worker {
   }
 
   /// Resets a connection that never became a session.
-  private func refuse(
+  func refuse(
     _ socket: consuming Descriptor, _ failure: Failure, destination: OriginalDestination?
   ) {
     socket.resetOnClose()

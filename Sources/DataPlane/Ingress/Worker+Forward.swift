@@ -9,7 +9,7 @@ extension Worker {
     guard let first = targets.first else { preconditionFailure("a forward without a target") }
     guard let index = openSession(socket, origin: .forwarded(to: first, forwarding)) else { return }
     negotiation(of: index).candidates = targets.reversed()
-    connectNext(index, after: .connectionRefused)
+    connectNext(index, after: nil)
   }
 
   /// Starts to connect to a target on the captured side. Without a socket from there nobody is there who

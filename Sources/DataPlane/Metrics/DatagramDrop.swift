@@ -15,6 +15,8 @@ package enum DatagramDrop: Int, CaseIterable, Sendable {
   case wrongFamily
   /// It comes from an address that it cannot come from, or from somebody who is not the client.
   case sourceNotAllowed
+  /// The embedded server's rules forbid its destination.
+  case forbidden
   /// Its association gave way to another one, or ended while it was waiting.
   case evicted
   /// The kernel did not take it, or its destination has no address.
@@ -34,6 +36,7 @@ package enum DatagramDrop: Int, CaseIterable, Sendable {
     case .noAssociation: "no_association"
     case .wrongFamily: "wrong_family"
     case .sourceNotAllowed: "source_not_allowed"
+    case .forbidden: "forbidden"
     case .evicted: "evicted"
     case .unsent: "unsent"
     case .loop: "loop"

@@ -11,7 +11,7 @@ package enum Failure: Int, CaseIterable, Sendable {
   case replyConnectionRefused, replyTTLExpired, replyCommandNotSupported
   case replyAddressTypeNotSupported, replyOther
   // The embedded server: its client, and the way to the target.
-  case clientRejected, nameNotResolved
+  case clientRejected, clientNotAllowed, destinationNotAllowed, nameNotResolved, peerTimeout
   case targetRefused, targetUnreachable, targetTimeout, targetFailed
   // The relay.
   case resetByDownstream, resetByUpstream, idleTimeout, halfCloseTimeout, endedByShutdown
@@ -44,7 +44,10 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .replyAddressTypeNotSupported: "reply_address_type_not_supported"
     case .replyOther: "reply_other"
     case .clientRejected: "client_rejected"
+    case .clientNotAllowed: "client_not_allowed"
+    case .destinationNotAllowed: "destination_not_allowed"
     case .nameNotResolved: "name_not_resolved"
+    case .peerTimeout: "peer_timeout"
     case .targetRefused: "target_refused"
     case .targetUnreachable: "target_unreachable"
     case .targetTimeout: "target_timeout"
@@ -76,7 +79,8 @@ package enum Failure: Int, CaseIterable, Sendable {
       .replyCommandNotSupported, .replyAddressTypeNotSupported:
       true
     case .replyGeneralFailure, .replyNotAllowed, .replyNetworkUnreachable, .replyHostUnreachable,
-      .replyConnectionRefused, .replyTTLExpired, .replyOther, .clientRejected, .nameNotResolved,
+      .replyConnectionRefused, .replyTTLExpired, .replyOther, .clientRejected, .clientNotAllowed,
+      .destinationNotAllowed, .nameNotResolved, .peerTimeout,
       .targetRefused, .targetUnreachable, .targetTimeout, .targetFailed,
       .resetByDownstream, .resetByUpstream, .idleTimeout, .halfCloseTimeout, .endedByShutdown,
       .queryMalformed, .queryRefused, .queryUnanswered, .resolverClosed,

@@ -6,8 +6,9 @@ internal import SOCKS
 /// nothing on a flow's way but the read-only configuration, the descriptor budget and its counters.
 ///
 /// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Forward` (to
-/// fixed targets), `Worker+Serve` (the embedded server), `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay`
-/// (bytes, and the end of a session); for captured datagrams `Worker+Datagrams` (out),
+/// fixed targets), `Worker+Serve` (the embedded server), `Worker+Access` (its rules), `Worker+Bind` (its listeners),
+/// `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay` (bytes, and the end of
+/// a session); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
 /// by TCP); `Worker+Audit` for what is recorded of both.
 ///
@@ -47,6 +48,8 @@ final class Worker: @unchecked Sendable {
   var loops: LoopDetector?
   var datagramLoops: LoopDetector?
   var problems = ProblemLimiter()
+  /// Sessions that wait for the peer of a BIND.
+  var listeningCount = 0
   /// Made when the embedded server has its first association.
   lazy var served = ServedBatch()
 
@@ -171,6 +174,7 @@ final class Worker: @unchecked Sendable {
     case .handshaking: driveHandshaking(index)
     case .negotiating: driveNegotiating(index)
     case .resolving: driveResolving(index)
+    case .listening: driveListening(index)
     case .relaying: driveRelaying(index)
     case .associated: driveAssociated(index)
     case .rejecting: driveRejecting(index)

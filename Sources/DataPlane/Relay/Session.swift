@@ -11,13 +11,15 @@ internal import LinuxIO
 ///     served:   negotiating ─(name)─▶ resolving                     │
 ///                  │ │   └───(address)─────▶ connecting ────────────┘
 ///                  │ └─(refused)──▶ rejecting ──▶ vacant
-///                  └─(UDP ASSOCIATE)──▶ associated ──▶ vacant
+///                  ├─(UDP ASSOCIATE)──▶ associated ──▶ vacant
+///                  └─(BIND, after resolving a name)──▶ listening ──▶ relaying, or rejecting
 ///
 /// Any state goes to vacant on failure, and the application then sees RST. A slot lives as long as
 /// its worker; only its contents come and go, and its generation counts the tenants.
 struct Session: ~Copyable {
   enum State: UInt8 {
-    case vacant, connecting, handshaking, negotiating, resolving, relaying, associated, rejecting
+    case vacant, connecting, handshaking, negotiating, resolving, listening, relaying, associated
+    case rejecting
   }
 
   enum Origin {
@@ -44,6 +46,8 @@ struct Session: ~Copyable {
   var isKeptAlive = false
   /// … and its half-closed downstream before long.
   var isKeptTracked = false
+  /// Its downstream is a client of the embedded server on this host.
+  var isLocalClient = false
   var generation: UInt32 = 0
   /// Index of the worker's `Negotiation` while there is one.
   var negotiation: Int32 = -1

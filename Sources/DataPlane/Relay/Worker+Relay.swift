@@ -168,6 +168,7 @@ extension Worker {
     case .connecting: handleConnectTimeout(index)
     case .handshaking: failHandshake(index, .handshakeTimeout)
     case .negotiating, .resolving: fail(index, .handshakeTimeout)
+    case .listening: handleListeningTimeout(index)
     case .associated: handleServedTimeout(index)
     case .rejecting: close(index)
     case .relaying:
@@ -222,6 +223,7 @@ extension Worker {
     session.pointee.upstreamward.release(&resources)
     session.pointee.downstreamward.release(&resources)
     releaseNegotiation(&session.pointee.negotiation)
+    if session.pointee.state == .listening { listeningCount -= 1 }
     releaseServed(session)
     sessions.giveBack(index)
     budget.giveBack(Self.descriptorsPerSession)

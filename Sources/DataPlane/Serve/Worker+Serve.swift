@@ -7,13 +7,18 @@ extension Worker {
   /// How long a refused client may take to read the refusal.
   private static let rejectTimeout = Timeout.seconds(5)
 
-  func beginServing(_ socket: consuming Descriptor) {
+  func beginServing(_ socket: consuming Descriptor, from client: SocketAddress) {
+    guard configuration.access.admits(client.address) else {
+      refuse(socket, .clientNotAllowed, destination: nil)
+      return
+    }
     guard let index = openSession(socket, origin: .served) else { return }
     sessions[index].pointee.state = .negotiating
+    sessions[index].pointee.isLocalClient = client.address.isLoopback
     negotiation(of: index).machine = .server(
       ServerHandshake(
-        credentials: configuration.serverCredentials,
-        relaysDatagrams: configuration.servesDatagrams))
+        logins: configuration.serverLogins,
+        relaysDatagrams: configuration.servesDatagrams, listens: configuration.servesListeners))
     timers.schedule(index, at: now + configuration.timeouts.handshake)
   }
 
@@ -40,11 +45,12 @@ extension Worker {
         let (consumed, action) = negotiation.receiveAsServer(input)
         switch action {
         case .receive: continue
-        case .connect(let endpoint):
+        case .connect(let endpoint), .bind(let endpoint):
           // What follows the request is for the target; a client need not wait for the reply.
           session.pointee.upstreamward.hold(
             UnsafeRawBufferPointer(rebasing: input[consumed...]), &resources)
           negotiation.destination = endpoint
+          if case .bind = action { negotiation.command = .bind }
           open(endpoint, for: index)
           return
         case .associate(let declared):
@@ -85,10 +91,15 @@ extension Worker {
   private func open(_ endpoint: Endpoint, for index: Int) {
     let negotiation = negotiation(of: index)
     switch endpoint {
+    case .address(let address) where negotiation.command == .bind && address.address.isUnspecified:
+      listen(index)
     case .address(let address):
-      negotiation.candidates.append(address)
-      connectNext(index, after: .hostUnreachable)
+      reach([address], for: index)
     case .name(let name, _):
+      guard verdict(on: endpoint) != .denied else {
+        refuse(index, .destinationNotAllowed, .notAllowed)
+        return
+      }
       let session = sessions[index]
       session.pointee.state = .resolving
       let token = Token(.downstream, index: index, generation: session.pointee.generation)
@@ -116,23 +127,43 @@ extension Worker {
       return
     }
     let port = negotiation.destination?.port ?? 0
-    negotiation.candidates = addresses.reversed().map { SocketAddress($0, port) }
-    connectNext(token.index, after: .hostUnreachable)
+    reach(addresses.lazy.map { SocketAddress($0, port) }, for: token.index)
   }
 
-  /// Tries the next address of the target; when there is none left, the client is told `error`, or by
-  /// RST where it does not speak SOCKS.
-  func connectNext(_ index: Int, after error: Errno) {
-    var error = error
-    sessions[index].pointee.upstream = nil
-    while let address = negotiation(of: index).candidates.popLast() {
-      guard let failed = connect(index, to: address) else { return }
-      error = failed
+  /// Goes on to those of the target's addresses that the client may reach, in this order; or waits for a
+  /// connection from one of them.
+  private func reach(_ addresses: some Sequence<SocketAddress>, for index: Int) {
+    let negotiation = negotiation(of: index)
+    for address in addresses where permits(address, of: negotiation.destination, for: index) {
+      negotiation.candidates.append(address.unmapped)
     }
-    if sessions[index].pointee.origin.isServed {
-      refuse(index, Failure(target: error), ReplyCode(connecting: error))
+    guard !negotiation.candidates.isEmpty else {
+      refuse(index, .destinationNotAllowed, .notAllowed)
+      return
+    }
+    negotiation.candidates.reverse()
+    if negotiation.command == .bind {
+      listen(index)
     } else {
-      fail(index, Failure(target: error))
+      connectNext(index, after: nil)
+    }
+  }
+
+  /// Tries the next address of the target, after the former has failed in this way. When there is none
+  /// left, the client is told the error that says most, or by RST where it does not speak SOCKS.
+  func connectNext(_ index: Int, after errno: Errno?) {
+    let negotiation = negotiation(of: index)
+    if let errno { negotiation.note(errno) }
+    sessions[index].pointee.upstream = nil
+    while let address = negotiation.nextCandidate() {
+      guard let errno = connect(index, to: address) else { return }
+      negotiation.note(errno)
+    }
+    guard let error = negotiation.targetError else { preconditionFailure("nothing was tried") }
+    if sessions[index].pointee.origin.isServed {
+      refuse(index, error.failure, error.replyCode)
+    } else {
+      fail(index, error.failure)
     }
   }
 
@@ -176,32 +207,6 @@ extension Worker {
       case .bytes: continue
       case .wouldBlock: session.pointee.downstreamReadiness.remove(.readable)
       }
-    }
-  }
-}
-
-extension Failure {
-  /// Why the target could not be connected to.
-  fileprivate init(target error: Errno) {
-    switch error {
-    case .connectionRefused, .connectionReset: self = .targetRefused
-    case .hostUnreachable, .networkUnreachable: self = .targetUnreachable
-    case .timedOut: self = .targetTimeout
-    default: self = .targetFailed
-    }
-  }
-}
-
-extension ReplyCode {
-  /// What a client is told of an error of `connect` (RFC 1928, section 6).
-  init(connecting error: Errno) {
-    switch error {
-    case .connectionRefused, .connectionReset: self = .connectionRefused
-    case .hostUnreachable: self = .hostUnreachable
-    case .networkUnreachable: self = .networkUnreachable
-    case .timedOut: self = .ttlExpired
-    case .familyNotSupported, .addressNotAvailable: self = .addressTypeNotSupported
-    default: self = .generalFailure
     }
   }
 }

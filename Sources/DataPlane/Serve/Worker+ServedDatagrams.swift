@@ -66,6 +66,10 @@ extension Worker {
     let payload = datagram[header.bytes...]
     switch header.endpoint {
     case .address(let address):
+      guard permits(address, for: turn.index) else {
+        counters.add(.forbidden)
+        return
+      }
       turn.batch.remember(
         UnsafeRawBufferPointer(rebasing: datagram[..<header.bytes]), address.unmapped)
       collect(payload, to: address.unmapped, in: turn)
@@ -147,9 +151,18 @@ extension Worker {
   private func relay(
     _ payload: UnsafeRawBufferPointer, to name: HostName, port: UInt16, in turn: ServedTurn
   ) {
+    guard configuration.access.verdict(on: name, port: port) != .denied else {
+      counters.add(.forbidden)
+      return
+    }
     switch turn.association.names.handle(payload, to: name, port: port) {
     case .send(let address):
-      collect(payload[...], to: SocketAddress(address, port), in: turn)
+      let target = SocketAddress(address, port)
+      guard permits(target, of: .name(name, port: port), for: turn.index) else {
+        counters.add(.forbidden)
+        return
+      }
+      collect(payload[...], to: target, in: turn)
     case .waits: return
     case .full: counters.add(.queueFull)
     case .lookUp:
@@ -174,8 +187,13 @@ extension Worker {
       return
     }
     for datagram in waiting {
+      let target = SocketAddress(address, datagram.port)
+      guard permits(target, of: .name(name, port: datagram.port), for: index) else {
+        counters.add(.forbidden)
+        continue
+      }
       datagram.payload.withUnsafeBytes { payload in
-        collect(payload[...], to: SocketAddress(address, datagram.port), in: turn)
+        collect(payload[...], to: target, in: turn)
         finishCollecting(turn)
       }
     }

@@ -27,8 +27,15 @@ final class Negotiation {
   var connectDeadline = Instant(milliseconds: 0)
   /// Where a client of the embedded server wants to go.
   var destination: Endpoint?
-  /// Where the embedded server may still try to connect, the next one last.
+  /// What it wants there: a connection, or to be connected from there (BIND).
+  var command = SOCKS.Command.connect
+  /// Where the embedded server may still try to connect, the next one last; or who may connect to it, with
+  /// BIND.
   var candidates: [SocketAddress] = []
+  /// Where it tries now.
+  private(set) var attempted: SocketAddress?
+  /// What the attempts so far say of the target.
+  private(set) var targetError: TargetError?
 
   /// A machine's whole output fits, so bytes are only ever appended.
   private let output = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: outputCapacity)
@@ -42,9 +49,24 @@ final class Negotiation {
     machine = .none
     isPipelined = false
     destination = nil
+    command = .connect
+    attempted = nil
+    targetError = nil
     candidates.removeAll(keepingCapacity: true)
     outputCount = 0
     sentCount = 0
+  }
+
+  /// The next of the candidates, which is tried now.
+  func nextCandidate() -> SocketAddress? {
+    attempted = candidates.popLast()
+    return attempted
+  }
+
+  /// The attempt has failed.
+  func note(_ errno: Errno) {
+    let error = TargetError(errno: errno, isIPv4: attempted?.address.isIPv4 ?? true)
+    if targetError.map(error.saysMore(than:)) ?? true { targetError = error }
   }
 
   /// What the machine wrote and the socket has not taken yet.

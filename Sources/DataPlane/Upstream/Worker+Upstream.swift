@@ -63,7 +63,8 @@ extension Worker {
     }
   }
 
-  private func setUpstream(of index: Int, _ socket: consuming Descriptor) throws(Errno) {
+  /// Has a socket be the upstream of a session, in place of the one that it had.
+  func setUpstream(of index: Int, _ socket: consuming Descriptor) throws(Errno) {
     let session = sessions[index]
     try epoll.add(
       socket.rawValue, [.readable, .writable, .edgeTriggered],
@@ -78,7 +79,9 @@ extension Worker {
     {
       connectCaptured(index, to: upstream)
     } else {
-      handleConnectFailure(index, .timedOut)
+      // An error that the kernel has been told by ICMP, and that it went on in spite of.
+      let error = sessions[index].pointee.upstream?.pendingError
+      handleConnectFailure(index, error ?? .timedOut)
     }
   }
 
