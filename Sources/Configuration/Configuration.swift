@@ -100,7 +100,11 @@ package struct Configuration: Hashable, Sendable {
   package init(_ options: Options) throws(ConfigurationError) {
     let url = options.upstream ?? "embedded"
     do {
-      upstream = try UpstreamURL(url)
+      var upstream = try UpstreamURL(url)
+      if let password = options.password, upstream.lacksPassword {
+        try upstream.setPassword(password.bytes)
+      }
+      self.upstream = upstream
     } catch {
       // Where there may be a password, the text is not repeated.
       throw ConfigurationError(url.contains("@") ? "\(error)" : "\(url): \(error)")

@@ -15,6 +15,10 @@ package struct Options: Hashable, Sendable {
   }
 
   package var upstream: String?
+  /// Of the upstream's user, where the URL does not say it.
+  package var password: UpstreamPassword?
+  /// Where that is to be read.
+  package var passwordFile: String?
   package var machine = false
   package var users = Choice()
   package var groups = Choice()
@@ -57,6 +61,16 @@ package struct Options: Hashable, Sendable {
   package var control: String?
 
   package init() {}
+}
+
+/// A password, which nothing shows that shows what it is in.
+package struct UpstreamPassword: Hashable, Sendable, CustomStringConvertible, CustomReflectable {
+  package let bytes: [UInt8]
+
+  package init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+  package var description: String { "***" }
+  package var customMirror: Mirror { Mirror(self, children: []) }
 }
 
 /// A setting that cannot be used: what it says, and what was expected instead.

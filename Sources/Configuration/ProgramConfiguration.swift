@@ -125,6 +125,7 @@ extension Options {
   /// What was said of how an engine works, by its flags.
   fileprivate var engineFlags: [String] {
     let settings: [(String, Bool)] = [
+      ("--password-file", passwordFile != nil),
       ("--workers", workers != nil), ("--connect-timeout", connectTimeout != nil),
       ("--handshake-timeout", handshakeTimeout != nil), ("--idle-timeout", idleTimeout != nil),
       ("--half-close-timeout", halfCloseTimeout != nil),

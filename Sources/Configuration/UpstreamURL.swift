@@ -1,6 +1,6 @@
 package import Addressing
 
-/// Where captured connections go: `socks5://[user:password@]host[:port]`, the same with `http`, with
+/// Where captured connections go: `socks5://[user[:password]@]host[:port]`, the same with `http`, with
 /// `socks4` or `socks4a` and no password, or with `/path` for host and port; or `embedded`.
 package enum UpstreamURL: Hashable, Sendable {
   /// A SOCKS5 server; `credentials` nil for one that asks for none.
@@ -23,7 +23,8 @@ package enum UpstreamURL: Hashable, Sendable {
   /// A user name and a password of 1 to 255 bytes each (RFC 1929, section 2), decoded.
   package struct Login: Hashable, Sendable {
     package let username: [UInt8]
-    package let password: [UInt8]
+    /// Nil where the URL leaves it to another source (`setPassword`).
+    package fileprivate(set) var password: [UInt8]?
   }
 
   /// A user of SOCKS4: 1 to 255 bytes, decoded, none of them 0. It is no secret.
@@ -118,6 +119,32 @@ extension UpstreamURL {
     }
   }
 
+  /// Whether it names a user, and leaves it to others to say the password.
+  package var lacksPassword: Bool { login.map { $0.password == nil } ?? false }
+
+  package var hasPassword: Bool { login?.password != nil }
+
+  private var login: Login? {
+    switch self {
+    case .socks5(_, let login), .http(_, let login): login
+    case .socks4, .socks4a, .embedded: nil
+    }
+  }
+
+  /// Takes the password that it lacks.
+  package mutating func setPassword(_ password: [UInt8]) throws(UpstreamURLError) {
+    precondition(lacksPassword)
+    switch self {
+    case .socks5(let server, var login?):
+      try login.setPassword(password)
+      self = .socks5(server: server, credentials: login)
+    case .http(let server, var login?):
+      try login.setPassword(password)
+      self = .http(server: server, credentials: login)
+    case .socks5, .http, .socks4, .socks4a, .embedded: break
+    }
+  }
+
   /// Whether the protocol has IPv6 addresses.
   package var hasIPv6: Bool {
     switch self {
@@ -181,19 +208,26 @@ extension UpstreamURL.Login: CustomStringConvertible, CustomDebugStringConvertib
 {
   private static let maximumBytes = 255
 
-  /// Reads `user:password`; the first colon parts them.
+  /// Reads `user` or `user:password`; the first colon parts them.
   init(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) {
     let colon = text.firstIndex(of: UInt8(ascii: ":")) ?? text.endIndex
     username = try percentDecoded(text[..<colon])
     guard !username.isEmpty else { throw .emptyUsername }
     guard username.count <= Self.maximumBytes else { throw .usernameTooLong }
-    password = try percentDecoded(text[colon...].dropFirst())
-    guard !password.isEmpty else { throw .emptyPassword }
-    guard password.count <= Self.maximumBytes else { throw .passwordTooLong }
+    guard colon < text.endIndex else { return }
+    try setPassword(try percentDecoded(text[colon...].dropFirst()))
   }
 
-  /// The user, percent-encoded where a URL needs it, and `***`.
-  package var description: String { "\(percentEncoded(username)):***" }
+  fileprivate mutating func setPassword(_ password: [UInt8]) throws(UpstreamURLError) {
+    guard !password.isEmpty else { throw .emptyPassword }
+    guard password.count <= Self.maximumBytes else { throw .passwordTooLong }
+    self.password = password
+  }
+
+  /// The user, percent-encoded where a URL needs it, and `***` where there is a password.
+  package var description: String {
+    percentEncoded(username) + (password == nil ? "" : ":***")
+  }
   package var debugDescription: String { description }
   package var customMirror: Mirror { Mirror(self, children: []) }
 }
@@ -240,8 +274,8 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
 
 extension UpstreamURLError: CustomStringConvertible {
   private static let expectation = """
-    socks5://[user:password@]host[:port], socks5://[user:password@]/path, \
-    http://[user:password@]host[:port], socks4[a]://[user@]host[:port] or embedded
+    socks5://[user[:password]@]host[:port], socks5://[user[:password]@]/path, \
+    http://[user[:password]@]host[:port], socks4[a]://[user@]host[:port] or embedded
     """
 
   package var description: String {
@@ -258,7 +292,8 @@ extension UpstreamURLError: CustomStringConvertible {
     case .passwordNotSupported:
       "upstream user with a password: SOCKS4 has none, expected user@ (a colon in the name is %3A)"
     case .emptyPassword:
-      "upstream user without a password: expected user:password@, each of 1 to 255 bytes"
+      "upstream password is empty: expected 1 to 255 bytes, or no colon behind a user whose "
+        + "password comes from elsewhere"
     case .passwordTooLong: "upstream password longer than 255 bytes"
     case .emptyHost:
       "upstream without a host: expected a name, an address or the path of a socket after ://"

@@ -115,7 +115,7 @@ enum UpstreamSetup {
     _ login: UpstreamURL.Login?
   ) throws(CredentialsError) -> Credentials? {
     guard let login else { return nil }
-    return try Credentials(username: login.username, password: login.password)
+    return try Credentials(username: login.username, password: login.password ?? [])
   }
 }
 

@@ -16,6 +16,39 @@ package func readFile(_ path: String) -> String? {
   }
 }
 
+/// The first line of a file, and who may read that.
+package struct FirstLine: Sendable {
+  /// More are not read.
+  package static let maximumBytes = 4096
+  private static let readableByOthers: UInt32 = 0o004  // S_IROTH (inode(7)), which is no constant
+
+  /// Without its end (LF or CR LF).
+  package let bytes: [UInt8]
+  /// It is a file that every user may read.
+  package let isPublic: Bool
+
+  package init(of path: String) throws(Errno) {
+    let file = Descriptor(owning: try checked(clx_open(path, O_RDONLY, 0)))
+    let mode = UInt32(try checked(clx_mode(file.rawValue)))
+    isPublic = mode & UInt32(S_IFMT) == UInt32(S_IFREG) && mode & Self.readableByOthers != 0
+    var contents = [UInt8](repeating: 0, count: Self.maximumBytes)
+    var count = 0
+    // A pipe gives it in pieces.
+    while count < contents.count, !contents[..<count].contains(UInt8(ascii: "\n")) {
+      let result = contents.withUnsafeMutableBytes { bytes in
+        clx_read(file.rawValue, bytes.baseAddress.map { $0 + count }, bytes.count - count)
+      }
+      if result == -Int(EINTR) { continue }
+      let part = try checked(Int(result))
+      if part == 0 { break }
+      count += part
+    }
+    var line = contents[..<count].prefix { $0 != UInt8(ascii: "\n") }
+    if line.last == UInt8(ascii: "\r") { line.removeLast() }
+    bytes = Array(line)
+  }
+}
+
 /// A file to be written, in place of what it had.
 package func createFile(_ path: String) throws(Errno) -> Descriptor {
   Descriptor(owning: try checked(clx_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)))

@@ -14,6 +14,8 @@ struct Doctor: ParsableCommand {
 
   @OptionGroup var scope: ScopeOptions
 
+  @OptionGroup var password: PasswordOptions
+
   @Flag(help: "Print one JSON object per line.")
   var json = false
 
@@ -21,6 +23,9 @@ struct Doctor: ParsableCommand {
     var options = scope.options
     // Every choice of the machine's traffic implies it anyway.
     if options.gateways.isEmpty { options.machine = true }
+    options.passwordFile = password.file
+    let log = try StderrLog.logger(level: "warning", isJSON: json)
+    try UpstreamSecrets().fill(&options, log: log)
     let status = try DoctorCommand(Configuration(options), isJSON: json).run()
     if status != .done { Glibc.exit(status.rawValue) }
   }

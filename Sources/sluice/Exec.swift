@@ -41,8 +41,10 @@ struct Shell: ParsableCommand {
 struct ProgramArguments: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
-      "Where everything goes: socks5://[user:password@]host[:port], socks5://[user:password@]/path of a Unix socket, http://[user:password@]host[:port] of a proxy with CONNECT (port 8080 unless given), socks4://[user@]host[:port] or socks4a://, or embedded.",
-      discussion: "Without it the embedded SOCKS5 server is used, which connects directly."))
+      "Where everything goes: socks5://[user[:password]@]host[:port], socks5://[user[:password]@]/path of a Unix socket, http://[user[:password]@]host[:port] of a proxy with CONNECT (port 8080 unless given), socks4://[user@]host[:port] or socks4a://, or embedded.",
+      discussion:
+        "Without it SLUICE_UPSTREAM of the environment is used, or else the embedded SOCKS5 server, which connects directly."
+    ))
   var upstream: String?
 
   @Option(
@@ -112,6 +114,8 @@ struct ProgramArguments: ParsableArguments {
       valueName: "path"))
   var control: String?
 
+  @OptionGroup var password: PasswordOptions
+
   @OptionGroup var engine: EngineOptions
 
   @Option(help: "Log level: debug, info, notice, warning or error.")
@@ -140,7 +144,11 @@ struct ProgramArguments: ParsableArguments {
     options.auditFile = auditFile
     options.daemon = daemon
     options.engine.control = control
+    options.engine.passwordFile = password.file
     let log = try StderrLog.logger(level: logLevel, isJSON: json)
+    // Whatever is used of them, the program does not inherit them.
+    let secrets = UpstreamSecrets()
+    if !daemon { try secrets.fill(&options.engine, log: log) }
     try ExecCommand(ProgramConfiguration(options), log: log, isJSON: json).run()
   }
 }

@@ -82,7 +82,8 @@ struct Explain: ParsableCommand {
     let command =
       isInForce
       ? try ExplainCommand(inForce: Flow(flow))
-      : try ExplainCommand(Configuration(scope.options), Flow(flow), isRunning: !stopped)
+      : try ExplainCommand(
+        Configuration(scope.optionsWithEnvironment), Flow(flow), isRunning: !stopped)
     print(json ? command.json : command.text)
   }
 

@@ -15,7 +15,7 @@ struct Rules: ParsableCommand {
     @OptionGroup var scope: ScopeOptions
 
     func run() throws {
-      print(try RulesCommand.text(Configuration(scope.options)))
+      print(try RulesCommand.text(Configuration(scope.optionsWithEnvironment)))
     }
   }
 
@@ -30,7 +30,9 @@ struct Rules: ParsableCommand {
     @OptionGroup var scope: ScopeOptions
 
     func run() throws {
-      guard let difference = try RulesCommand.difference(Configuration(scope.options)) else {
+      guard
+        let difference = try RulesCommand.difference(Configuration(scope.optionsWithEnvironment))
+      else {
         print("no difference")
         return
       }
@@ -59,7 +61,7 @@ struct Rules: ParsableCommand {
     }
 
     func run() throws {
-      let configuration = try Configuration(scope.options)
+      let configuration = try Configuration(scope.optionsWithEnvironment)
       guard let confirm else {
         try RulesCommand.apply(configuration)
         return

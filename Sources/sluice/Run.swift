@@ -11,6 +11,7 @@ struct Run: ParsableCommand {
       """)
 
   @OptionGroup var scope: ScopeOptions
+  @OptionGroup var password: PasswordOptions
   @OptionGroup var logging: LogOptions
 
   @OptionGroup var engine: EngineOptions
@@ -37,6 +38,9 @@ struct Run: ParsableCommand {
     options.drainTimeout = drainTimeout
     options.onUpstreamDown = onUpstreamDown
     options.control = control
-    try RunCommand(Configuration(options), log: logging.logger()).run()
+    options.passwordFile = password.file
+    let log = try logging.logger()
+    try UpstreamSecrets().fill(&options, log: log)
+    try RunCommand(Configuration(options), log: log).run()
   }
 }

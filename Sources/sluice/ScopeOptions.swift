@@ -1,12 +1,15 @@
 internal import ArgumentParser
 internal import Configuration
+internal import Daemon
 
 /// What is captured and where it goes; shared by `run` and `rules`.
 struct ScopeOptions: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
-      "Where captured traffic goes: socks5://[user:password@]host[:port], socks5://[user:password@]/path of a Unix socket, http://[user:password@]host[:port] of a proxy with CONNECT (port 8080 unless given), socks4://[user@]host[:port] or socks4a://, or embedded.",
-      discussion: "Without it the embedded SOCKS5 server is used, which connects directly."))
+      "Where captured traffic goes: socks5://[user[:password]@]host[:port], socks5://[user[:password]@]/path of a Unix socket, http://[user[:password]@]host[:port] of a proxy with CONNECT (port 8080 unless given), socks4://[user@]host[:port] or socks4a://, or embedded.",
+      discussion:
+        "Without it SLUICE_UPSTREAM of the environment is used, or else the embedded SOCKS5 server, which connects directly."
+    ))
   var upstream: String?
 
   @Flag(help: "Capture what this host itself sends; implied by the choices of it that follow.")
@@ -203,6 +206,12 @@ struct ScopeOptions: ParsableArguments {
     options.other = other
     options.ipv6 = ipv6
     options.onExit = onExit
+    return options
+  }
+  /// The same with the upstream that the environment has, where none is given.
+  var optionsWithEnvironment: Options {
+    var options = options
+    UpstreamSecrets().fillUpstream(&options)
     return options
   }
 }

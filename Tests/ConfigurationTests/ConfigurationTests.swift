@@ -193,6 +193,29 @@ struct ConfigurationTests {
     #expect(error?.description.contains("\n") == false)
   }
 
+  @Test func passwordIsTakenWhereTheURLHasNone() throws {
+    let password = UpstreamPassword(Array("s3cret".utf8))
+    for (url, expected) in [
+      ("socks5://ann@h", "socks5://ann:s3cret@h"), ("http://ann:own@h", "http://ann:own@h"),
+      ("socks4://ann@h", "socks4://ann@h"), ("embedded", "embedded"),
+    ] {
+      let options = options {
+        $0.upstream = url
+        $0.password = password
+      }
+      #expect(try Configuration(options).upstream == UpstreamURL(expected))
+      #expect(!"\(options)".contains("s3cret") && !"\(options)".contains("\(password.bytes)"))
+    }
+    let error = #expect(throws: ConfigurationError.self) {
+      try Configuration(
+        options {
+          $0.upstream = "socks5://ann@h"
+          $0.password = UpstreamPassword(Array(repeating: 1, count: 256))
+        })
+    }
+    #expect(error?.description == "upstream password longer than 255 bytes")
+  }
+
   /// A URL that may hold a password is not repeated.
   @Test func passwordStaysOutOfTheMessage() {
     let error = #expect(throws: ConfigurationError.self) {

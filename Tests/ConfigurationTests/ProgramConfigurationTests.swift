@@ -93,6 +93,13 @@ struct ProgramConfigurationTests {
         $0.engine.udpTimeout = 5
       }, "--udp-timeout is a matter of the run"
     ),
+    (
+      {
+        $0.daemon = true
+        $0.engine.upstream = nil
+        $0.engine.passwordFile = "f"
+      }, "--password-file is a matter of the run"
+    ),
     ({ $0.publish = [""] }, "--publish"),
     ({ $0.publish = ["80:"] }, "--publish 80:"),
     ({ $0.publish = ["1:2:3"] }, "--publish 1:2:3"),

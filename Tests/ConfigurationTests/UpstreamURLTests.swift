@@ -67,6 +67,37 @@ struct UpstreamURLTests {
     #expect(login.password == Array(1...255))
   }
 
+  @Test(arguments: [
+    ("socks5://u@h", "socks5://u@h:1080"), ("http://a%40b@[::1]", "http://a%40b@[::1]:8080"),
+    ("socks5://u@/run/x", "socks5://u@/run/x"),
+  ])
+  func passwordComesFromElsewhere(_ text: String, _ description: String) throws {
+    var url = try UpstreamURL(text)
+    #expect(url.lacksPassword && !url.hasPassword)
+    #expect(url.description == description)
+    for (password, error) in [
+      ([], UpstreamURLError.emptyPassword), ([UInt8](repeating: 1, count: 256), .passwordTooLong),
+    ] {
+      #expect(throws: error) { try url.setPassword(password) }
+      #expect(url.lacksPassword)
+    }
+    try url.setPassword(Array("a:b@c%41/".utf8))
+    #expect(!url.lacksPassword && url.hasPassword)
+    let (scheme, rest) = (text.prefix { $0 != "@" }, text.drop { $0 != "@" })
+    #expect(try url == UpstreamURL("\(scheme):a%3Ab%40c%2541%2F\(rest)"))
+    #expect(!url.description.contains("a:b"))
+  }
+
+  @Test(arguments: [
+    ("embedded", false), ("socks5://h", false), ("socks5://u:p@h", true), ("http://u:p@h", true),
+    ("socks4://u@h", false), ("socks4a://h", false),
+  ])
+  func passwordIsThereOrNotWanted(_ text: String, _ hasPassword: Bool) throws {
+    let url = try UpstreamURL(text)
+    #expect(!url.lacksPassword)
+    #expect(url.hasPassword == hasPassword)
+  }
+
   private static let refusals: [(String, UpstreamURLError)] = [
     ("", .noScheme), ("192.0.2.1:1080", .noScheme), ("user:pw@host:1", .noScheme),
     ("socks5:192.0.2.1", .noScheme), ("socks5:/h", .noScheme), ("://h", .noScheme),
@@ -82,8 +113,8 @@ struct UpstreamURLTests {
     ("socks5://u%:p@h", .malformedEscape), ("socks5://u:p%4@h", .malformedEscape),
     ("socks5://u:%zz@h", .malformedEscape), ("socks5://u:%4", .portNotANumber),
     ("socks5://@h", .emptyUsername), ("socks5://:p@h", .emptyUsername),
-    ("socks5://u@h", .emptyPassword), ("socks5://u:@h", .emptyPassword),
-    ("http://u%3Av:p@h", .colonInUsername), ("http://u@h", .emptyPassword),
+    ("socks5://u:@h", .emptyPassword), ("http://u:@h", .emptyPassword),
+    ("http://u%3Av:p@h", .colonInUsername), ("http://u%3Av@h", .colonInUsername),
     ("http://", .emptyHost), ("http://h/path", .path), ("http://h:0", .portOutOfRange("0")),
     ("http://h:1:2", .bareIPv6Address),
     ("socks5://", .emptyHost), ("socks5:///", .emptyHost), ("socks5://:1080", .emptyHost),
@@ -97,7 +128,7 @@ struct UpstreamURLTests {
     ("socks5://h/path", .path), ("socks5://h:1//", .path), ("socks5://h:1/?q", .path),
     ("socks5://localhost:1/path", .path), ("socks5://127.0.0.1/path", .path),
     ("socks5://localhost./path", .path), ("socks5://:1/path", .path),
-    ("socks5://u:p@/", .emptyHost), ("socks5://u@/run/x", .emptyPassword),
+    ("socks5://u:p@/", .emptyHost), ("socks5://u:@/run/x", .emptyPassword),
     ("socks5:///run/%zz", .malformedEscape), ("socks5:///run/%4", .malformedEscape),
     ("socks5:///run/x%00", .zeroByteInPath), ("socks5:///run/\0", .zeroByteInPath),
     ("socks5:///" + String(repeating: "x", count: 107), .pathTooLong),

@@ -73,6 +73,11 @@ static inline long clx_write(int fd, const void *buffer, size_t count) {
 static inline int clx_open(const char *path, int flags, mode_t mode) {
   return (int)CLX_RESULT(open(path, flags | O_CLOEXEC, mode));
 }
+/// Type and permissions of a file, as `st_mode` (inode(7)).
+static inline int clx_mode(int fd) {
+  struct stat status;
+  return fstat(fd, &status) < 0 ? -errno : (int)status.st_mode;
+}
 static inline int clx_pipe(int ends[2]) { return (int)CLX_RESULT(pipe2(ends, O_NONBLOCK | O_CLOEXEC)); }
 static inline int clx_set_pipe_bytes(int fd, int bytes) {
   return (int)CLX_RESULT(fcntl(fd, CLX_F_SETPIPE_SZ, bytes));

@@ -1,0 +1,103 @@
+package import Configuration
+internal import Glibc
+internal import LinuxIO
+package import Logging
+
+/// Where the upstream and its user's password come from if they do not stand in the arguments, which
+/// every user of the host can read. Programs that this process starts do not inherit them.
+package struct UpstreamSecrets {
+  /// Has the URL where no argument does.
+  private static let upstreamVariable = "SLUICE_UPSTREAM"
+  private static let passwordVariable = "SLUICE_PASSWORD"
+  /// Of systemd, which has its folder in this variable (`systemd.exec(5)`, LoadCredential=).
+  private static let credential = "sluice-password"
+  private static let credentialsVariable = "CREDENTIALS_DIRECTORY"
+
+  private let upstream: String?
+  private let password: [UInt8]?
+  private let credentialFile: String?
+
+  /// Takes them out of the environment.
+  package init() {
+    upstream = Self.take(Self.upstreamVariable).map { String(decoding: $0, as: UTF8.self) }
+    password = Self.take(Self.passwordVariable)
+    credentialFile = Self.value(of: Self.credentialsVariable).map {
+      "\(String(decoding: $0, as: UTF8.self))/\(Self.credential)"
+    }
+  }
+
+  /// Fills in the upstream alone, for a command that does not connect to it.
+  package func fillUpstream(_ options: inout Options) {
+    if options.upstream == nil { options.upstream = upstream }
+  }
+
+  /// Fills in the upstream, and the password where the URL has a user and none.
+  package func fill(_ options: inout Options, log: Logger) throws(CommandFailure) {
+    let isArgument = options.upstream != nil
+    fillUpstream(&options)
+    // What is wrong with it is said by who uses it.
+    guard let url = try? UpstreamURL(options.upstream ?? "embedded") else { return }
+    guard url.lacksPassword else {
+      guard options.passwordFile == nil else {
+        throw CommandFailure(
+          url.hasPassword
+            ? "--password-file: the upstream's URL has a password: leave out one of the two"
+            : "--password-file: the upstream has no user with a password: expected a URL such as "
+              + "socks5://user@host", .usage)
+      }
+      if isArgument, url.hasPassword {
+        log.notice(
+          "ps shows the upstream's password: --password-file or SLUICE_PASSWORD would not",
+          metadata: ["event": "password_in_arguments"])
+      }
+      return
+    }
+    options.password = UpstreamPassword(try password(file: options.passwordFile, log))
+  }
+
+  /// By precedence: the file, the environment, the credential.
+  private func password(file: String?, _ log: Logger) throws(CommandFailure) -> [UInt8] {
+    if let file { return try Self.firstLine(of: file, log) }
+    if let password { return password }
+    if let credentialFile, access(credentialFile, F_OK) == 0 {
+      return try Self.firstLine(of: credentialFile, log)
+    }
+    throw CommandFailure(
+      """
+      the upstream's user has no password: give --password-file FILE, set \(Self.passwordVariable) in \
+      the environment, or load the systemd credential \(Self.credential)
+      """, .usage)
+  }
+
+  private static func firstLine(of path: String, _ log: Logger) throws(CommandFailure) -> [UInt8] {
+    let line: FirstLine
+    do {
+      line = try FirstLine(of: path)
+    } catch {
+      throw CommandFailure("cannot read the password in \(path): \(error)", .usage)
+    }
+    guard !line.bytes.isEmpty else {
+      throw CommandFailure("\(path): the first line is empty: expected the password", .usage)
+    }
+    if line.isPublic {
+      log.warning(
+        "every user may read the password in \(path): chmod o-r \(path)",
+        metadata: ["event": "public_password", "file": .string(path)])
+    }
+    return line.bytes
+  }
+
+  // MARK: Environment
+
+  /// Nil for what is empty, too: that is how a variable is taken back where it cannot be removed.
+  private static func value(of name: String) -> [UInt8]? {
+    guard let value = getenv(name), value.pointee != 0 else { return nil }
+    return UnsafeRawBufferPointer(start: value, count: strlen(value)).map { $0 }
+  }
+
+  private static func take(_ name: String) -> [UInt8]? {
+    let value = value(of: name)
+    unsetenv(name)
+    return value
+  }
+}
