@@ -73,6 +73,8 @@ package struct Configuration: Hashable, Sendable {
   package static let defaultControl = "/run/sluice/control.sock"
 
   package let upstream: UpstreamURL
+  /// Every user of the host can read the upstream's password.
+  package let isPasswordInArguments: Bool
   /// Nil: this host's own traffic is left alone.
   package let machine: MachineSelection?
   /// Nil: what arrives from others is left alone.
@@ -101,6 +103,7 @@ package struct Configuration: Hashable, Sendable {
     let url = options.upstream ?? "embedded"
     do {
       var upstream = try UpstreamURL(url)
+      isPasswordInArguments = upstream.hasPassword && !options.isUpstreamHidden
       if let password = options.password, upstream.lacksPassword {
         try upstream.setPassword(password.bytes)
       }

@@ -15,6 +15,8 @@ package struct Options: Hashable, Sendable {
   }
 
   package var upstream: String?
+  /// It does not stand in the arguments, which every user of the host can read.
+  package var isUpstreamHidden = false
   /// Of the upstream's user, where the URL does not say it.
   package var password: UpstreamPassword?
   /// Where that is to be read.

@@ -132,6 +132,7 @@ package struct RunCommand {
     }
     if let note = scope.note { log.warning("\(note)", metadata: ["event": "note"]) }
     if configuration.dns != .off { tellDirectQueries(scope) }
+    UpstreamSecrets.tell(configuration, log)
     log.notice(
       "capturing \(scope.description), sending it through \(configuration.upstream)",
       metadata: [

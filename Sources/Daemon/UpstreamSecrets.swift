@@ -28,12 +28,13 @@ package struct UpstreamSecrets {
 
   /// Fills in the upstream alone, for a command that does not connect to it.
   package func fillUpstream(_ options: inout Options) {
-    if options.upstream == nil { options.upstream = upstream }
+    guard options.upstream == nil else { return }
+    options.upstream = upstream
+    options.isUpstreamHidden = upstream != nil
   }
 
   /// Fills in the upstream, and the password where the URL has a user and none.
   package func fill(_ options: inout Options, log: Logger) throws(CommandFailure) {
-    let isArgument = options.upstream != nil
     fillUpstream(&options)
     // What is wrong with it is said by who uses it.
     guard let url = try? UpstreamURL(options.upstream ?? "embedded") else { return }
@@ -45,14 +46,17 @@ package struct UpstreamSecrets {
             : "--password-file: the upstream has no user with a password: expected a URL such as "
               + "socks5://user@host", .usage)
       }
-      if isArgument, url.hasPassword {
-        log.notice(
-          "ps shows the upstream's password: --password-file or SLUICE_PASSWORD would not",
-          metadata: ["event": "password_in_arguments"])
-      }
       return
     }
     options.password = UpstreamPassword(try password(file: options.passwordFile, log))
+  }
+
+  /// Tells who starts something with a password that others can read.
+  static func tell(_ configuration: Configuration, _ log: Logger) {
+    guard configuration.isPasswordInArguments else { return }
+    log.notice(
+      "ps shows the upstream's password: --password-file or SLUICE_PASSWORD would not",
+      metadata: ["event": "password_in_arguments"])
   }
 
   /// By precedence: the file, the environment, the credential.

@@ -256,7 +256,7 @@ class TestNowhere:
                 # Now the server takes it for a wrong one.
                 reject(server)
                 assert outcome(topology.client, AT.server, PORT) == (b"", "RST")
-                sluice.wait_for("failures")
+                sluice.wait_for("failure")
                 explained = [
                     topology.gateway.run(
                         binary(), "explain", "tcp", f"{AT.server}:80", "--in", "lan0",

@@ -59,6 +59,7 @@ package struct ExecCommand {
     try engine.begin(setup, sockets, supervisor)
     program.start()
     engine.handleStart()
+    UpstreamSecrets.tell(configuration.engine, log)
     let ending = supervisor.wait(linger: configuration.linger.map { .seconds($0) }) {
       log.warning(
         "the program has ended; what it left running is still served (Ctrl-C ends that)",
