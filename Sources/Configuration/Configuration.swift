@@ -119,6 +119,11 @@ package struct Configuration: Hashable, Sendable {
         "nothing to capture: give --machine for this host's own traffic, --gateway INTERFACE for "
           + "what arrives from a LAN, or both")
     }
+    guard machine != nil || !upstream.placeholders.contains(where: \.isOfProgram) else {
+      throw ConfigurationError(
+        "{uid}, {gid} and {cgroup} of the upstream's user or password are of programs of this host, "
+          + "and --gateway alone captures those of others: give --machine, too, or leave them out")
+    }
     destinations = try DestinationSelection(options)
     uncaptured = Uncaptured(
       udp: try choice(options.udp, "--udp"), icmp: try choice(options.icmp, "--icmp"),

@@ -22,14 +22,14 @@ package enum UpstreamURL: Hashable, Sendable {
 
   /// A user name and a password of 1 to 255 bytes each (RFC 1929, section 2), decoded.
   package struct Login: Hashable, Sendable {
-    package let username: [UInt8]
+    package let username: IdentityTemplate
     /// Nil where the URL leaves it to another source (`setPassword`).
-    package fileprivate(set) var password: [UInt8]?
+    package fileprivate(set) var password: IdentityTemplate?
   }
 
   /// A user of SOCKS4: 1 to 255 bytes, decoded, none of them 0. It is no secret.
   package struct User: Hashable, Sendable {
-    package let bytes: [UInt8]
+    package let name: IdentityTemplate
   }
 
   /// Where it listens; nil for the server in this process.
@@ -124,6 +124,16 @@ extension UpstreamURL {
 
   package var hasPassword: Bool { login?.password != nil }
 
+  /// What flows fill in in user and password.
+  package var placeholders: Set<IdentityTemplate.Placeholder> {
+    switch self {
+    case .socks5(_, let login), .http(_, let login):
+      (login?.username.placeholders ?? []).union(login?.password?.placeholders ?? [])
+    case .socks4(_, let user), .socks4a(_, let user): user?.name.placeholders ?? []
+    case .embedded: []
+    }
+  }
+
   private var login: Login? {
     switch self {
     case .socks5(_, let login), .http(_, let login): login
@@ -211,22 +221,23 @@ extension UpstreamURL.Login: CustomStringConvertible, CustomDebugStringConvertib
   /// Reads `user` or `user:password`; the first colon parts them.
   init(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) {
     let colon = text.firstIndex(of: UInt8(ascii: ":")) ?? text.endIndex
-    username = try percentDecoded(text[..<colon])
-    guard !username.isEmpty else { throw .emptyUsername }
-    guard username.count <= Self.maximumBytes else { throw .usernameTooLong }
+    username = try IdentityTemplate(percentDecoded(text[..<colon]))
+    guard username.minimumBytes > 0 else { throw .emptyUsername }
+    guard username.minimumBytes <= Self.maximumBytes else { throw .usernameTooLong }
     guard colon < text.endIndex else { return }
     try setPassword(try percentDecoded(text[colon...].dropFirst()))
   }
 
   fileprivate mutating func setPassword(_ password: [UInt8]) throws(UpstreamURLError) {
-    guard !password.isEmpty else { throw .emptyPassword }
-    guard password.count <= Self.maximumBytes else { throw .passwordTooLong }
-    self.password = password
+    let template = try IdentityTemplate(password)
+    guard template.minimumBytes > 0 else { throw .emptyPassword }
+    guard template.minimumBytes <= Self.maximumBytes else { throw .passwordTooLong }
+    self.password = template
   }
 
   /// The user, percent-encoded where a URL needs it, and `***` where there is a password.
   package var description: String {
-    percentEncoded(username) + (password == nil ? "" : ":***")
+    username.urlText + (password == nil ? "" : ":***")
   }
   package var debugDescription: String { description }
   package var customMirror: Mirror { Mirror(self, children: []) }
@@ -237,14 +248,14 @@ extension UpstreamURL.User: CustomStringConvertible {
 
   init(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) {
     guard !text.contains(UInt8(ascii: ":")) else { throw .passwordNotSupported }
-    bytes = try percentDecoded(text)
-    guard !bytes.isEmpty else { throw .emptyUsername }
-    guard bytes.count <= Self.maximumBytes else { throw .usernameTooLong }
-    guard !bytes.contains(0) else { throw .zeroByteInUsername }
+    name = try IdentityTemplate(percentDecoded(text))
+    guard name.minimumBytes > 0 else { throw .emptyUsername }
+    guard name.minimumBytes <= Self.maximumBytes else { throw .usernameTooLong }
+    guard !name.contains(0) else { throw .zeroByteInUsername }
   }
 
   /// Percent-encoded where a URL needs it.
-  package var description: String { percentEncoded(bytes) }
+  package var description: String { name.urlText }
 }
 
 /// Why a text is not an upstream. The texts never repeat what may be a password.
@@ -259,6 +270,7 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
   case emptyPassword
   case passwordTooLong
   case passwordNotSupported
+  case unknownPlaceholder
   case emptyHost
   case malformedHost
   case malformedIPv4Address
@@ -278,6 +290,9 @@ extension UpstreamURLError: CustomStringConvertible {
     http://[user[:password]@]host[:port], socks4[a]://[user@]host[:port] or embedded
     """
 
+  private static let placeholders = IdentityTemplate.Placeholder.allCases
+    .map { "{\($0.rawValue)}" }.joined(separator: ", ")
+
   package var description: String {
     switch self {
     case .noScheme: "upstream without a scheme: expected \(Self.expectation)"
@@ -291,6 +306,9 @@ extension UpstreamURLError: CustomStringConvertible {
     case .zeroByteInUsername: "upstream user name contains a zero byte (%00)"
     case .passwordNotSupported:
       "upstream user with a password: SOCKS4 has none, expected user@ (a colon in the name is %3A)"
+    case .unknownPlaceholder:
+      "upstream user or password with a brace that begins or ends none of \(Self.placeholders): "
+        + "write {{ or }} for the brace itself"
     case .emptyPassword:
       "upstream password is empty: expected 1 to 255 bytes, or no colon behind a user whose "
         + "password comes from elsewhere"
@@ -383,7 +401,7 @@ private func percentDecoded(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) 
 
 /// The unreserved characters of RFC 3986, section 2.3, and `others` as they are, all other bytes as
 /// `%XX`.
-private func percentEncoded(_ bytes: [UInt8], except others: String = "") -> String {
+func percentEncoded(_ bytes: [UInt8], except others: String = "") -> String {
   var text = ""
   for byte in bytes {
     if isLetterOrDigit(byte) || "-._~".utf8.contains(byte) || others.utf8.contains(byte) {

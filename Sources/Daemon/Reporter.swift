@@ -219,6 +219,9 @@ extension Failure {
     case .connectUnreachable: "\(upstream) cannot be reached"
     case .connectTimeout: "\(upstream) does not answer connections"
     case .connectFailed: "a connection to \(upstream) failed"
+    case .credentialsNotSupported:
+      "what a flow makes of the upstream's user name or password cannot be sent: it is longer than "
+        + "255 bytes, or a user name for HTTP with a colon"
     case .handshakeTimeout: "\(upstream) did not answer a request in time"
     case .noAcceptableMethod: "\(upstream) accepts none of our authentication methods"
     case .authenticationRejected: "\(upstream) rejects the user name or password"

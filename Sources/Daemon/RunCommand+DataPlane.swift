@@ -22,6 +22,7 @@ extension RunCommand {
       workers: configuration.workers ?? System.processors.count, listeners: [],
       descriptorLimit: descriptors)
     plane.mark = scope.policy.numbers.marks.own.value
+    plane.owners = configuration.machine == nil ? .unknown : .bySocket
     plane.timeouts = Timeouts(configuration)
     plane.datagrams = try datagrams(scope)
     plane.listeners = listeners

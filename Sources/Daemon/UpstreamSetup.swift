@@ -102,8 +102,8 @@ enum UpstreamSetup {
       return switch url {
       case .socks5(_, let login): .socks5(try credentials(login))
       case .http(_, let login): .http(try credentials(login))
-      case .socks4(_, let user): .socks4(user.flatMap { UserID($0.bytes) }, takesNames: false)
-      case .socks4a(_, let user): .socks4(user.flatMap { UserID($0.bytes) }, takesNames: true)
+      case .socks4(_, let user): .socks4(try userID(user), takesNames: false)
+      case .socks4a(_, let user): .socks4(try userID(user), takesNames: true)
       case .embedded: .socks5(nil)
       }
     } catch {
@@ -115,7 +115,40 @@ enum UpstreamSetup {
     _ login: UpstreamURL.Login?
   ) throws(CredentialsError) -> Credentials? {
     guard let login else { return nil }
-    return try Credentials(username: login.username, password: login.password ?? [])
+    guard let password = login.password else { throw .emptyPassword }
+    return try Credentials(
+      username: FlowTemplate(login.username), password: FlowTemplate(password))
+  }
+
+  private static func userID(_ user: UpstreamURL.User?) throws(CredentialsError) -> UserID? {
+    guard let user else { return nil }
+    return try UserID(FlowTemplate(user.name))
+  }
+}
+
+extension FlowTemplate {
+  fileprivate init(_ template: IdentityTemplate) {
+    self.init(
+      template.segments.map { segment in
+        switch segment {
+        case .literal(let bytes): .literal(bytes)
+        case .placeholder(let placeholder): .attribute(FlowAttribute(placeholder))
+        }
+      })
+  }
+}
+
+extension FlowAttribute {
+  fileprivate init(_ placeholder: IdentityTemplate.Placeholder) {
+    self =
+      switch placeholder {
+      case .uid: .user
+      case .gid: .group
+      case .cgroup: .controlGroup
+      case .clientAddress: .client
+      case .host: .host
+      case .port: .port
+      }
   }
 }
 

@@ -55,6 +55,17 @@ package struct DatagramConfiguration: Sendable {
   package init(listeners: [SocketAddress]) { self.listeners = listeners }
 }
 
+/// How the program is found that has a captured flow's socket, where the upstream's credentials tell of
+/// it.
+package enum FlowOwners: Sendable {
+  /// Not at all.
+  case unknown
+  /// By its socket, which is of this process's network namespace.
+  case bySocket
+  /// All are of one.
+  case fixed(FlowIdentity.Owner)
+}
+
 /// All that the data plane needs to know, validated.
 package struct DataPlaneConfiguration: Sendable {
   package var workers: Int
@@ -81,6 +92,7 @@ package struct DataPlaneConfiguration: Sendable {
   /// Look whether captured traffic comes back to us. It cannot where all that is captured is a network
   /// namespace that we are not in.
   package var detectsLoops = true
+  package var owners = FlowOwners.unknown
   package var timeouts = Timeouts()
   /// Descriptors that the process may have open.
   package var descriptorLimit: Int

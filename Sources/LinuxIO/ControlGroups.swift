@@ -53,6 +53,31 @@ package struct ControlGroups: Sendable {
     return paths
   }
 
+  /// The path of every group, and of the hierarchy's own, each `/` first, by inode number; so many at
+  /// most, those of the lowest depth first.
+  package func absolutePaths(maximum: Int) -> [UInt64: String] {
+    var paths: [UInt64: String] = [:]
+    if let root = identifier(of: "") { paths[root] = "/" }
+    visit { path, identifier in
+      paths[identifier] = "/\(path)"
+      return paths.count < maximum
+    }
+    return paths
+  }
+
+  /// The path of the group that a process is in, `/` first; nil if that is not known.
+  package static func absolutePath(ofProcess processID: Int32) -> String? {
+    let prefix = "0::"  // The hierarchy of version 2, in `/proc/PID/cgroup`.
+    return readFile("/proc/\(processID)/cgroup")?.split(separator: "\n")
+      .first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
+  }
+
+  /// The processes that are in a group.
+  package func processes(in absolutePath: String) -> [Int32] {
+    (readFile("\(mountPoint)\(absolutePath)/cgroup.procs") ?? "").split(separator: "\n")
+      .compactMap { Int32($0) }
+  }
+
   /// Shows each group and its inode number, those of the lowest depth first, as long as `handle` wants
   /// more.
   private func visit(_ handle: (String, UInt64) -> Bool) {

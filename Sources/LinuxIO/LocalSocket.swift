@@ -65,12 +65,13 @@ package enum LocalSocket {
     /// 0 for one that this process does not see.
     package let process: Int32
     package let user: UInt32
+    package let group: UInt32
   }
 
   package static func peer(of socket: borrowing Descriptor) -> Peer? {
     var peer = clx_peer()
     guard clx_peer(socket.rawValue, &peer) == 0 else { return nil }
-    return Peer(process: peer.process, user: peer.user)
+    return Peer(process: peer.process, user: peer.user, group: peer.group)
   }
 
   /// Ends a connection in both directions, and whatever waits for it.

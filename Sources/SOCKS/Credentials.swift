@@ -2,6 +2,8 @@
 package struct Credentials: Hashable, Sendable {
   let username: [UInt8]
   let password: [UInt8]
+  /// What flows fill in; nil: the same for all.
+  var template: Template?
 
   package init(
     username: some Sequence<UInt8>, password: some Sequence<UInt8>
@@ -26,6 +28,8 @@ package enum CredentialsError: Error, Hashable, Sendable {
   case usernameTooLong
   case emptyPassword
   case passwordTooLong
+  /// HTTP cannot carry it.
+  case colonInUsername
 }
 
 extension CredentialsError: CustomStringConvertible {
@@ -35,6 +39,7 @@ extension CredentialsError: CustomStringConvertible {
     case .usernameTooLong: "the user name is longer than 255 bytes"
     case .emptyPassword: "the password is empty"
     case .passwordTooLong: "the password is longer than 255 bytes"
+    case .colonInUsername: "the user name has a colon, which HTTP cannot carry"
     }
   }
 }

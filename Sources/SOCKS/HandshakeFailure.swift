@@ -8,6 +8,8 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
   case refusedBySOCKS4(SOCKS4ReplyCode)
   /// It was not asked: its protocol cannot name the destination.
   case destinationNotSupported
+  /// It was not asked: its protocol cannot carry what the flow makes of our credentials.
+  case credentialsNotSupported(CredentialsError)
   /// It was not asked: its protocol has no datagrams.
   case datagramsNotSupported
   /// It does not accept our credentials; `status` is not 0 (RFC 1929, section 2).
@@ -25,6 +27,7 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
     case .refusedByHTTP: "http_status"
     case .refusedBySOCKS4: "socks4_reply"
     case .destinationNotSupported: "destination_not_supported"
+    case .credentialsNotSupported: "credentials_not_supported"
     case .datagramsNotSupported: "datagrams_not_supported"
     case .authenticationRejected: "authentication_rejected"
     case .noAcceptableMethod: "no_acceptable_method"
@@ -45,7 +48,9 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
     case .refusedBySOCKS4(let code): code.replyCode
     case .destinationNotSupported: .addressTypeNotSupported
     case .datagramsNotSupported: .commandNotSupported
-    case .authenticationRejected, .noAcceptableMethod, .protocolViolation, .closed: nil
+    case .credentialsNotSupported, .authenticationRejected, .noAcceptableMethod,
+      .protocolViolation, .closed:
+      nil
     }
   }
 }
@@ -120,6 +125,7 @@ extension HandshakeFailure: CustomStringConvertible {
     case .refusedByHTTP(let status): "the proxy refused (\(status))"
     case .refusedBySOCKS4(let code): "the server refused: \(code)"
     case .destinationNotSupported: "this kind of upstream has no such destinations"
+    case .credentialsNotSupported(let error): "this flow's credentials cannot be sent: \(error)"
     case .datagramsNotSupported: "this kind of upstream has no UDP"
     case .authenticationRejected(let status):
       "the server rejected the user name or password (status \(status))"

@@ -210,6 +210,8 @@ package struct UserID: Hashable, Sendable {
   package static let maximumBytes = 255
 
   let bytes: [UInt8]
+  /// What flows fill in; nil: the same for all.
+  var template: FlowTemplate?
 
   /// Nil for what no request can carry.
   package init?(_ bytes: some Sequence<UInt8>) {

@@ -142,7 +142,8 @@ struct AuditedFlowsTests {
       let client = try StreamSocket.connect(to: listener.address, mark: nil)
       let accepted = try listener.accept()
       worker.beginCaptured(
-        accepted.release(), to: OriginalDestination(destination), through: upstream)
+        accepted.release(), from: listener.address, to: OriginalDestination(destination),
+        through: upstream)
       return ScriptedConnection(socket: client)
     }
 

@@ -71,12 +71,12 @@ struct UnixUpstreamTests {
       guard let address = listener.localAddress else { throw Errno.addressNotAvailable }
       let application = try StreamSocket.connect(to: address, mark: nil)
       guard listener.wait(for: .readable, until: .now() + .seconds(10)),
-        case .connection(let socket, peer: _) = StreamSocket.accept(from: listener)
+        case .connection(let socket, let peer) = StreamSocket.accept(from: listener)
       else { throw Silence() }
       let isGranted = budget.take(Worker.descriptorsPerSession)
       #expect(isGranted)
       let target = OriginalDestination(UnixUpstreamTests.target)
-      worker.beginCaptured(socket, to: target, through: upstream)
+      worker.beginCaptured(socket, from: peer, to: target, through: upstream)
       return ScriptedConnection(socket: application)
     }
 

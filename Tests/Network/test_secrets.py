@@ -110,7 +110,8 @@ class TestSources:
             pass
         assert seen(server) == {f"{USER}:{PASSWORD}"}
 
-    @pytest.mark.parametrize("words", [["run", *GATEWAY], ["doctor"], ["exec"]], ids=lambda w: w[0])
+    @pytest.mark.parametrize(
+        "words", [["run", *GATEWAY], ["doctor"], ["exec"]], ids=lambda words: words[0])
     def test_none(
         self, topology: Topology, tmp_path: Path, kind: Kind, words: list[str]
     ) -> None:
@@ -138,7 +139,8 @@ class TestSources:
         assert complaint in done.stderr
 
     @pytest.mark.parametrize("contents, complaint", [
-        (None, "no such file"), ("", "first line is empty"), ("\n" + PASSWORD, "first line is empty"),
+        (None, "no such file"), ("", "first line is empty"),
+        ("\n" + PASSWORD, "first line is empty"),
         ("p" * 256, "password longer than 255 bytes"),
         ("p" * 10_000, "password longer than 255 bytes"),
     ], ids=["missing", "empty", "first-line-empty", "too-long", "much-too-long"])

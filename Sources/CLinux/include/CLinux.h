@@ -9,7 +9,10 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/inet_diag.h>
 #include <linux/netfilter_ipv4.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -168,6 +171,18 @@ struct clx_peer {
 static inline int clx_peer(int fd, struct clx_peer *peer) {
   socklen_t length = sizeof *peer;
   return (int)CLX_RESULT(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length));
+}
+/// The question after one socket by its addresses (sock_diag(7)).
+struct clx_diagnosis_question {
+  struct nlmsghdr header;
+  struct inet_diag_req_v2 request;
+};
+_Static_assert(sizeof(struct clx_diagnosis_question) == 72, "netlink messages have no gaps");
+/// INET_DIAG_CGROUP_ID of <linux/inet_diag.h>, which headers before Linux 5.8 lack.
+enum { CLX_INET_DIAG_CGROUP_ID = 21 };
+static inline int clx_diagnosis_socket(void) {
+  return (int)CLX_RESULT(
+      socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
 }
 /// The inode number of a socket's name in the file system.
 static inline int clx_socket_inode(const char *path, uint64_t *inode) {

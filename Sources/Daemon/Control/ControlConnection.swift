@@ -1,5 +1,6 @@
 internal import LinuxIO
 internal import Logging
+internal import SOCKS
 
 /// One process at the control socket, and what it is answered, on a thread of its own. It may do
 /// whatever it likes: it is answered with an error then, and the connection is closed.
@@ -60,7 +61,8 @@ struct ControlConnection: ~Copyable {
       throw .refused("serve is expected after exec")
     }
     let number = try granted { () throws(NamespaceService.Refusal) in
-      try service.open(traffic, descriptors, audit: audit)
+      try service.open(
+        traffic, descriptors, of: lines.peer.map(FlowIdentity.Owner.init) ?? .init(), audit: audit)
     }
     let who = lines.peer.map { "pid \($0.process), user \($0.user)" } ?? "unknown"
     log.info("carrying a program for another process (\(who))", metadata: fields("serving"))

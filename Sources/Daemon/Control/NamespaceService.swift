@@ -2,6 +2,7 @@ internal import Configuration
 internal import DataPlane
 internal import LinuxIO
 internal import NFTables
+internal import SOCKS
 internal import Synchronization
 
 /// Carries what programs send whose namespaces other processes of this host have made: each has a data
@@ -95,15 +96,18 @@ final class NamespaceService: Sendable {
   func leave() { state.withLock { $0.entered -= 1 } }
 
   /// Carries the traffic from now on; for who has entered.
-  /// - Parameter descriptors: the sockets for it, which belong to the service from here on.
+  /// - Parameters:
+  ///   - descriptors: the sockets for it, which belong to the service from here on.
+  ///   - owner: whose it is.
   /// - Returns: what `close` takes.
   func open(
-    _ traffic: ConfinedTraffic, _ descriptors: [Int32], audit: Bool
+    _ traffic: ConfinedTraffic, _ descriptors: [Int32], of owner: FlowIdentity.Owner, audit: Bool
   ) throws(Refusal) -> Int {
     var configuration = traffic.plane(self.configuration, workers: Self.workers)
     configuration.handedSockets = try Self.check(descriptors, configuration.ingressSockets)
     configuration.upstream = upstream
     configuration.mark = mark
+    configuration.owners = .fixed(owner)
     configuration.descriptorLimit = share.ofEachProgram
     configuration.audit = audit ? Audit() : nil
     let program = Program(plane: try start(configuration), audit: configuration.audit)

@@ -128,6 +128,7 @@ extension HandshakeFailure {
       "check that address and port are those of \(url.serverNameWithArticle)"
     case .refusedBySOCKS4(.noIdentity), .refusedBySOCKS4(.otherIdentity):
       "run an identd here that names the user of the URL, or have the server ask for none"
+    case .credentialsNotSupported: "shorten user or password in the URL"
     case .refused, .refusedByHTTP, .refusedBySOCKS4, .closed, .destinationNotSupported,
       .datagramsNotSupported:
       "look into the server's log, and at whom it lets in"

@@ -105,6 +105,7 @@ struct ProgramSetup {
     var plane = plane
     plane.descriptorLimit = descriptors
     plane.audit = audit
+    plane.owners = .fixed(.ofThisProcess)
     let handed = HandedSockets()
     for (socket, descriptor) in zip(plane.ingressSockets, sockets.opened) {
       handed.add(Descriptor(owning: descriptor), as: socket)

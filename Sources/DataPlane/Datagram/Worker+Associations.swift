@@ -26,8 +26,9 @@ extension Worker {
     association.pointee.lastActivity = now
     association.pointee.negotiation = takeNegotiation()
     association.pointee.state = .connecting
-    negotiations[Int(association.pointee.negotiation)].connectDeadline =
-      now + configuration.timeouts.connect
+    let negotiation = negotiations[Int(association.pointee.negotiation)]
+    negotiation.connectDeadline = now + configuration.timeouts.connect
+    negotiation.flow = identity(ofDatagramsFrom: client, to: destination)
     return connectControl(of: index, to: upstream) ? index : nil
   }
 
@@ -351,6 +352,7 @@ extension HandshakeFailure {
       .datagramsNotSupported:
       true
     case .refused, .refusedByHTTP, .refusedBySOCKS4, .destinationNotSupported,
+      .credentialsNotSupported,
       .authenticationRejected, .noAcceptableMethod, .protocolViolation, .closed:
       false
     }

@@ -79,7 +79,7 @@ extension Worker {
       reportLoop(cause, destination)
       return
     }
-    beginCaptured(socket, to: destination, through: upstream)
+    beginCaptured(socket, from: peer, to: destination, through: upstream)
     if loops?.isSuspicious(sessions: sessions.count, now: now) == true {
       investigateLoop(destination, peer: peer)
     }

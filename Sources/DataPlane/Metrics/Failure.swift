@@ -5,6 +5,7 @@ package enum Failure: Int, CaseIterable, Sendable {
   // The way to the upstream.
   case connectRefused, connectUnreachable, connectTimeout, connectFailed
   // The SOCKS handshake with the upstream.
+  case credentialsNotSupported
   case handshakeTimeout, noAcceptableMethod, authenticationRejected, protocolViolation
   case closedInMethodSelection, closedInAuthentication, closedInReply
   case replyGeneralFailure, replyNotAllowed, replyNetworkUnreachable, replyHostUnreachable
@@ -27,6 +28,7 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .connectUnreachable: "connect_unreachable"
     case .connectTimeout: "connect_timeout"
     case .connectFailed: "connect_failed"
+    case .credentialsNotSupported: "credentials_not_supported"
     case .handshakeTimeout: "handshake_timeout"
     case .noAcceptableMethod: "no_acceptable_method"
     case .authenticationRejected: "authentication_rejected"
@@ -76,7 +78,7 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed, .handshakeTimeout,
       .noAcceptableMethod, .authenticationRejected, .protocolViolation, .closedInMethodSelection,
       .closedInAuthentication, .closedInReply,
-      .replyCommandNotSupported, .replyAddressTypeNotSupported:
+      .replyCommandNotSupported, .replyAddressTypeNotSupported, .credentialsNotSupported:
       true
     case .replyGeneralFailure, .replyNotAllowed, .replyNetworkUnreachable, .replyHostUnreachable,
       .replyConnectionRefused, .replyTTLExpired, .replyOther, .clientRejected, .clientNotAllowed,
@@ -104,6 +106,7 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .refusedBySOCKS4(let code):
       if let code = code.replyCode { self.init(code) } else { self = .authenticationRejected }
     case .destinationNotSupported: self = .replyAddressTypeNotSupported
+    case .credentialsNotSupported: self = .credentialsNotSupported
     case .datagramsNotSupported: self = .replyCommandNotSupported
     case .authenticationRejected: self = .authenticationRejected
     case .noAcceptableMethod: self = .noAcceptableMethod

@@ -47,6 +47,8 @@ final class Worker: @unchecked Sendable {
   var resolvers: ResolverTable
   var loops: LoopDetector?
   var datagramLoops: LoopDetector?
+  /// Nil where nobody asks.
+  let socketOwners: SocketOwners?
   var problems = ProblemLimiter()
   /// Sessions that wait for the peer of a BIND.
   var listeningCount = 0
@@ -77,6 +79,7 @@ final class Worker: @unchecked Sendable {
     self.carrier = carrier ?? QueryCarrier(mailbox)
     epoll = try Epoll(capacity: Self.eventsPerTurn)
     resources = RelayResources(budget: budget)
+    socketOwners = try configuration.makeSocketOwners()
     now = .now()
     timers = TimerWheel(now: now)
     datagrams = DatagramResources(now: now)

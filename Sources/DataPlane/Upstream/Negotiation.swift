@@ -25,6 +25,8 @@ final class Negotiation {
   var isPipelined = false
   /// When connecting to the upstream has taken too long.
   var connectDeadline = Instant(milliseconds: 0)
+  /// What a captured flow fills in in the upstream's credentials; nil where they are the same for all.
+  var flow: FlowIdentity?
   /// Where a client of the embedded server wants to go.
   var destination: Endpoint?
   /// What it wants there: a connection, or to be connected from there (BIND).
@@ -48,6 +50,7 @@ final class Negotiation {
   func reset() {
     machine = .none
     isPipelined = false
+    flow = nil
     destination = nil
     command = .connect
     attempted = nil
@@ -108,7 +111,7 @@ final class Negotiation {
     _ mode: ClientHandshake.Mode
   ) {
     do throws(HandshakeFailure) {
-      switch dialect {
+      switch try dialect.filledIn(by: flow ?? .ourselves(to: destination)) {
       case .socks5(let credentials):
         isPipelined = mode == .pipelined
         var handshake = ClientHandshake(

@@ -5,6 +5,8 @@ internal import Synchronization
 package final class Upstream: Sendable {
   package let place: Place
   package let dialect: Dialect
+  /// What of a flow its credentials tell.
+  let attributes: Set<FlowAttribute>
 
   /// Whether the upstream relays datagrams.
   package enum DatagramAbility: UInt8, Sendable, CaseIterable {
@@ -24,6 +26,7 @@ package final class Upstream: Sendable {
   package init(at place: Place, _ dialect: Dialect) {
     self.place = place
     self.dialect = dialect
+    attributes = dialect.attributes
     let datagrams: DatagramAbility = dialect.hasDatagrams ? .unknown : .refuses
     ability = Atomic(datagrams.rawValue)
     refusesV6 = Atomic(!dialect.hasIPv6)

@@ -5,12 +5,13 @@ internal import SOCKS
 /// A captured flow on its way to the relay: connect to the upstream, ask it for the destination.
 extension Worker {
   func beginCaptured(
-    _ socket: consuming Descriptor, to destination: OriginalDestination,
+    _ socket: consuming Descriptor, from client: SocketAddress, to destination: OriginalDestination,
     through upstream: Upstream
   ) {
     guard let index = openSession(socket, origin: .captured(destination)) else { return }
     sessions[index].pointee.state = .connecting
     negotiation(of: index).connectDeadline = now + configuration.timeouts.connect
+    negotiation(of: index).flow = identity(ofConnectionFrom: client, to: destination.address)
     connectCaptured(index, to: upstream)
   }
 
@@ -120,6 +121,7 @@ extension Worker {
       destination = .address(resolver)
     }
     sessions[index].pointee.state = .handshaking
+    negotiation(of: index).flow?.destination = destination
     negotiation(of: index).startClient(.connect, to: destination, at: upstream)
     timers.schedule(index, at: now + configuration.timeouts.handshake)
     driveHandshaking(index)
