@@ -40,6 +40,13 @@ package struct Configuration: Hashable, Sendable {
     case off
   }
 
+  /// What the upstream hears when a program stops sending and still wants the answer.
+  package enum HalfClose: String, Hashable, Sendable, CaseIterable {
+    case propagate
+    /// Nothing: for servers that would drop the rest of the answer.
+    case hold
+  }
+
   /// Whether traffic that should be captured goes directly while it cannot be.
   package enum Fallback: String, Hashable, Sendable, CaseIterable {
     case open
@@ -95,6 +102,7 @@ package struct Configuration: Hashable, Sendable {
   package let port: UInt16
   /// Nil: one per processor.
   package let workers: Int?
+  package let halfClose: HalfClose
   package let timeouts: Timeouts
   /// Of the socket at which other processes talk to a run; nil: none.
   package let control: SocketPath?
@@ -152,6 +160,7 @@ package struct Configuration: Hashable, Sendable {
       throw ConfigurationError("--workers \(workers): expected 1 to \(Self.maximumWorkers)")
     }
     workers = options.workers
+    halfClose = try choice(options.halfClose, "--half-close") ?? .propagate
     var timeouts = Timeouts()
     timeouts.connect = try seconds(options.connectTimeout, "--connect-timeout")
     timeouts.handshake = try seconds(options.handshakeTimeout, "--handshake-timeout")

@@ -48,6 +48,7 @@ package struct Options: Hashable, Sendable {
   package var onExit: String?
   package var onUpstreamDown: String?
   package var workers: Int?
+  package var halfClose: String?
   /// Seconds.
   package var connectTimeout: Int?
   package var handshakeTimeout: Int?

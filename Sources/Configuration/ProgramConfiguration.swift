@@ -128,7 +128,7 @@ extension Options {
       ("--password-file", passwordFile != nil),
       ("--workers", workers != nil), ("--connect-timeout", connectTimeout != nil),
       ("--handshake-timeout", handshakeTimeout != nil), ("--idle-timeout", idleTimeout != nil),
-      ("--half-close-timeout", halfCloseTimeout != nil),
+      ("--half-close", halfClose != nil), ("--half-close-timeout", halfCloseTimeout != nil),
       ("--udp-unreplied-timeout", udpUnrepliedTimeout != nil),
       ("--udp-timeout", udpTimeout != nil), ("--dns-timeout", dnsTimeout != nil),
       ("--udp-associations", udpAssociations != nil), ("--udp-per-client", udpPerClient != nil),

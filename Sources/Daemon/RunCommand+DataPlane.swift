@@ -24,6 +24,7 @@ extension RunCommand {
     plane.mark = scope.policy.numbers.marks.own.value
     plane.owners = configuration.machine == nil ? .unknown : .bySocket
     plane.timeouts = Timeouts(configuration)
+    plane.halfClose = HalfClose(configuration.halfClose)
     plane.datagrams = try datagrams(scope)
     plane.listeners = listeners
     return try plane.opened(upstream, report)
@@ -123,6 +124,15 @@ extension Timeouts {
     set(&datagrams, configuration.datagrams.timeouts.established)
     set(&unreplied, configuration.datagrams.timeouts.unreplied)
     set(&dns, configuration.datagrams.timeouts.dns)
+  }
+}
+
+extension HalfClose {
+  init(_ halfClose: Configuration.HalfClose) {
+    switch halfClose {
+    case .propagate: self = .propagate
+    case .hold: self = .hold
+    }
   }
 }
 

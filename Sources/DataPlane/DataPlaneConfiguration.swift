@@ -27,6 +27,14 @@ package struct Timeouts: Sendable {
   package init() {}
 }
 
+/// What the upstream hears when the downstream stops sending and still wants the answer.
+package enum HalfClose: Sendable {
+  /// The same, as if nobody were in between.
+  case propagate
+  /// Nothing until it has ended itself, for one that would drop the rest of the answer.
+  case hold
+}
+
 /// How DNS queries are carried.
 package enum DNSTransport: Hashable, Sendable {
   /// Like any other datagram.
@@ -94,6 +102,8 @@ package struct DataPlaneConfiguration: Sendable {
   package var detectsLoops = true
   package var owners = FlowOwners.unknown
   package var timeouts = Timeouts()
+  /// Of captured connections; those of the embedded server's clients are always propagated.
+  package var halfClose = HalfClose.propagate
   /// Descriptors that the process may have open.
   package var descriptorLimit: Int
   /// The embedded server is the upstream of the captured flows.

@@ -11,6 +11,12 @@ struct EngineOptions: ParsableArguments {
     help: ArgumentHelp("For the connection to the upstream (default: 10).", valueName: "seconds"))
   var connectTimeout: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "Whether the upstream hears that a program has stopped sending: at once (propagate, the default), or not before it has ended itself (hold), for servers that would drop the rest of the answer.",
+      valueName: "what"))
+  var halfClose: String?
+
   @Option(help: ArgumentHelp("For the upstream's reply (default: 60).", valueName: "seconds"))
   var handshakeTimeout: Int?
 
@@ -58,6 +64,7 @@ struct EngineOptions: ParsableArguments {
 
   func fill(_ options: inout Options) {
     options.workers = workers
+    options.halfClose = halfClose
     options.connectTimeout = connectTimeout
     options.handshakeTimeout = handshakeTimeout
     options.idleTimeout = idleTimeout

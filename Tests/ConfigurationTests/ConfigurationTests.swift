@@ -81,6 +81,7 @@ struct ConfigurationTests {
         $0.handshakeTimeout = 2
         $0.idleTimeout = 3
         $0.halfCloseTimeout = 4
+        $0.halfClose = "hold"
         $0.drainTimeout = 0
       })
     let gateway = try #require(configuration.gateway)
@@ -111,6 +112,7 @@ struct ConfigurationTests {
     #expect(
       configuration.destinations.bypass.map(\.description) == ["198.51.100.0/24", "2001:db8::1"])
     #expect(configuration.workers == 1)
+    #expect(configuration.halfClose == .hold)
     #expect(
       configuration.timeouts
         == Configuration.Timeouts(connect: 1, handshake: 2, idle: 3, halfClose: 4, drain: 0))
@@ -174,6 +176,7 @@ struct ConfigurationTests {
     Fault("--ipv6") { $0.ipv6 = "off" },
     Fault("--on-exit") { $0.onExit = "ajar" },
     Fault("--on-upstream-down") { $0.onUpstreamDown = "" },
+    Fault("--half-close") { $0.halfClose = "auto" },
     Fault("--workers") { $0.workers = 0 },
     Fault("--control") { $0.control = "" },
     Fault("--control") { $0.control = "/" + String(repeating: "x", count: 107) },

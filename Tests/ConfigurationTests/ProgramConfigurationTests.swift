@@ -100,6 +100,13 @@ struct ProgramConfigurationTests {
         $0.engine.passwordFile = "f"
       }, "--password-file is a matter of the run"
     ),
+    (
+      {
+        $0.daemon = true
+        $0.engine.upstream = nil
+        $0.engine.halfClose = "hold"
+      }, "--half-close is a matter of the run"
+    ),
     ({ $0.publish = [""] }, "--publish"),
     ({ $0.publish = ["80:"] }, "--publish 80:"),
     ({ $0.publish = ["1:2:3"] }, "--publish 1:2:3"),

@@ -43,7 +43,7 @@ private final class Rig {
   func pump() -> HalfDuplex.Progress {
     half.pump(
       from: source.near.rawValue, &sourceReadiness, to: sink.near.rawValue, &sinkReadiness,
-      isLast: false, with: &resources, moved: &moved)
+      keepsSinkOpen: false, with: &resources, moved: &moved)
   }
 
   /// What an event would tell after a change at the far ends.

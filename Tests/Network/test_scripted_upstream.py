@@ -1,5 +1,6 @@
 """Upstreams that misbehave, each in its own way: what the application sees, and what is counted."""
 
+import select
 import socket
 import threading
 import time
@@ -8,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from harness import upstreams
-from harness.flows import Exchange, attempt, exchange, outcome
+from harness.flows import Exchange, attempt, ending, exchange, outcome
 from harness.scripted import Behaviour, ScriptedUpstream
 from harness.sluice import Capture, Sluice
 from harness.topology import ADDRESSES, Topology
-from harness.waiting import wait_until
+from harness.waiting import PATIENCE, wait_until
 
 GATEWAY = Capture("gateway", "redirect")
 
@@ -244,6 +245,88 @@ def test_half_closed_flow_ends(
             with pytest.raises(ConnectionResetError):
                 stream.recv(100)
         over.set()
+        assert sluice.finish()["failures"] == {"half_close_timeout": 1}
+
+
+class Dropping:
+    """A server that drops the rest of its answer when its client stops sending, as half of the real
+    ones do."""
+
+    QUESTION, BEGINNING, REST = b"hello", b"1" * 1000, b"2" * 100_000
+
+    def __init__(self) -> None:
+        self.turn, self._turn = socket.socketpair()
+        """What is written here has it go on with the answer: a byte for each part."""
+
+    def __call__(self, stream: socket.socket) -> None:
+        stream.recv(len(self.QUESTION), socket.MSG_WAITALL)
+        for part in self.BEGINNING, self.REST:
+            ready, _, _ = select.select([stream, self._turn], [], [], PATIENCE)
+            if stream in ready or not ready:
+                return
+            self._turn.recv(1)
+            stream.sendall(part)
+
+
+def half_close(topology: Topology, dropping: Dropping) -> socket.socket:
+    """A client that has asked and stopped sending."""
+    stream = topology.client.connect(ADDRESSES["ipv4"].server, PORT)
+    stream.sendall(dropping.QUESTION)
+    stream.shutdown(socket.SHUT_WR)
+    return stream
+
+
+def test_half_close_is_propagated(
+    topology: Topology, scripted: ScriptedUpstream, upstream: str
+) -> None:
+    """Whatever the server makes of it."""
+    dropping = Dropping()
+    scripted.behaviour = Behaviour(target=dropping)
+    with Sluice.capturing(topology, GATEWAY, upstream) as sluice:
+        with half_close(topology, dropping) as stream:
+            assert ending(stream) == (b"", "FIN")
+        assert sluice.finish()["failures"] == {}
+
+
+def test_half_close_is_held(
+    topology: Topology, capture: Capture, scripted: ScriptedUpstream, upstream: str
+) -> None:
+    """The server hears nothing of it, and the whole answer arrives."""
+    dropping = Dropping()
+    scripted.behaviour = Behaviour(target=dropping)
+    host = capture.host(topology)
+    with Sluice.capturing(topology, capture, upstream, "--half-close", "hold") as sluice:
+        with half_close(topology, dropping) as stream:
+            wait_until(
+                lambda: host.run("ss", "-Hnt", "state", "close-wait").stdout, "the client's FIN")
+            dropping.turn.send(b".")
+            # Sluice has seen the FIN before these bytes, and has not passed it on.
+            beginning = stream.recv(len(dropping.BEGINNING), socket.MSG_WAITALL)
+            assert beginning == dropping.BEGINNING
+            dropping.turn.send(b".")
+            assert ending(stream) == (dropping.REST, "FIN")
+        assert sluice.finish()["failures"] == {}
+
+
+def test_held_flow_ends(
+    topology: Topology, scripted: ScriptedUpstream, upstream: str
+) -> None:
+    """A server that waits for the end that it does not hear of is not waited for without end."""
+    ends: list[str] = []
+    over = threading.Event()
+
+    def wait_for_the_end(stream: socket.socket) -> None:
+        ends.append(ending(stream)[1])
+        over.set()
+
+    scripted.behaviour = Behaviour(target=wait_for_the_end)
+    options = "--half-close", "hold", "--half-close-timeout", "1"
+    with Sluice.capturing(topology, GATEWAY, upstream, *options) as sluice:
+        with topology.client.connect(ADDRESSES["ipv4"].server, PORT) as stream:
+            stream.shutdown(socket.SHUT_WR)
+            assert ending(stream) == (b"", "RST")
+        assert over.wait(PATIENCE)
+        assert ends == ["RST"]
         assert sluice.finish()["failures"] == {"half_close_timeout": 1}
 
 

@@ -29,6 +29,7 @@ struct ConfinedTraffic: Hashable, Sendable {
       descriptorLimit: 0)
     plane.detectsLoops = false
     plane.timeouts = Timeouts(configuration)
+    plane.halfClose = HalfClose(configuration.halfClose)
     if includesDatagrams {
       plane.datagrams = DatagramConfiguration(configuration, listeners: addresses)
       plane.datagrams?.dns = DNSTransport(dns)

@@ -4,6 +4,7 @@ internal import LinuxIO
 ///
 ///              source ends             all delivered, sink shut down
 ///     open ───────────────▶ ending ───────────────────────────────▶ ended
+///                                    (or kept open, see `pump`)
 ///
 /// Small and interactive traffic is copied through the worker's scratch buffer. A direction that
 /// keeps filling that buffer borrows a pipe and splices, and gives the pipe back when it slows down.
@@ -44,8 +45,8 @@ struct HalfDuplex {
   var hasEnded: Bool { phase == .ended }
 
   /// Moves bytes until a socket blocks, the source ends or the turn's share is used up.
-  /// - Parameter isLast: the other direction has ended, so that the sockets are closed at this end,
-  ///   and the sink need not be shut down before.
+  /// - Parameter keepsSinkOpen: the sink is not shut down at this end: since the other direction has
+  ///   ended and both sockets are closed now, or since the sink's peer would take it for the end of all.
   ///
   /// Readiness is edge-triggered: a flag is removed only when the kernel has said that the socket
   /// would block, or has shown it by giving less than was asked for (epoll(7)), so that the next
@@ -53,7 +54,7 @@ struct HalfDuplex {
   mutating func pump(
     from source: Int32, _ sourceReadiness: inout Readiness,
     to sink: Int32, _ sinkReadiness: inout Readiness,
-    isLast: Bool, with resources: inout RelayResources, moved: inout Int
+    keepsSinkOpen: Bool, with resources: inout RelayResources, moved: inout Int
   ) -> Progress {
     var share = resources.turnBytes
     while phase != .ended {
@@ -67,7 +68,7 @@ struct HalfDuplex {
         continue
       }
       if phase == .ending {
-        if !isLast { StreamSocket.shutdownSending(sink) }
+        if !keepsSinkOpen { StreamSocket.shutdownSending(sink) }
         phase = .ended
         release(&resources)
         return .ended

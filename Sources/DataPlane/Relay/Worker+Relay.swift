@@ -85,12 +85,13 @@ extension Worker {
     let upward = session.pointee.upstreamward.pump(
       from: downstream, &session.pointee.downstreamReadiness,
       to: upstream, &session.pointee.upstreamReadiness,
-      isLast: session.pointee.downstreamward.hasEnded, with: &resources, moved: &sent)
+      keepsSinkOpen: session.pointee.downstreamward.hasEnded || holdsUpstream(session),
+      with: &resources, moved: &sent)
     var received = 0
     let downward = session.pointee.downstreamward.pump(
       from: upstream, &session.pointee.upstreamReadiness,
       to: downstream, &session.pointee.downstreamReadiness,
-      isLast: session.pointee.upstreamward.hasEnded, with: &resources, moved: &received)
+      keepsSinkOpen: session.pointee.upstreamward.hasEnded, with: &resources, moved: &received)
     if sent + received > 0 {
       session.pointee.lastActivity = now
       if !isInner(session) {
@@ -111,6 +112,14 @@ extension Worker {
       }
       if upward.hasYielded || downward.hasYielded { enqueue(index) }
     }
+  }
+
+  /// Whether the upstream does not hear that the downstream has stopped sending.
+  private func holdsUpstream(_ session: UnsafeMutablePointer<Session>) -> Bool {
+    guard configuration.halfClose == .hold, case .captured = session.pointee.origin else {
+      return false
+    }
+    return true
   }
 
   /// Whether the session has met its end. A reset that the relay does not run into, since the other
