@@ -79,7 +79,7 @@ package struct Configuration: Hashable, Sendable {
   package static let maximumWorkers = 256
   package static let defaultControl = "/run/sluice/control.sock"
 
-  package let upstream: UpstreamURL
+  package let upstream: UpstreamChain
   /// Every user of the host can read the upstream's password.
   package let isPasswordInArguments: Bool
   /// Nil: this host's own traffic is left alone.
@@ -110,7 +110,7 @@ package struct Configuration: Hashable, Sendable {
   package init(_ options: Options) throws(ConfigurationError) {
     let url = options.upstream ?? "embedded"
     do {
-      var upstream = try UpstreamURL(url)
+      var upstream = try UpstreamChain(url)
       isPasswordInArguments = upstream.hasPassword && !options.isUpstreamHidden
       if let password = options.password, upstream.lacksPassword {
         try upstream.setPassword(password.bytes)
@@ -147,6 +147,14 @@ package struct Configuration: Hashable, Sendable {
           + "the two")
     }
     datagrams = try Datagrams(options)
+    for (flag, isProxied) in [
+      ("--udp proxy", uncaptured.udp == .proxy), ("--dns udp", dns == .udp),
+    ] where isProxied {
+      if let obstacle = upstream.obstacleToDatagrams {
+        throw ConfigurationError(
+          "\(flag): \(obstacle): leave it out, and DNS goes by TCP and other UDP is rejected")
+      }
+    }
     onExit = try choice(options.onExit, "--on-exit") ?? .open
     onUpstreamDown = try choice(options.onUpstreamDown, "--on-upstream-down") ?? .closed
     tcp = try choice(options.tcp, "--tcp")

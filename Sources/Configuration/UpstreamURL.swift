@@ -164,6 +164,19 @@ extension UpstreamURL {
   }
 }
 
+extension UpstreamURL {
+  /// Whether the protocol can relay datagrams.
+  package var hasDatagrams: Bool {
+    switch self {
+    case .socks5, .embedded: true
+    case .http, .socks4, .socks4a: false
+    }
+  }
+
+  /// Whether it is this process that connects to destinations.
+  package var isThisProcess: Bool { server == nil }
+}
+
 extension UpstreamURL.Server: CustomStringConvertible {
   /// Hosts that may stand before a path.
   private static let hostsOfSockets = ["", "localhost"]

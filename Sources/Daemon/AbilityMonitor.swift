@@ -34,7 +34,7 @@ final class AbilityMonitor {
 
   /// Asks once for an IPv6 target; there is an answer only if the upstream has none.
   func askForIPv6() throws(Errno) {
-    guard upstream.dialect.hasIPv6 else {
+    guard upstream.hasIPv6 else {
       answers.post(.noIPv6)
       return
     }
@@ -52,7 +52,7 @@ final class AbilityMonitor {
   func handleTime(now: Instant) {
     guard nextQuestion <= now else { return }
     nextQuestion = now + Self.interval
-    guard upstream.dialect.hasDatagrams, upstream.datagramAbility == .refuses else { return }
+    guard upstream.hasDatagrams, upstream.datagramAbility == .refuses else { return }
     let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
     let question: @Sendable () -> Void = {
       let refusal = UpstreamProbe.askForDatagrams(upstream, mark: mark, timeout: timeout)

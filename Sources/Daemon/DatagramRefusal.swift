@@ -38,12 +38,12 @@ extension Logger {
   /// The same of any upstream.
   /// - Parameter refusal: nil where it was another process that met with it.
   func tellRefusal(
-    by upstream: UpstreamURL, _ refusal: HandshakeFailure?, _ configuration: Configuration,
+    by upstream: UpstreamChain, _ refusal: HandshakeFailure?, _ configuration: Configuration,
     level: Level
   ) {
     var fields: Metadata = ["event": "datagrams_refused"]
     if let refusal { fields["failure"] = .string(refusal.name) }
-    let reason = refusal.map { " (\($0))" } ?? ""
+    let reason = (upstream.obstacleToDatagrams ?? refusal.map { "\($0)" }).map { " (\($0))" } ?? ""
     log(
       level: level,
       "\(upstream) relays no datagrams\(reason): \(configuration.datagramsWithoutRelay)",

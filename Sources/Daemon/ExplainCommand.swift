@@ -19,7 +19,7 @@ package struct ExplainCommand {
   package init(
     _ configuration: Configuration, _ flow: Flow, isRunning: Bool
   ) throws(CommandFailure) {
-    let places = try UpstreamSetup.places(configuration.upstream)
+    let places = try UpstreamSetup.places(configuration.upstream.first)
     let policy = try Scope(configuration, upstreams: places.compactMap(\.exemption)).policy
     self.flow = flow
     upstream = "\(configuration.upstream)"

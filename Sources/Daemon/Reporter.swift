@@ -1,4 +1,5 @@
 internal import Addressing
+internal import Configuration
 internal import DataPlane
 internal import Logging
 internal import SOCKS
@@ -8,18 +9,27 @@ struct Reporter {
   private let log: Logger
   /// As people call it: the URL without the password.
   private let upstream: String
+  /// The same of each hop of a chain.
+  private let hops: [String]
   private var toldCulprits: Set<String> = []
   private var isToldPaused = false
 
   init(log: Logger, upstream: String) {
     self.log = log
     self.upstream = upstream
+    hops = [upstream]
+  }
+
+  init(log: Logger, upstream: UpstreamChain) {
+    self.log = log
+    self.upstream = "\(upstream)"
+    hops = upstream.hops.indices.map { upstream.name(ofHop: $0) }
   }
 
   mutating func report(_ event: Event) {
     switch event {
-    case .failures(let failure, let count, let destination):
-      report(failure, count: count, destination: destination)
+    case .failures(let failure, let count, let destination, let hop):
+      report(failure, count: count, destination: destination, hop: hop)
     case .loop(let cause, let destination):
       report(cause, destination)
     case .pipelining(let proved):
@@ -44,8 +54,8 @@ struct Reporter {
     }
   }
 
-  private func report(_ failure: Failure, count: UInt64, destination: Endpoint?) {
-    let what = failure.explanation(upstream: upstream)
+  private func report(_ failure: Failure, count: UInt64, destination: Endpoint?, hop: Int) {
+    let what = failure.explanation(upstream: hops.indices.contains(hop) ? hops[hop] : upstream)
     let which = destination.map { count == 1 ? ": \($0)" : ": \($0) and \(count - 1) more" } ?? ""
     log.log(
       level: failure.concernsUpstream ? .warning : .debug, "\(what)\(which)",
@@ -238,6 +248,7 @@ extension Failure {
     case .replyCommandNotSupported: "\(upstream) does not support CONNECT"
     case .replyAddressTypeNotSupported: "\(upstream) does not support this kind of address"
     case .replyOther: "the upstream replied with an unknown code"
+    case .hopRefused: "\(upstream) does not connect to the next hop"
     case .clientRejected: "a client of the embedded server was rejected"
     case .clientNotAllowed: "somebody connected who is none of the clients of --allow-client"
     case .destinationNotAllowed: "a client may not reach what it asked for"

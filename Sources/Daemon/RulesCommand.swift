@@ -67,7 +67,7 @@ package enum RulesCommand {
   private static func policy(_ configuration: Configuration) throws(CommandFailure)
     -> RedirectPolicy
   {
-    let places = try UpstreamSetup.places(configuration.upstream)
+    let places = try UpstreamSetup.places(configuration.upstream.first)
     return try Scope(configuration, upstreams: places.compactMap(\.exemption)).policy
   }
 

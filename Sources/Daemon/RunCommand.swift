@@ -28,7 +28,7 @@ package struct RunCommand {
         "redirecting traffic needs CAP_NET_ADMIN: run it with sudo", .noPermission)
     }
     let descriptors = DescriptorLimit.raise()
-    let places = try UpstreamSetup.places(configuration.upstream)
+    let places = try UpstreamSetup.places(configuration.upstream.first)
     let scope = try Scope(configuration, upstreams: places.compactMap(\.exemption))
     guard System.hasRawSockets || !scope.policy.capturesDatagrams else {
       throw CommandFailure(
@@ -60,7 +60,7 @@ package struct RunCommand {
       }
     }
     let supervisor = try startedUp { () throws(Errno) in
-      try Supervisor(reporter: Reporter(log: log, upstream: "\(configuration.upstream)"))
+      try Supervisor(reporter: Reporter(log: log, upstream: configuration.upstream))
     }
     let share = NamespaceService.Share(of: configuration.control == nil ? 0 : descriptors)
     let dataPlane = try makeDataPlane(
@@ -176,13 +176,10 @@ package struct RunCommand {
   private func reachUpstream(
     _ places: [Upstream.Place], _ scope: Scope
   ) throws(CommandFailure) -> Upstream? {
-    switch configuration.upstream {
-    case .embedded: nil
-    case .socks5, .http, .socks4, .socks4a:
-      try UpstreamSetup.reach(
-        places, configuration.upstream, mark: scope.policy.numbers.marks.own.value,
-        timeout: Timeouts(configuration).connect)
-    }
+    if configuration.upstream.first.isThisProcess { return nil }
+    return try UpstreamSetup.reach(
+      places, configuration.upstream, mark: scope.policy.numbers.marks.own.value,
+      timeout: Timeouts(configuration).connect)
   }
 }
 

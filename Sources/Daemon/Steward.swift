@@ -125,7 +125,7 @@ final class Steward {
 
   private func handle(_ event: Event) {
     switch event {
-    case .failures(let failure, _, _): monitor?.handleFailure(failure)
+    case .failures(let failure, _, _, _): monitor?.handleFailure(failure)
     case .datagramsRefused(let failure): handleRefusal(failure)
     case .loop, .pipelining, .acceptPaused, .drained: break
     }

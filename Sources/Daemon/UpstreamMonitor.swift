@@ -59,7 +59,7 @@ final class UpstreamMonitor {
       let outcome = UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout)
       switch outcome {
       case .replied, .failed(.closed(.reply), _): answers.post(.up)
-      case .cannotConnect, .failed: answers.post(.down)
+      case .cannotConnect, .failed, .stuck: answers.post(.down)
       }
     }
     // Without a thread the question waits for the next time.

@@ -37,7 +37,7 @@ package struct UpstreamSecrets {
   package func fill(_ options: inout Options, log: Logger) throws(CommandFailure) {
     fillUpstream(&options)
     // What is wrong with it is said by who uses it.
-    guard let url = try? UpstreamURL(options.upstream ?? "embedded") else { return }
+    guard let url = try? UpstreamChain(options.upstream ?? "embedded") else { return }
     guard url.lacksPassword else {
       guard options.passwordFile == nil else {
         throw CommandFailure(

@@ -33,19 +33,20 @@ enum UpstreamSetup {
     var isLetIn: Bool {
       switch outcome {
       case .replied, .failed(.closed(.reply), _): true
-      case .cannotConnect, .failed: false
+      case .cannotConnect, .failed, .stuck: false
       }
     }
   }
 
   /// Asks at one place after the other until one lets us in; nil if there is none to ask.
   static func attempt(
-    _ places: [Upstream.Place], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
+    _ places: [Upstream.Place], _ chain: UpstreamChain, mark: UInt32?, timeout: Timeout
   ) throws(CommandFailure) -> Attempt? {
-    let dialect = try dialect(of: url)
+    let dialect = try dialect(of: chain.first)
+    let further = try furtherHops(of: chain)
     var last: Attempt?
     for place in places {
-      let upstream = Upstream(at: place, dialect)
+      let upstream = Upstream(at: place, dialect, before: further)
       let attempt = Attempt(
         upstream: upstream,
         outcome: UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout))
@@ -55,33 +56,64 @@ enum UpstreamSetup {
     return last
   }
 
-  /// The first of the places where a server of the right kind answers and takes our credentials.
+  /// The first of the places where a server of the right kind answers and takes our credentials, and, in
+  /// a chain, leads to others that do.
   static func reach(
-    _ places: [Upstream.Place], _ url: UpstreamURL, mark: UInt32?, timeout: Timeout
+    _ places: [Upstream.Place], _ chain: UpstreamChain, mark: UInt32?, timeout: Timeout
   ) throws(CommandFailure) -> Upstream {
-    guard let attempt = try attempt(places, url, mark: mark, timeout: timeout) else {
-      throw CommandFailure("\(url) has no address", .unavailable)
+    guard let attempt = try attempt(places, chain, mark: mark, timeout: timeout) else {
+      throw CommandFailure("\(chain) has no address", .unavailable)
     }
-    let name = attempt.upstream.place.name(in: url)
+    let place = attempt.upstream.place
+    let last = chain.name(ofHop: chain.hops.count - 1, at: place)
     switch attempt.outcome {
     case .replied, .failed(.closed(.reply), _):
       return attempt.upstream
     case .cannotConnect(let error):
-      guard let obstacle = attempt.upstream.place.obstacle(error, url) else {
+      guard let obstacle = place.obstacle(error, chain.first) else {
         throw CommandFailure(
-          "cannot reach \(name): \(error); is the \(url.serverName) running?", .unavailable)
+          "cannot reach \(chain.name(ofHop: 0, at: place)): \(error); is the "
+            + "\(chain.first.serverName) running?", .unavailable)
       }
       throw CommandFailure(
         "\(obstacle.problem): \(obstacle.advice)",
         obstacle.isForbidden ? .noPermission : .unavailable)
+    case .stuck(let error, let isTimeout, let hop):
+      let trouble = chain.trouble(error, isTimeout: isTimeout, hop: hop, at: place)
+      throw CommandFailure("\(trouble.problem); \(trouble.advice)", .unavailable)
     case .failed(let error, let isTimeout):
       throw CommandFailure(
-        "\(name) "
+        "\(last) "
           + (isTimeout
-            ? "accepts connections but does not answer; is it \(url.serverNameWithArticle)?"
+            ? "accepts connections but does not answer; is it \(chain.last.serverNameWithArticle)?"
             : "does not let us in: \(error)"),
         .unavailable)
     }
+  }
+
+  /// What is behind the first hop. A name is left to the hop before, or looked up here if that one takes
+  /// none.
+  private static func furtherHops(
+    of chain: UpstreamChain
+  ) throws(CommandFailure) -> [Upstream.Hop] {
+    var hops: [Upstream.Hop] = []
+    for index in chain.hops.indices.dropFirst() {
+      guard case .host(var endpoint) = chain.hops[index].server else {
+        preconditionFailure("a chain has hosts behind its first hop")
+      }
+      if case .socks4 = chain.hops[index - 1], case .name(let name, let port) = endpoint {
+        let address = NameResolution.addresses(of: name).first(where: \.isIPv4)
+        guard let address else {
+          throw CommandFailure(
+            "\(chain.name(ofHop: index)): cannot resolve \(name) to an IPv4 address, as SOCKS4 before it "
+              + "needs: check the name, or say socks4a there if the server takes names",
+            .unavailable)
+        }
+        endpoint = .address(SocketAddress(address, port))
+      }
+      hops.append(Upstream.Hop(at: endpoint, try dialect(of: chain.hops[index])))
+    }
+    return hops
   }
 
   /// Credentials that nobody else knows, for the embedded server on loopback.

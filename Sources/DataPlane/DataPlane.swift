@@ -118,7 +118,7 @@ package final class DataPlane: Sendable {
       let isProved =
         switch outcome {
         case .replied: true
-        case .cannotConnect, .failed: false
+        case .cannotConnect, .failed, .stuck: false
         }
       upstream.setPipelining(isProved)
       report(.pipelining(proved: isProved))

@@ -183,6 +183,9 @@ struct ConfigurationTests {
     Fault("--connect-timeout") { $0.connectTimeout = 0 },
     Fault("--idle-timeout") { $0.idleTimeout = Configuration.maximumTimeout + 1 },
     Fault("--drain-timeout") { $0.drainTimeout = -5 },
+    Fault("--udp proxy: hop 2") { ($0.upstream, $0.udp) = ("socks5://a,http://b", "proxy") },
+    Fault("--dns udp: hop 2") { ($0.upstream, $0.dns) = ("socks5://a,socks5://b", "udp") },
+    Fault("hop 2") { $0.upstream = "socks5://a,nonsense://host" },
     Fault("nonsense://host") { $0.upstream = "nonsense://host" },
   ]
 

@@ -28,9 +28,9 @@ struct ControlMessageTests {
   ]
 
   /// As it is read there: what stands for the password is taken for one.
-  private static let hidden = (try? UpstreamURL("socks5://me:***@127.0.0.1:1080")) ?? .embedded
+  private static let hidden = (try? UpstreamChain("socks5://me:***@127.0.0.1:1080")) ?? .embedded
 
-  private static let socket = (try? UpstreamURL("socks5:///run/a%20b")) ?? .embedded
+  private static let socket = (try? UpstreamChain("socks5:///run/a%20b")) ?? .embedded
 
   private static let answers: [(ControlAnswer, String)] = [
     (.serving, #"{"serving":true}"#),

@@ -26,7 +26,8 @@ final class UpstreamSetupTests {
 
   private func failure(_ place: Upstream.Place, _ url: UpstreamURL) -> CommandFailure? {
     do {
-      _ = try UpstreamSetup.reach([place], url, mark: nil, timeout: Timeout(milliseconds: 100))
+      _ = try UpstreamSetup.reach(
+        [place], UpstreamChain(url), mark: nil, timeout: Timeout(milliseconds: 100))
       return nil
     } catch {
       return error

@@ -33,7 +33,7 @@ enum ControlAnswer: Hashable {
 /// What a program can have of a run.
 struct ServiceDescription: Hashable {
   /// As people call it: without the password.
-  var upstream: UpstreamURL
+  var upstream: UpstreamChain
   var datagrams: Upstream.DatagramAbility
   var carriesIPv6: Bool
 }
@@ -122,7 +122,7 @@ extension ControlAnswer: ControlMessage {
     } else {
       self = .service(
         ServiceDescription(
-          upstream: try members.decodeText({ try? UpstreamURL($0) }, forKey: .upstream),
+          upstream: try members.decodeText({ try? UpstreamChain($0) }, forKey: .upstream),
           datagrams: try members.decodeText(Upstream.DatagramAbility.init, forKey: .datagrams),
           carriesIPv6: try members.decode(Bool.self, forKey: .ipv6)))
     }

@@ -13,23 +13,23 @@ struct UpstreamChecks {
   /// "From wherever my datagrams will come" (RFC 1928, section 7).
   private static let anySource = Endpoint.address(SocketAddress(.v4(.any), 0))
 
-  private let url: UpstreamURL
+  private let chain: UpstreamChain
   private let mark: UInt32?
 
-  init(_ url: UpstreamURL, _ policy: RedirectPolicy, _ privileges: Privileges) {
-    self.url = url
+  init(_ chain: UpstreamChain, _ policy: RedirectPolicy, _ privileges: Privileges) {
+    self.chain = chain
     mark = privileges.canChangeRules ? policy.numbers.marks.own.value : nil
   }
 
   func findings() -> [Finding] {
-    if case .embedded = url {
+    if chain.first.isThisProcess {
       return [.ok(.upstream, "the embedded server, which connects directly")]
     }
     do throws(CommandFailure) {
       let attempt = try UpstreamSetup.attempt(
-        try UpstreamSetup.places(url), url, mark: mark, timeout: Self.patience)
+        try UpstreamSetup.places(chain.first), chain, mark: mark, timeout: Self.patience)
       guard let attempt, attempt.isLetIn else { return [refusal(attempt)] }
-      let name = attempt.upstream.place.name(in: url)
+      let name = chain.isChain ? "\(chain)" : attempt.upstream.place.name(in: chain.first)
       return [
         .ok(.upstream, "\(name) lets us in"), ipv6(attempt.upstream), udp(attempt.upstream),
       ]
@@ -43,26 +43,32 @@ struct UpstreamChecks {
 
   private func refusal(_ attempt: UpstreamSetup.Attempt?) -> Finding {
     guard let attempt else {
-      return .failure(.upstream, "\(url) has no address", advice: "check the name")
+      return .failure(.upstream, "\(chain) has no address", advice: "check the name")
     }
-    let place = attempt.upstream.place.name(in: url)
+    let place = chain.name(ofHop: 0, at: attempt.upstream.place)
+    let last = chain.name(ofHop: chain.hops.count - 1, at: attempt.upstream.place)
     switch attempt.outcome {
     case .replied:
-      return .ok(.upstream, "\(place) lets us in")
+      return .ok(.upstream, "\(last) lets us in")
     case .cannotConnect(let error):
-      if let obstacle = attempt.upstream.place.obstacle(error, url) {
+      if let obstacle = attempt.upstream.place.obstacle(error, chain.first) {
         return .failure(.upstream, obstacle.problem, advice: obstacle.advice)
       }
       return .failure(
         .upstream, "cannot reach \(place): \(error)",
-        advice: "start the \(url.serverName), or check address, port and firewall")
+        advice: "start the \(chain.first.serverName), or check address, port and firewall")
+    case .stuck(let failure, let isTimeout, let hop):
+      let trouble = chain.trouble(
+        failure, isTimeout: isTimeout, hop: hop, at: attempt.upstream.place)
+      return .failure(.upstream, trouble.problem, advice: trouble.advice)
     case .failed(_, isTimeout: true):
       return .failure(
-        .upstream, "\(place) accepts connections but does not answer",
-        advice: "check that it is \(url.serverNameWithArticle), and whether it is overloaded")
+        .upstream, "\(last) accepts connections but does not answer",
+        advice: "check that it is \(chain.last.serverNameWithArticle), and whether it is overloaded"
+      )
     case .failed(let failure, isTimeout: false):
       return .failure(
-        .upstream, "\(place) does not let us in: \(failure)", advice: failure.advice(url))
+        .upstream, "\(last) does not let us in: \(failure)", advice: failure.advice(chain.last))
     }
   }
 
@@ -79,9 +85,10 @@ struct UpstreamChecks {
   }
 
   private func udp(_ upstream: Upstream) -> Finding {
-    guard upstream.dialect.hasDatagrams else {
+    guard upstream.hasDatagrams else {
+      let reason = chain.obstacleToDatagrams ?? "\(HandshakeFailure.datagramsNotSupported)"
       return .warning(
-        .upstreamUDP, "no UDP: \(HandshakeFailure.datagramsNotSupported)",
+        .upstreamUDP, "no UDP: \(reason)",
         advice: "take a SOCKS5 server, or do without: DNS goes over TCP, and other UDP is rejected")
     }
     let outcome = ask(upstream, .udpAssociate, Self.anySource)
@@ -107,15 +114,16 @@ extension UpstreamProbe.Outcome {
     switch self {
     case .replied(let code): "\(code)"
     case .cannotConnect(let error): "\(error)"
-    case .failed(_, isTimeout: true): "silence"
-    case .failed(let failure, isTimeout: false): "\(failure)"
+    case .failed(_, isTimeout: true), .stuck(_, isTimeout: true, _): "silence"
+    case .failed(let failure, isTimeout: false), .stuck(let failure, isTimeout: false, _):
+      "\(failure)"
     }
   }
 }
 
 extension HandshakeFailure {
   /// What helps against it.
-  fileprivate func advice(_ url: UpstreamURL) -> String {
+  func advice(_ url: UpstreamURL) -> String {
     switch self {
     case .authenticationRejected: "correct user and password in the URL"
     case .noAcceptableMethod:

@@ -12,14 +12,14 @@ struct ConfinedNames: Equatable {
   /// Nobody is known whom it could ask.
   let isLost: Bool
 
-  init(_ configuration: Configuration, _ upstream: UpstreamURL, _ servers: NameServers) {
+  init(_ configuration: Configuration, _ upstream: UpstreamChain, _ servers: NameServers) {
     var (resolver, file) = (configuration.dnsServer, String?.none)
     var isLost = false
     if resolver == nil, servers.asked.isEmpty {
       if !servers.askedByStub.isEmpty {
         file = servers.file(asking: servers.askedByStub)
-      } else if case .embedded = upstream, configuration.dns != .off {
-        // The embedded server is on this host, and reaches its loopback.
+      } else if upstream.first.isThisProcess, configuration.dns != .off {
+        // It is on this host, and reaches its loopback.
         resolver = SocketAddress(servers.stubs.first ?? .v4(.loopback), 53)
       } else {
         isLost = true

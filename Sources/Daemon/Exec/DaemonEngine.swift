@@ -37,7 +37,7 @@ final class DaemonEngine: ProgramEngine {
     self.lines = lines
   }
 
-  var upstream: UpstreamURL { service.upstream }
+  var upstream: UpstreamChain { service.upstream }
   var carriesIPv6: Bool { service.carriesIPv6 }
 
   func reachUpstream() -> Bool {

@@ -54,7 +54,7 @@ package struct ExecCommand {
     }
     let supervisor = try startedUp { () throws(Errno) in
       try ProgramSupervisor(
-        of: program.process, reporter: Reporter(log: log, upstream: "\(engine.upstream)"))
+        of: program.process, reporter: Reporter(log: log, upstream: engine.upstream))
     }
     try engine.begin(setup, sockets, supervisor)
     program.start()

@@ -7,7 +7,7 @@ internal import Logging
 /// Who carries what a confined program sends. Its methods are called in this order.
 protocol ProgramEngine: AnyObject {
   /// As the user calls it, known before the namespaces are begun.
-  var upstream: UpstreamURL { get }
+  var upstream: UpstreamChain { get }
   /// Whether the upstream takes IPv6 targets, as far as is known.
   var carriesIPv6: Bool { get }
   /// Makes sure of the upstream.
@@ -40,17 +40,17 @@ final class OwnEngine: ProgramEngine {
     self.log = log
   }
 
-  var upstream: UpstreamURL { configuration.upstream }
-  var carriesIPv6: Bool { upstream.hasIPv6 }
+  var upstream: UpstreamChain { configuration.upstream }
+  var carriesIPv6: Bool { upstream.last.hasIPv6 }
 
   func reachUpstream() throws(CommandFailure) -> Bool {
     // The program has the limit that it was given.
     descriptors = DescriptorLimit.raise()
     // The embedded server starts with the data plane.
-    if case .embedded = upstream { return false }
+    if upstream.first.isThisProcess { return false }
     let timeout = Timeouts(configuration).connect
     let server = try UpstreamSetup.reach(
-      try UpstreamSetup.places(upstream), upstream, mark: nil, timeout: timeout)
+      try UpstreamSetup.places(upstream.first), upstream, mark: nil, timeout: timeout)
     self.server = server
     let refusal = UpstreamProbe.askForDatagrams(server, mark: nil, timeout: timeout)
     if let refusal { log.tell(refusal, configuration, level: .notice) }

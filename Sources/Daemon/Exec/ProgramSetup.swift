@@ -17,7 +17,7 @@ struct ProgramSetup {
   /// What the engine carries.
   let traffic: ConfinedTraffic
   private let configuration: ProgramConfiguration
-  private let upstream: UpstreamURL
+  private let upstream: UpstreamChain
   private let policy: ConfinementPolicy
   let names: ConfinedNames
   /// What does not depend on the upstream.
@@ -26,7 +26,7 @@ struct ProgramSetup {
   /// - Parameters:
   ///   - upstream: where everything goes.
   ///   - carriesIPv6: whether it takes IPv6 targets, as far as is known.
-  init(_ configuration: ProgramConfiguration, _ upstream: UpstreamURL, carriesIPv6: Bool) {
+  init(_ configuration: ProgramConfiguration, _ upstream: UpstreamChain, carriesIPv6: Bool) {
     self.configuration = configuration
     self.upstream = upstream
     let engine = configuration.engine

@@ -198,7 +198,7 @@ extension Worker {
       take(rest, from: connection)
       return exchange(connection)
     case .failed(let failure):
-      return Failure(failure)
+      return Failure(failure, of: connection.negotiation)
     }
   }
 
@@ -251,7 +251,9 @@ extension Worker {
   /// servers end connections after some time or number of queries, and the rest travels on the next.
   private func lose(_ connection: ResolverConnection, _ failure: Failure) {
     let isHarmless = connection.lastAnswer != nil || connection.pipeline.isEmpty
-    if connection.state != .open || !isHarmless { note(failure, resolver: connection.resolver) }
+    if connection.state != .open || !isHarmless {
+      note(failure, resolver: connection.resolver, hop: connection.negotiation.hop)
+    }
     // The time-out is so short here that it is no sign of a server that hangs.
     if failure != .handshakeTimeout {
       doubtPipelining(of: connection.negotiation, after: failure)
@@ -288,10 +290,10 @@ extension Worker {
   }
 
   /// Counts what befell a query or its connection, and tells of it if that has not just been done.
-  private func note(_ failure: Failure, resolver: SocketAddress) {
+  private func note(_ failure: Failure, resolver: SocketAddress, hop: Int = 0) {
     counters.add(failure)
     if let count = problems.note(failure, now: now) {
-      report(.failures(failure, count: count, destination: .address(resolver)))
+      report(.failures(failure, count: count, destination: .address(resolver), hop: hop))
     }
   }
 }

@@ -95,11 +95,11 @@ extension Worker {
   }
 
   /// Counts a failure, and tells of it if that has not just been done.
-  func note(_ failure: Failure, destination: Endpoint?) {
+  func note(_ failure: Failure, destination: Endpoint?, hop: Int = 0) {
     counters.add(failure)
     if !failure.isReset { counters.add(to: .sessionsFailed) }
     if let count = problems.note(failure, now: now) {
-      report(.failures(failure, count: count, destination: destination))
+      report(.failures(failure, count: count, destination: destination, hop: hop))
     }
   }
 

@@ -4,8 +4,9 @@ package import SOCKS
 
 /// What the data plane tells whoever runs it. Every kind is limited in rate at its source.
 package enum Event: Sendable {
-  /// Sessions failed in this way; `count` since it was last told, `destination` of the last one.
-  case failures(Failure, count: UInt64, destination: Endpoint?)
+  /// Sessions failed in this way; `count` since it was last told, `destination` of the last one, and
+  /// `hop` of the upstream's chain, counted from 0, that it was about.
+  case failures(Failure, count: UInt64, destination: Endpoint?, hop: Int)
   /// Captured traffic comes back to us; `culprit` sends it, as far as it is known.
   case loop(LoopCause, destination: SocketAddress)
   /// Whether this upstream takes a handshake in one write.

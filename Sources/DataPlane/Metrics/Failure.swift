@@ -11,6 +11,8 @@ package enum Failure: Int, CaseIterable, Sendable {
   case replyGeneralFailure, replyNotAllowed, replyNetworkUnreachable, replyHostUnreachable
   case replyConnectionRefused, replyTTLExpired, replyCommandNotSupported
   case replyAddressTypeNotSupported, replyOther
+  /// One hop of a chain does not connect us to the next.
+  case hopRefused
   // The embedded server: its client, and the way to the target.
   case clientRejected, clientNotAllowed, destinationNotAllowed, nameNotResolved, peerTimeout
   case targetRefused, targetUnreachable, targetTimeout, targetFailed
@@ -45,6 +47,7 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .replyCommandNotSupported: "reply_command_not_supported"
     case .replyAddressTypeNotSupported: "reply_address_type_not_supported"
     case .replyOther: "reply_other"
+    case .hopRefused: "hop_refused"
     case .clientRejected: "client_rejected"
     case .clientNotAllowed: "client_not_allowed"
     case .destinationNotAllowed: "destination_not_allowed"
@@ -78,7 +81,8 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed, .handshakeTimeout,
       .noAcceptableMethod, .authenticationRejected, .protocolViolation, .closedInMethodSelection,
       .closedInAuthentication, .closedInReply,
-      .replyCommandNotSupported, .replyAddressTypeNotSupported, .credentialsNotSupported:
+      .replyCommandNotSupported, .replyAddressTypeNotSupported, .credentialsNotSupported,
+      .hopRefused:
       true
     case .replyGeneralFailure, .replyNotAllowed, .replyNetworkUnreachable, .replyHostUnreachable,
       .replyConnectionRefused, .replyTTLExpired, .replyOther, .clientRejected, .clientNotAllowed,
@@ -89,6 +93,11 @@ package enum Failure: Int, CaseIterable, Sendable {
       .noOriginalDestination, .loop, .resourcesExhausted:
       false
     }
+  }
+
+  /// - Parameter negotiation: the one that failed.
+  init(_ failure: HandshakeFailure, of negotiation: Negotiation) {
+    self = failure.replyCode != nil && !negotiation.isAtLastHop ? .hopRefused : Failure(failure)
   }
 
   init(_ failure: HandshakeFailure) {

@@ -216,7 +216,8 @@ extension Worker {
   func note(_ failure: Failure, of index: Int) {
     let session = sessions[index]
     guard !isInner(session) else { return }
-    note(failure, destination: destination(of: index))
+    let hop = session.pointee.negotiation >= 0 ? negotiation(of: index).hop : 0
+    note(failure, destination: destination(of: index), hop: hop)
   }
 
   func isInner(_ session: UnsafeMutablePointer<Session>) -> Bool {

@@ -9,6 +9,12 @@ final class Negotiation {
     ClientHandshake.maximumOutputBytes, TunnelHandshake.maximumOutputBytes,
     SOCKS4Handshake.maximumOutputBytes, ServerHandshake.maximumOutputBytes)
 
+  private struct Goal {
+    let chain: Upstream
+    let command: SOCKS.Command
+    let destination: Endpoint
+  }
+
   /// The side that we play; nil while a captured flow is still connecting.
   enum Machine {
     case none
@@ -23,6 +29,10 @@ final class Negotiation {
   var machine = Machine.none
   /// Whether the client machine was started in pipelined mode.
   var isPipelined = false
+  /// Which hop of a chain the client machine speaks with.
+  private(set) var hop = 0
+  /// What is asked for at the end of a chain; nil for a lone upstream.
+  private var goal: Goal?
   /// When connecting to the upstream has taken too long.
   var connectDeadline = Instant(milliseconds: 0)
   /// What a captured flow fills in in the upstream's credentials; nil where they are the same for all.
@@ -51,6 +61,8 @@ final class Negotiation {
     machine = .none
     isPipelined = false
     flow = nil
+    hop = 0
+    goal = nil
     destination = nil
     command = .connect
     attempted = nil
@@ -102,11 +114,47 @@ final class Negotiation {
 
   /// Begins a handshake in the way that is known to work with `upstream`.
   func startClient(_ command: SOCKS.Command, to destination: Endpoint, at upstream: Upstream) {
-    startClient(command, to: destination, upstream.dialect, upstream.mode)
+    startClient(command, to: destination, at: upstream, upstream.mode)
   }
 
-  /// - Parameter mode: of SOCKS5; the others have but one message.
+  /// - Parameter mode: of SOCKS5, towards the first hop; the others have but one message.
   func startClient(
+    _ command: SOCKS.Command, to destination: Endpoint, at upstream: Upstream,
+    _ mode: ClientHandshake.Mode
+  ) {
+    guard let next = upstream.further.first else {
+      startMachine(command, to: destination, upstream.dialect, mode)
+      return
+    }
+    goal = Goal(chain: upstream, command: command, destination: destination)
+    startMachine(.connect, to: next.endpoint, upstream.dialect, mode)
+  }
+
+  /// Goes on with the next hop of a chain, through the one that has just connected us; false if that was
+  /// the last.
+  private func startNextHop() -> Bool {
+    guard let goal, hop < goal.chain.further.count else { return false }
+    let dialect = goal.chain.further[hop].dialect
+    hop += 1
+    isPipelined = false
+    guard sentCount == outputCount else {
+      // An answer to what has not been asked yet; and what is appended may not fit.
+      machine = .impossible(.protocolViolation(.trailingBytes))
+      return true
+    }
+    (sentCount, outputCount) = (0, 0)
+    if isAtLastHop {
+      startMachine(goal.command, to: goal.destination, dialect, .stepwise)
+    } else {
+      startMachine(.connect, to: goal.chain.further[hop].endpoint, dialect, .stepwise)
+    }
+    return true
+  }
+
+  /// Whether what the upstream answers now is about the destination, and not about the next hop.
+  var isAtLastHop: Bool { goal.map { hop == $0.chain.further.count } ?? true }
+
+  private func startMachine(
     _ command: SOCKS.Command, to destination: Endpoint, _ dialect: Dialect,
     _ mode: ClientHandshake.Mode
   ) {
@@ -141,8 +189,20 @@ final class Negotiation {
     return failure
   }
 
-  /// Feeds the upstream's bytes to the client machine.
+  /// Feeds the upstream's bytes to the client machine, and what is behind a hop's answer to that of the
+  /// next.
   func receiveAsClient(
+    _ input: UnsafeRawBufferPointer
+  ) -> (consumed: Int, action: ClientHandshake.Action) {
+    var consumed = 0
+    while true {
+      let (count, action) = feed(UnsafeRawBufferPointer(rebasing: input[consumed...]))
+      consumed += count
+      guard case .established = action, startNextHop() else { return (consumed, action) }
+    }
+  }
+
+  private func feed(
     _ input: UnsafeRawBufferPointer
   ) -> (consumed: Int, action: ClientHandshake.Action) {
     let input = input.bindMemory(to: UInt8.self).span

@@ -1,12 +1,27 @@
+package import Addressing
 package import SOCKS
 internal import Synchronization
 
-/// A server that captured flows go through.
+/// A server that captured flows go through, or a chain of them.
 package final class Upstream: Sendable {
+  /// Of the only server, or the first.
   package let place: Place
   package let dialect: Dialect
   /// What of a flow its credentials tell.
   let attributes: Set<FlowAttribute>
+  /// Those behind it, each asked for through the one before.
+  package let further: [Hop]
+
+  /// A server that another one connects us to.
+  package struct Hop: Sendable {
+    package let endpoint: Endpoint
+    package let dialect: Dialect
+
+    package init(at endpoint: Endpoint, _ dialect: Dialect) {
+      self.endpoint = endpoint
+      self.dialect = dialect
+    }
+  }
 
   /// Whether the upstream relays datagrams.
   package enum DatagramAbility: UInt8, Sendable, CaseIterable {
@@ -23,21 +38,29 @@ package final class Upstream: Sendable {
   private let relayIsControl = Atomic<Bool>(false)
   private let relayAnswered = Atomic<Bool>(false)
 
-  package init(at place: Place, _ dialect: Dialect) {
+  package init(at place: Place, _ dialect: Dialect, before further: [Hop] = []) {
     self.place = place
     self.dialect = dialect
-    attributes = dialect.attributes
-    let datagrams: DatagramAbility = dialect.hasDatagrams ? .unknown : .refuses
+    attributes = further.reduce(into: dialect.attributes) { $0.formUnion($1.dialect.attributes) }
+    self.further = further
+    hasDatagrams = further.isEmpty && dialect.hasDatagrams
+    hasIPv6 = (further.last?.dialect ?? dialect).hasIPv6
+    let datagrams: DatagramAbility = hasDatagrams ? .unknown : .refuses
     ability = Atomic(datagrams.rawValue)
-    refusesV6 = Atomic(!dialect.hasIPv6)
+    refusesV6 = Atomic(!hasIPv6)
   }
+
+  /// Whether there is a way to ask for a relay of datagrams: in a chain there is none.
+  package let hasDatagrams: Bool
+  /// Whether IPv6 destinations can be asked for.
+  package let hasIPv6: Bool
 
   /// A SOCKS5 server.
   package convenience init(at place: Place, credentials: Credentials?) {
     self.init(at: place, .socks5(credentials))
   }
 
-  /// Whether the handshake goes out in one write. False until it is proved, and again after a flow
+  /// Whether the handshake goes out in one write: that of the first, in a chain. False until it is proved, and again after a flow
   /// has failed in a way that speaks against the proof.
   var mode: ClientHandshake.Mode {
     pipelines.load(ordering: .relaxed) ? .pipelined : .stepwise

@@ -18,6 +18,9 @@ package enum UpstreamProbe {
     /// It ended like this before a reply. After a time-out it is `.closed` with the phase that was
     /// waited in.
     case failed(HandshakeFailure, isTimeout: Bool)
+    /// The same of a hop of a chain that is not its last: `hop` counts from 0. What it says of the next
+    /// one is such a failure, too.
+    case stuck(HandshakeFailure, isTimeout: Bool, hop: Int)
   }
 
   /// Blocks until the upstream has answered, at most `timeout` for the connection and as much again
@@ -33,7 +36,7 @@ package enum UpstreamProbe {
       return .cannotConnect(error)
     }
     let negotiation = Negotiation()
-    negotiation.startClient(command, to: destination, upstream.dialect, mode)
+    negotiation.startClient(command, to: destination, at: upstream, mode)
     return negotiate(on: socket, negotiation, deadline: .now() + timeout)
   }
 
@@ -42,7 +45,7 @@ package enum UpstreamProbe {
   package static func askForDatagrams(
     _ upstream: Upstream, mark: UInt32?, timeout: Timeout
   ) -> HandshakeFailure? {
-    guard upstream.dialect.hasDatagrams else { return .datagramsNotSupported }
+    guard upstream.hasDatagrams else { return .datagramsNotSupported }
     let outcome = run(
       upstream, .udpAssociate, to: upstream.place.associationRequest, mode: .stepwise, mark: mark,
       timeout: timeout)
@@ -53,7 +56,7 @@ package enum UpstreamProbe {
       return nil
     case .replied(let code): failure = .refused(code)
     case .failed(let reason, isTimeout: false): failure = reason
-    case .failed, .cannotConnect: return nil
+    case .failed, .stuck, .cannotConnect: return nil
     }
     guard failure.refusesDatagrams else { return nil }
     upstream.datagramAbility = .refuses
@@ -77,26 +80,26 @@ package enum UpstreamProbe {
   private static func negotiate(
     on socket: borrowing Descriptor, _ negotiation: Negotiation, deadline: Instant
   ) -> Outcome {
-    if let failure = negotiation.impossibility { return Outcome(failure) }
+    if let failure = negotiation.impossibility { return Outcome(failure, of: negotiation) }
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 1)
     defer { buffer.deallocate() }
     while true {
       // The few bytes of a handshake always fit into a fresh socket's buffer.
       if case .failed = negotiation.flush(to: socket.rawValue) {
-        return .failed(negotiation.endAsClient(), isTimeout: false)
+        return Outcome(end: negotiation)
       }
       guard socket.wait(for: .readable, until: deadline) else {
-        return .failed(negotiation.endAsClient(), isTimeout: true)
+        return Outcome(end: negotiation, isTimeout: true)
       }
       switch receive(socket.rawValue, into: buffer) {
       case .wouldBlock: continue
-      case .bytes(0), .failed: return .failed(negotiation.endAsClient(), isTimeout: false)
+      case .bytes(0), .failed: return Outcome(end: negotiation)
       case .bytes(let count):
         let input = UnsafeRawBufferPointer(rebasing: buffer[..<count])
         switch negotiation.receiveAsClient(input).action {
         case .receive: continue
         case .established: return .replied(.succeeded)
-        case .failed(let failure): return Outcome(failure)
+        case .failed(let failure): return Outcome(failure, of: negotiation)
         }
       }
     }
@@ -104,7 +107,20 @@ package enum UpstreamProbe {
 }
 
 extension UpstreamProbe.Outcome {
-  fileprivate init(_ failure: HandshakeFailure) {
-    self = failure.replyCode.map { .replied($0) } ?? .failed(failure, isTimeout: false)
+  fileprivate init(_ failure: HandshakeFailure, of negotiation: Negotiation) {
+    if !negotiation.isAtLastHop {
+      self = .stuck(failure, isTimeout: false, hop: negotiation.hop)
+    } else {
+      self = failure.replyCode.map { .replied($0) } ?? .failed(failure, isTimeout: false)
+    }
+  }
+
+  /// Nothing more came.
+  fileprivate init(end negotiation: Negotiation, isTimeout: Bool = false) {
+    let failure = negotiation.endAsClient()
+    self =
+      negotiation.isAtLastHop
+      ? .failed(failure, isTimeout: isTimeout)
+      : .stuck(failure, isTimeout: isTimeout, hop: negotiation.hop)
   }
 }

@@ -145,7 +145,7 @@ extension Worker {
       session.pointee.downstreamward.hold(rest, &resources)
       beginRelay(index)
     case .failed(let failure):
-      failHandshake(index, Failure(failure))
+      failHandshake(index, Failure(failure, of: negotiation(of: index)))
     }
   }
 
