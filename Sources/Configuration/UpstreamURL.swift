@@ -1,7 +1,8 @@
 package import Addressing
 
 /// Where captured connections go: `socks5://[user[:password]@]host[:port]`, the same with `http`, with
-/// `socks4` or `socks4a` and no password, or with `/path` for host and port; or `embedded`.
+/// `socks4` or `socks4a` and no password, or with `/path` for host and port; or `embedded` or
+/// `direct`.
 package enum UpstreamURL: Hashable, Sendable {
   /// A SOCKS5 server; `credentials` nil for one that asks for none.
   case socks5(server: Server, credentials: Login?)
@@ -13,6 +14,8 @@ package enum UpstreamURL: Hashable, Sendable {
   case socks4a(server: Server, user: User?)
   /// The SOCKS5 server in this process.
   case embedded
+  /// None: TCP goes straight to its destination, and UDP through the SOCKS5 server in this process.
+  case direct
 
   /// Where a server listens.
   package enum Server: Hashable, Sendable {
@@ -38,7 +41,7 @@ package enum UpstreamURL: Hashable, Sendable {
     case .socks5(let server, _), .http(let server, _), .socks4(let server, _),
       .socks4a(let server, _):
       server
-    case .embedded: nil
+    case .embedded, .direct: nil
     }
   }
 
@@ -66,9 +69,14 @@ package enum UpstreamURL: Hashable, Sendable {
   /// it is, except a `/` at the beginning of the user: behind that everything is the path. A single
   /// slash may follow the host and port; the host `localhost` may precede a path, as curl has it.
   package init(_ text: some StringProtocol) throws(UpstreamURLError) {
-    if text.lowercased() == "embedded" {
+    switch text.lowercased() {
+    case "embedded":
       self = .embedded
       return
+    case "direct":
+      self = .direct
+      return
+    default: break
     }
     let bytes = ArraySlice(text.utf8)
     guard let colon = bytes.firstIndex(of: UInt8(ascii: ":")),
@@ -113,7 +121,7 @@ extension UpstreamURL {
   /// What listens there, for people.
   package var serverName: String {
     switch self {
-    case .socks5, .embedded: "SOCKS5 server"
+    case .socks5, .embedded, .direct: "SOCKS5 server"
     case .http: "HTTP proxy"
     case .socks4, .socks4a: "SOCKS4 server"
     }
@@ -130,14 +138,14 @@ extension UpstreamURL {
     case .socks5(_, let login), .http(_, let login):
       (login?.username.placeholders ?? []).union(login?.password?.placeholders ?? [])
     case .socks4(_, let user), .socks4a(_, let user): user?.name.placeholders ?? []
-    case .embedded: []
+    case .embedded, .direct: []
     }
   }
 
   private var login: Login? {
     switch self {
     case .socks5(_, let login), .http(_, let login): login
-    case .socks4, .socks4a, .embedded: nil
+    case .socks4, .socks4a, .embedded, .direct: nil
     }
   }
 
@@ -151,14 +159,14 @@ extension UpstreamURL {
     case .http(let server, var login?):
       try login.setPassword(password)
       self = .http(server: server, credentials: login)
-    case .socks5, .http, .socks4, .socks4a, .embedded: break
+    case .socks5, .http, .socks4, .socks4a, .embedded, .direct: break
     }
   }
 
   /// Whether the protocol has IPv6 addresses.
   package var hasIPv6: Bool {
     switch self {
-    case .socks5, .http, .embedded: true
+    case .socks5, .http, .embedded, .direct: true
     case .socks4, .socks4a: false
     }
   }
@@ -168,7 +176,7 @@ extension UpstreamURL {
   /// Whether the protocol can relay datagrams.
   package var hasDatagrams: Bool {
     switch self {
-    case .socks5, .embedded: true
+    case .socks5, .embedded, .direct: true
     case .http, .socks4, .socks4a: false
     }
   }
@@ -211,6 +219,7 @@ extension UpstreamURL: CustomStringConvertible, CustomDebugStringConvertible, Cu
   package var description: String {
     switch self {
     case .embedded: "embedded"
+    case .direct: "direct"
     case .socks5(let server, nil): "socks5://\(server)"
     case .socks5(let server, let login?): "socks5://\(login)@\(server)"
     case .http(let server, nil): "http://\(server)"
@@ -300,7 +309,7 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
 extension UpstreamURLError: CustomStringConvertible {
   private static let expectation = """
     socks5://[user[:password]@]host[:port], socks5://[user[:password]@]/path, \
-    http://[user[:password]@]host[:port], socks4[a]://[user@]host[:port] or embedded
+    http://[user[:password]@]host[:port], socks4[a]://[user@]host[:port], embedded or direct
     """
 
   private static let placeholders = IdentityTemplate.Placeholder.allCases

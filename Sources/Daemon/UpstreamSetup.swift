@@ -7,7 +7,7 @@ internal import SOCKS
 /// From the upstream's URL to an upstream that has answered.
 enum UpstreamSetup {
   /// Where the upstream listens: all addresses of its host, or its Unix socket. Nowhere for the embedded
-  /// server, which starts with the data plane on loopback, which is never captured.
+  /// server, which starts with the data plane on loopback, which is never captured, and for `direct`.
   static func places(_ url: UpstreamURL) throws(CommandFailure) -> [Upstream.Place] {
     switch url.server {
     case nil: return []
@@ -136,7 +136,7 @@ enum UpstreamSetup {
       case .http(_, let login): .http(try credentials(login))
       case .socks4(_, let user): .socks4(try userID(user), takesNames: false)
       case .socks4a(_, let user): .socks4(try userID(user), takesNames: true)
-      case .embedded: .socks5(nil)
+      case .embedded, .direct: .socks5(nil)
       }
     } catch {
       throw CommandFailure("\(url): \(error)", .usage)
@@ -188,7 +188,7 @@ extension UpstreamURL {
   /// `serverName` as in a question.
   var serverNameWithArticle: String {
     switch self {
-    case .socks5, .socks4, .socks4a, .embedded: "a \(serverName)"
+    case .socks5, .socks4, .socks4a, .embedded, .direct: "a \(serverName)"
     case .http: "an \(serverName)"
     }
   }

@@ -80,6 +80,9 @@ package struct DataPlaneConfiguration: Sendable {
   package var listeners: [ListenerConfiguration]
   /// Where captured flows go; nil if there are none to capture.
   package var upstream: Upstream?
+  /// Captured connections go straight to their destinations, and only datagrams and queries through the
+  /// upstream.
+  package var connectsDirectly = false
   /// Of which the embedded server's clients must show one; nil for no authentication.
   package var serverLogins: Logins?
   /// The embedded server takes UDP ASSOCIATE.

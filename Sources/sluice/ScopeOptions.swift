@@ -6,7 +6,7 @@ internal import Daemon
 struct ScopeOptions: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
-      "Where captured traffic goes: socks5://[user[:password]@]host[:port], socks5://[user[:password]@]/path of a Unix socket, http://[user[:password]@]host[:port] of a proxy with CONNECT (port 8080 unless given), socks4://[user@]host[:port] or socks4a://, several of these joined by commas, each reached through the one before it, or embedded.",
+      "Where captured traffic goes: socks5://[user[:password]@]host[:port], socks5://[user[:password]@]/path of a Unix socket, http://[user[:password]@]host[:port] of a proxy with CONNECT (port 8080 unless given), socks4://[user@]host[:port] or socks4a://, several of these joined by commas, each reached through the one before it, embedded, or direct for no upstream at all.",
       discussion:
         "Without it SLUICE_UPSTREAM of the environment is used, or else the embedded SOCKS5 server, which connects directly."
     ))

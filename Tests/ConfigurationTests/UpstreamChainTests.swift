@@ -43,6 +43,7 @@ struct UpstreamChainTests {
     ("socks5://a,embedded", .url(.malformedHost, hop: nil)),
     (",socks5://a", .url(.noScheme, hop: 1)),
     ("embedded,socks5://a", .thisProcess(hop: 1)),
+    ("direct,socks5://a", .thisProcess(hop: 1)),
     ("socks5://a,ftp://b", .url(.schemeNotSupported("ftp"), hop: 2)),
     ("socks5://a,http://u:@b,socks5://c", .url(.emptyPassword, hop: 2)),
     ("socks5://a,socks5:///run/x", .socketBehindAnother(hop: 2)),

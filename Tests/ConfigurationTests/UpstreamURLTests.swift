@@ -35,6 +35,12 @@ struct UpstreamURLTests {
     #expect(try server(text) == expected)
   }
 
+  @Test(arguments: ["direct", "Direct"])
+  func direct(_ text: String) throws {
+    let url = try UpstreamURL(text)
+    #expect(url == .direct && url.description == "direct" && url.isThisProcess)
+  }
+
   @Test(arguments: ["embedded", "EMBEDDED", "Embedded"])
   func embedded(_ text: String) throws {
     #expect(try UpstreamURL(text) == .embedded)

@@ -14,7 +14,8 @@ final class UpstreamSetupTests {
   deinit { unlink(path) }
 
   @Test(arguments: [
-    ("embedded", [], []), ("socks5://192.0.2.1", ["192.0.2.1:1080"], ["192.0.2.1"]),
+    ("embedded", [], []), ("direct", [], []),
+    ("socks5://192.0.2.1", ["192.0.2.1:1080"], ["192.0.2.1"]),
     ("socks5://[::1]:1", ["[::1]:1"], ["::1"]), ("http://[::1]", ["[::1]:8080"], ["::1"]),
     ("socks5:///run/x", ["/run/x"], []),
   ])

@@ -23,7 +23,13 @@ struct UpstreamChecks {
 
   func findings() -> [Finding] {
     if chain.first.isThisProcess {
-      return [.ok(.upstream, "the embedded server, which connects directly")]
+      return [
+        .ok(
+          .upstream,
+          chain.first == .direct
+            ? "none: connections go directly to their destinations"
+            : "the embedded server, which connects directly")
+      ]
     }
     do throws(CommandFailure) {
       let attempt = try UpstreamSetup.attempt(

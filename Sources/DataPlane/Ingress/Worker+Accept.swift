@@ -26,7 +26,9 @@ extension Worker {
 
   func accept(from index: Int) {
     guard let listener = listeners[index] else { return }
-    let isBounded = configuration.servesItself && !listener.ingress.isServing
+    // The other half is for the other halves of the same flows.
+    let isBounded =
+      configuration.servesItself && !configuration.connectsDirectly && !listener.ingress.isServing
     for _ in 0..<Self.acceptsPerTurn {
       guard budget.take(Self.descriptorsPerSession, share: isBounded ? .half : .all) else {
         pauseAccepting(nil)

@@ -2,10 +2,12 @@ internal import Addressing
 internal import LinuxIO
 
 /// One TCP flow, from accept to close. The downstream speaks first in `.negotiating` when it came to
-/// the embedded server; captured flows begin by connecting to the upstream, forwarded ones to their
-/// target. One that connects to a Unix socket whose queue is full has no upstream socket meanwhile.
+/// the embedded server; captured flows begin by connecting to the upstream, direct and forwarded
+/// ones to their target. One that connects to a Unix socket whose queue is full has no upstream socket
+/// meanwhile.
 ///
 ///     captured:                        connecting ──▶ handshaking ──┐
+///     direct:                          connecting ──────────────────┤
 ///     forwarded:                       connecting ──────────────────┤
 ///                                          ▲                        ├──▶ relaying ──▶ vacant
 ///     served:   negotiating ─(name)─▶ resolving                     │
@@ -23,7 +25,7 @@ struct Session: ~Copyable {
   }
 
   enum Origin {
-    /// Captured by the rules; goes on through the upstream.
+    /// Captured by the rules; goes on through the upstream, or directly.
     case captured(OriginalDestination)
     /// A client of the embedded server; goes on to its target.
     case served

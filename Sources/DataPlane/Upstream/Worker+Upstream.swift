@@ -9,13 +9,31 @@ extension Worker {
     through upstream: Upstream
   ) {
     guard let index = openSession(socket, origin: .captured(destination)) else { return }
+    if configuration.connectsDirectly {
+      beginDirect(index, to: destination)
+      return
+    }
     sessions[index].pointee.state = .connecting
     negotiation(of: index).connectDeadline = now + configuration.timeouts.connect
     negotiation(of: index).flow = identity(ofConnectionFrom: client, to: destination.address)
     connectCaptured(index, to: upstream)
   }
 
-  /// Starts a captured session's connection, or waits for room in the upstream's queue.
+  /// Starts a captured session's connection to where it wanted to go.
+  private func beginDirect(_ index: Int, to destination: OriginalDestination) {
+    let target = resolver(insteadOf: destination.address) ?? destination.address
+    if let error = connect(index, to: target) {
+      fail(index, TargetError(errno: error, isIPv4: target.address.isIPv4).failure)
+    }
+  }
+
+  /// The resolver that is asked in place of the one at an address; nil where that is asked itself, or is
+  /// none.
+  private func resolver(insteadOf address: SocketAddress) -> SocketAddress? {
+    address.port == Self.dnsPort ? configuration.datagrams?.resolver : nil
+  }
+
+  /// Starts a captured session's connection to the upstream, or waits for room in the upstream's queue.
   private func connectCaptured(_ index: Int, to upstream: Upstream) {
     let deadline = negotiation(of: index).connectDeadline
     do {
@@ -56,8 +74,7 @@ extension Worker {
     of session: UnsafeMutablePointer<Session>, to target: SocketAddress
   ) throws(Errno) -> Descriptor {
     switch session.pointee.origin {
-    case .captured: preconditionFailure("a captured session goes to the upstream")
-    case .served, .forwarded(to: _, .outward):
+    case .captured, .served, .forwarded(to: _, .outward):
       return try StreamSocket.connect(to: target, mark: configuration.mark)
     case .forwarded(to: _, .inward):
       return try connectInside(to: target)
@@ -97,16 +114,21 @@ extension Worker {
       handleConnectFailure(index, session.pointee.upstream?.pendingError ?? .connectionReset)
     } else if readiness.contains(.writable) {
       switch session.pointee.origin {
-      case .captured: beginHandshake(index)
+      case .captured where !configuration.connectsDirectly: beginHandshake(index)
       case .served: completeServing(index)
-      case .forwarded: beginRelay(index)
+      case .captured, .forwarded: beginRelay(index)
       }
     }
   }
 
   func handleConnectFailure(_ index: Int, _ error: Errno) {
     switch sessions[index].pointee.origin {
-    case .captured: fail(index, Failure(connecting: error))
+    case .captured(let destination):
+      fail(
+        index,
+        configuration.connectsDirectly
+          ? TargetError(errno: error, isIPv4: destination.address.address.isIPv4).failure
+          : Failure(connecting: error))
     case .served, .forwarded: connectNext(index, after: error)
     }
   }
@@ -117,7 +139,7 @@ extension Worker {
     guard let upstream = configuration.upstream, var destination = destination(of: index) else {
       preconditionFailure("a captured session without an upstream or a destination")
     }
-    if destination.port == Self.dnsPort, let resolver = configuration.datagrams?.resolver {
+    if case .address(let address) = destination, let resolver = resolver(insteadOf: address) {
       destination = .address(resolver)
     }
     sessions[index].pointee.state = .handshaking
