@@ -1,6 +1,7 @@
 internal import CLinux
 
-/// A POSIX thread; either `join` or `detach` must be called.
+/// A POSIX thread; either `join` or `detach` must be called. Signals are for the thread that the process
+/// began with: one that is blocked there later would else take its default effect by way of this one.
 package struct Thread: Sendable {
   private let handle: pthread_t
 
@@ -15,6 +16,11 @@ package struct Thread: Sendable {
         if let processor { System.pin(to: processor) }
         body()
       })
+    var (everything, former) = (sigset_t(), sigset_t())
+    sigfillset(&everything)
+    // What the new thread inherits.
+    clx_hold_signals(&everything, &former)
+    defer { clx_set_signals(&former) }
     var handle = pthread_t()
     // SAFETY: `start` is retained once here and released once, in the thread or on failure below.
     let result = pthread_create(
