@@ -17,6 +17,9 @@ final class Steward {
   private let log: Logger
   /// Nil where the user wants nothing to go directly while the upstream is down.
   private let monitor: UpstreamMonitor?
+  /// Nil where the upstream is not given by its name.
+  private let addresses: AddressMonitor?
+  private let upstream: Upstream?
   /// Nil for the embedded server, which can do everything.
   private let abilities: AbilityMonitor?
 
@@ -32,6 +35,10 @@ final class Steward {
     self.log = log
     let timeout = Timeouts(configuration).connect
     let mark = rules.policy.numbers.marks.own.value
+    self.upstream = upstream
+    addresses = try upstream.flatMap { (upstream) throws(Errno) in
+      try AddressMonitor(configuration.upstream, upstream, mark: mark, timeout: timeout)
+    }
     abilities = try upstream.map { (upstream) throws(Errno) in
       try AbilityMonitor(upstream, mark: mark, timeout: timeout)
     }
@@ -48,6 +55,9 @@ final class Steward {
     }
     if let monitor {
       try supervisor.watch(monitor.wakeDescriptor) { [weak self] in self?.handleAnswer() }
+    }
+    if let addresses {
+      try supervisor.watch(addresses.wakeDescriptor) { [weak self] in self?.handleAddress() }
     }
     supervisor.onReload = { [weak self] in self?.reload() }
     supervisor.onTick = { [weak self] in self?.handleTick() }
@@ -123,9 +133,23 @@ final class Steward {
     }
   }
 
+  /// The name leads elsewhere now: that is exempted first, then used.
+  private func handleAddress() {
+    guard let answer = addresses?.handleAnswer() else { return }
+    attempt("exempt the upstream's new addresses") { () throws(NetfilterError) in
+      try rules.change { $0.upstreams = answer.addresses }
+    }
+    upstream?.move(to: answer.place)
+    log.notice(
+      "\(answer.place.name(in: configuration.upstream.first)): new connections go there",
+      metadata: ["event": "upstream_moved", "place": .string("\(answer.place)")])
+  }
+
   private func handle(_ event: Event) {
     switch event {
-    case .failures(let failure, _, _, _): monitor?.handleFailure(failure)
+    case .failures(let failure, _, _, _):
+      monitor?.handleFailure(failure)
+      addresses?.handleFailure(failure, known: rules.policy.upstreams)
     case .datagramsRefused(let failure): handleRefusal(failure)
     case .loop, .pipelining, .acceptPaused, .drained: break
     }

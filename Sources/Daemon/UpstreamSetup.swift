@@ -14,7 +14,7 @@ enum UpstreamSetup {
     case .socket(let path): return [.socket(path)]
     case .host(.address(let address)): return [.address(address)]
     case .host(.name(let name, let port)):
-      let addresses = NameResolution.addresses(of: name)
+      let addresses = AddressRace.interlaced(NameResolution.addresses(of: name))
       guard !addresses.isEmpty else {
         throw CommandFailure(
           "cannot resolve \(name): check the name, or give the upstream's address instead",
@@ -38,22 +38,14 @@ enum UpstreamSetup {
     }
   }
 
-  /// Asks at one place after the other until one lets us in; nil if there is none to ask.
+  /// Asks at all places, in this order, until one lets us in; nil if there is none to ask.
   static func attempt(
     _ places: [Upstream.Place], _ chain: UpstreamChain, mark: UInt32?, timeout: Timeout
   ) throws(CommandFailure) -> Attempt? {
     let dialect = try dialect(of: chain.first)
     let further = try furtherHops(of: chain)
-    var last: Attempt?
-    for place in places {
-      let upstream = Upstream(at: place, dialect, before: further)
-      let attempt = Attempt(
-        upstream: upstream,
-        outcome: UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout))
-      if attempt.isLetIn { return attempt }
-      last = attempt
-    }
-    return last
+    return AddressRace(mark: mark, timeout: timeout).run(
+      places.map { Upstream(at: $0, dialect, before: further) })
   }
 
   /// The first of the places where a server of the right kind answers and takes our credentials, and, in

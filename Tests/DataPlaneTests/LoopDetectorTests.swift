@@ -8,7 +8,9 @@ struct LoopDetectorTests {
   private static let first = LoopDetector.suspiciousSessions
 
   private func detector() throws -> LoopDetector {
-    LoopDetector(upstream: .address(try #require(SocketAddress("192.0.2.1:1080"))))
+    LoopDetector(
+      upstream: Upstream(
+        at: .address(try #require(SocketAddress("192.0.2.1:1080"))), credentials: nil))
   }
 
   private let start = Instant.now()

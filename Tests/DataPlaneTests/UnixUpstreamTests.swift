@@ -400,7 +400,7 @@ struct UnixUpstreamTests {
   /// No destination is the upstream; the program that listens on its socket is.
   @Test func findsLoops() throws {
     let place = TemporarySocketPath()
-    let detector = LoopDetector(upstream: .socket(place.path))
+    let detector = LoopDetector(upstream: Upstream(at: .socket(place.path), credentials: nil))
     let destination = OriginalDestination(Self.target)
     #expect(detector.check(destination, now: .now()) == nil)
     #expect(Upstream.Place.socket(place.path).owner == nil)

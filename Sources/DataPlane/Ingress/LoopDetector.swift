@@ -14,18 +14,18 @@ struct LoopDetector {
   /// flow takes tens of milliseconds, in which a worker does nothing else.
   static let patience = Timeout.seconds(10)
 
-  private let upstream: Upstream.Place
+  private let upstream: Upstream
   private var looping: [SocketAddress: Instant] = [:]
   private var culprit: LoopCause?
   /// Sessions at which the next look is due.
   private var nextLook = suspiciousSessions
   private var lastLook = Instant(milliseconds: 0)
 
-  init(upstream: Upstream.Place) { self.upstream = upstream }
+  init(upstream: Upstream) { self.upstream = upstream }
 
   /// What is known of a new flow by its destination alone.
   func check(_ destination: OriginalDestination, now: Instant) -> LoopCause? {
-    switch upstream {
+    switch upstream.place {
     case .address(destination.address): return .connectionToUpstream
     case .address, .socket: break
     }
@@ -58,7 +58,7 @@ struct LoopDetector {
     let cause: LoopCause
     if owner.isOurselves {
       cause = .ourselves
-    } else if owner.executable == upstream.owner?.executable {
+    } else if owner.executable == upstream.place.owner?.executable {
       cause = .upstreamProgram(name: owner.name, processID: owner.processID)
     } else {
       return nil

@@ -85,7 +85,7 @@ final class Worker: @unchecked Sendable {
     datagrams = DatagramResources(now: now)
     resolvers = ResolverTable(now: now)
     if configuration.detectsLoops {
-      loops = configuration.upstream.map { LoopDetector(upstream: $0.place) }
+      loops = configuration.upstream.map { LoopDetector(upstream: $0) }
     }
     datagramLoops = loops
     try epoll.add(

@@ -4,8 +4,7 @@ internal import Synchronization
 
 /// A server that captured flows go through, or a chain of them.
 package final class Upstream: Sendable {
-  /// Of the only server, or the first.
-  package let place: Place
+  private let currentPlace: Mutex<Place>
   package let dialect: Dialect
   /// What of a flow its credentials tell.
   let attributes: Set<FlowAttribute>
@@ -39,7 +38,7 @@ package final class Upstream: Sendable {
   private let relayAnswered = Atomic<Bool>(false)
 
   package init(at place: Place, _ dialect: Dialect, before further: [Hop] = []) {
-    self.place = place
+    currentPlace = Mutex(place)
     self.dialect = dialect
     attributes = further.reduce(into: dialect.attributes) { $0.formUnion($1.dialect.attributes) }
     self.further = further
@@ -60,8 +59,22 @@ package final class Upstream: Sendable {
     self.init(at: place, .socks5(credentials))
   }
 
-  /// Whether the handshake goes out in one write: that of the first, in a chain. False until it is proved, and again after a flow
-  /// has failed in a way that speaks against the proof.
+  /// Of the only server, or the first; new connections go there.
+  package var place: Place { currentPlace.withLock { $0 } }
+
+  /// It is found somewhere else from now on, where nothing is proved of it yet.
+  package func move(to place: Place) {
+    currentPlace.withLock { $0 = place }
+    setPipelining(false)
+  }
+
+  /// The same somewhere else, to be asked there.
+  package func moved(to place: Place) -> Upstream {
+    Upstream(at: place, dialect, before: further)
+  }
+
+  /// Whether the handshake goes out in one write: that of the first, in a chain. False until it is proved,
+  /// and again after a flow has failed in a way that speaks against the proof.
   var mode: ClientHandshake.Mode {
     pipelines.load(ordering: .relaxed) ? .pipelined : .stepwise
   }

@@ -57,8 +57,9 @@ class Sluice(Program):
 
     def __init__(
         self, host: Namespace, *arguments: str, ready: bool = True,
-        env: dict[str, str] | None = None,
+        env: dict[str, str] | None = None, within: tuple[str, ...] = (),
     ) -> None:
+        """`within` is a command that runs it."""
         # The usual soft limit of descriptors, which it has to raise by itself.
         limit = ["prlimit", "--nofile=1024:", "--"]
         self.upstream = arguments[0] if arguments else ""
@@ -66,7 +67,7 @@ class Sluice(Program):
             # The default one is the machine's, whatever the host.
             arguments = *arguments, "--control", "none"
         command = [binary(), "run", "--json", "--log-level", "debug", *arguments]
-        super().__init__(host, *limit, *command, name="sluice", env=env)
+        super().__init__(host, *within, *limit, *command, name="sluice", env=env)
         if ready:
             try:
                 self.wait_for("ready")
@@ -77,10 +78,11 @@ class Sluice(Program):
     @classmethod
     def capturing(
         cls, topology: Topology, capture: Capture, upstream: str, *options: str, ready: bool = True,
-        env: dict[str, str] | None = None,
+        env: dict[str, str] | None = None, within: tuple[str, ...] = (),
     ) -> "Sluice":
         return cls(
-            capture.host(topology), upstream, *capture.flags(), *options, ready=ready, env=env)
+            capture.host(topology), upstream, *capture.flags(), *options, ready=ready, env=env,
+            within=within)
 
     def __enter__(self) -> "Sluice":
         return self
