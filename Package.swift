@@ -41,10 +41,14 @@ let package = Package(
       name: "RedirectPolicy", dependencies: ["NFTables", "Addressing"], swiftSettings: strict),
     .target(name: "Configuration", dependencies: ["Addressing"], swiftSettings: strict),
 
+    // GSSAPI, whose library is loaded at run time.
+    .target(name: "CGSSAPI"),
+    .target(name: "GSSAPI", dependencies: ["CGSSAPI", "SOCKS"], swiftSettings: dataPlane),
+
     // System calls, the relay, and the rules in the kernel.
     .target(name: "LinuxIO", dependencies: ["CLinux", "Addressing"], swiftSettings: dataPlane),
     .target(
-      name: "DataPlane", dependencies: ["LinuxIO", "SOCKS", "DNS", "Addressing"],
+      name: "DataPlane", dependencies: ["LinuxIO", "SOCKS", "GSSAPI", "DNS", "Addressing"],
       swiftSettings: dataPlane),
     .target(
       name: "Netfilter",

@@ -27,6 +27,9 @@ package struct UpstreamChain: Hashable, Sendable {
     if hops.count > 1, let index = hops.firstIndex(where: \.isThisProcess) {
       throw .thisProcess(hop: index + 1)
     }
+    if hops.count > 1, let index = hops.firstIndex(where: \.isProtected) {
+      throw .protected(hop: index + 1)
+    }
     for index in hops.indices.dropFirst() {
       try Self.check(hops[index], index + 1, behind: hops[index - 1])
     }
@@ -132,6 +135,7 @@ package enum UpstreamChainError: Error, Hashable, Sendable {
   case url(UpstreamURLError, hop: Int?)
   case tooManyHops(Int)
   case thisProcess(hop: Int)
+  case protected(hop: Int)
   case socketBehindAnother(hop: Int)
   case ipv6BehindSOCKS4(hop: Int)
   /// Of several hops.
@@ -147,6 +151,8 @@ extension UpstreamChainError: CustomStringConvertible {
       "upstream of \(count) hops: expected at most \(UpstreamChain.maximumHops)"
     case .thisProcess(let hop):
       "hop \(hop): no server but this process itself: expected URLs alone in a chain"
+    case .protected(let hop):
+      "hop \(hop): GSSAPI in a chain is not supported: expected it in an upstream of its own"
     case .socketBehindAnother(let hop):
       "hop \(hop): a Unix socket, which no hop can be asked for: expected host[:port], a socket only "
         + "for the first"

@@ -1,11 +1,13 @@
 package import Addressing
 
-/// Where captured connections go: `socks5://[user[:password]@]host[:port]`, the same with `http`, with
+/// Where captured connections go: `socks5://[user[:password]@]host[:port][?gssapi]`, the same with `http`, with
 /// `socks4` or `socks4a` and no password, or with `/path` for host and port; or `embedded` or
 /// `direct`.
 package enum UpstreamURL: Hashable, Sendable {
   /// A SOCKS5 server; `credentials` nil for one that asks for none.
   case socks5(server: Server, credentials: Login?)
+  /// The same by GSSAPI; `credentials` nil where nothing else will do.
+  case gssapi(server: Server, security: Security, credentials: Login?)
   /// An HTTP proxy that takes CONNECT.
   case http(server: Server, credentials: Login?)
   /// A SOCKS4 server; `user` nil where it asks for none.
@@ -38,8 +40,8 @@ package enum UpstreamURL: Hashable, Sendable {
   /// Where it listens; nil for the server in this process.
   package var server: Server? {
     switch self {
-    case .socks5(let server, _), .http(let server, _), .socks4(let server, _),
-      .socks4a(let server, _):
+    case .socks5(let server, _), .gssapi(let server, _, _), .http(let server, _),
+      .socks4(let server, _), .socks4a(let server, _):
       server
     case .embedded, .direct: nil
     }
@@ -53,6 +55,14 @@ package enum UpstreamURL: Hashable, Sendable {
     case socks4
     case socks4a
 
+    /// Whether there is GSSAPI.
+    var hasSecurity: Bool {
+      switch self {
+      case .socks5, .socks5h: true
+      case .http, .socks4, .socks4a: false
+      }
+    }
+
     /// The port that IANA registered for SOCKS; for proxies, which have none, that of their
     /// alternative to a web server's (`http-alt`), where most documentation has them.
     var defaultPort: UInt16 {
@@ -65,7 +75,7 @@ package enum UpstreamURL: Hashable, Sendable {
 
   /// Parses a URL (RFC 3986); the scheme is read in any case.
   ///
-  /// User, password and path are percent-decoded. A `/` or `@` in a user or password may also stand as
+  /// `?gssapi` behind a SOCKS5 server is described at `Security`. User, password and path are percent-decoded. A `/` or `@` in a user or password may also stand as
   /// it is, except a `/` at the beginning of the user: behind that everything is the path. A single
   /// slash may follow the host and port; the host `localhost` may precede a path, as curl has it.
   package init(_ text: some StringProtocol) throws(UpstreamURLError) {
@@ -86,7 +96,7 @@ package enum UpstreamURL: Hashable, Sendable {
     let schemeText = String(decoding: bytes[..<colon], as: UTF8.self).lowercased()
     guard let scheme = Scheme(rawValue: schemeText) else { throw .schemeNotSupported(schemeText) }
 
-    var authority = bytes[(colon + 3)...]
+    var (authority, query) = Self.splitQuery(bytes[(colon + 3)...])
     var login: ArraySlice<UInt8>?
     if authority.first != UInt8(ascii: "/"),
       let at = authority.lastIndex(of: UInt8(ascii: "@"))
@@ -94,11 +104,18 @@ package enum UpstreamURL: Hashable, Sendable {
       login = authority[..<at]
       authority = authority[(at + 1)...]
     }
+    guard query == nil || scheme.hasSecurity else { throw .securityNotSupported(schemeText) }
     switch scheme {
     case .socks5, .socks5h:
       let credentials = try login.map(Login.init)
-      self = .socks5(
-        server: try Server(authority, defaultPort: scheme.defaultPort), credentials: credentials)
+      let server = try Server(authority, defaultPort: scheme.defaultPort)
+      if let query {
+        let security = try Security(query)
+        _ = try security.service(at: server)
+        self = .gssapi(server: server, security: security, credentials: credentials)
+      } else {
+        self = .socks5(server: server, credentials: credentials)
+      }
     case .http:
       let credentials = try login.map(Login.init)
       // The first colon of what is sent parts them (RFC 7617, section 2).
@@ -121,7 +138,7 @@ extension UpstreamURL {
   /// What listens there, for people.
   package var serverName: String {
     switch self {
-    case .socks5, .embedded, .direct: "SOCKS5 server"
+    case .socks5, .gssapi, .embedded, .direct: "SOCKS5 server"
     case .http: "HTTP proxy"
     case .socks4, .socks4a: "SOCKS4 server"
     }
@@ -135,7 +152,7 @@ extension UpstreamURL {
   /// What flows fill in in user and password.
   package var placeholders: Set<IdentityTemplate.Placeholder> {
     switch self {
-    case .socks5(_, let login), .http(_, let login):
+    case .socks5(_, let login), .gssapi(_, _, let login), .http(_, let login):
       (login?.username.placeholders ?? []).union(login?.password?.placeholders ?? [])
     case .socks4(_, let user), .socks4a(_, let user): user?.name.placeholders ?? []
     case .embedded, .direct: []
@@ -144,7 +161,7 @@ extension UpstreamURL {
 
   private var login: Login? {
     switch self {
-    case .socks5(_, let login), .http(_, let login): login
+    case .socks5(_, let login), .gssapi(_, _, let login), .http(_, let login): login
     case .socks4, .socks4a, .embedded, .direct: nil
     }
   }
@@ -156,17 +173,20 @@ extension UpstreamURL {
     case .socks5(let server, var login?):
       try login.setPassword(password)
       self = .socks5(server: server, credentials: login)
+    case .gssapi(let server, let security, var login?):
+      try login.setPassword(password)
+      self = .gssapi(server: server, security: security, credentials: login)
     case .http(let server, var login?):
       try login.setPassword(password)
       self = .http(server: server, credentials: login)
-    case .socks5, .http, .socks4, .socks4a, .embedded, .direct: break
+    case .socks5, .gssapi, .http, .socks4, .socks4a, .embedded, .direct: break
     }
   }
 
   /// Whether the protocol has IPv6 addresses.
   package var hasIPv6: Bool {
     switch self {
-    case .socks5, .http, .embedded, .direct: true
+    case .socks5, .gssapi, .http, .embedded, .direct: true
     case .socks4, .socks4a: false
     }
   }
@@ -176,9 +196,14 @@ extension UpstreamURL {
   /// Whether the protocol can relay datagrams.
   package var hasDatagrams: Bool {
     switch self {
-    case .socks5, .embedded, .direct: true
+    case .socks5, .gssapi, .embedded, .direct: true
     case .http, .socks4, .socks4a: false
     }
+  }
+
+  /// Whether GSSAPI protects what passes.
+  var isProtected: Bool {
+    if case .gssapi = self { true } else { false }
   }
 
   /// Whether it is this process that connects to destinations.
@@ -222,6 +247,9 @@ extension UpstreamURL: CustomStringConvertible, CustomDebugStringConvertible, Cu
     case .direct: "direct"
     case .socks5(let server, nil): "socks5://\(server)"
     case .socks5(let server, let login?): "socks5://\(login)@\(server)"
+    case .gssapi(let server, let security, nil): "socks5://\(server)\(security)"
+    case .gssapi(let server, let security, let login?):
+      "socks5://\(login)@\(server)\(security)"
     case .http(let server, nil): "http://\(server)"
     case .http(let server, let login?): "http://\(login)@\(server)"
     case .socks4(let server, nil): "socks4://\(server)"
@@ -304,11 +332,16 @@ package enum UpstreamURLError: Error, Hashable, Sendable {
   case path
   case pathTooLong
   case zeroByteInPath
+  case securityNotSupported(String)
+  case malformedService
+  case serviceWithoutHost
+  case malformedProtection
+  case queryFieldNotSupported
 }
 
 extension UpstreamURLError: CustomStringConvertible {
   private static let expectation = """
-    socks5://[user[:password]@]host[:port], socks5://[user[:password]@]/path, \
+    socks5://[user[:password]@]host[:port][?gssapi], socks5://[user[:password]@]/path, \
     http://[user[:password]@]host[:port], socks4[a]://[user@]host[:port], embedded or direct
     """
 
@@ -350,6 +383,16 @@ extension UpstreamURLError: CustomStringConvertible {
       "upstream with a path: expected nothing after the host and port, or socks5:///path for a socket"
     case .pathTooLong:
       "upstream socket's path longer than \(SocketPath.maximumBytes) bytes: no Unix socket has such a one"
+    case .securityNotSupported(let scheme):
+      "upstream scheme \(scheme) with ?gssapi: only a SOCKS5 server knows users by it"
+    case .malformedService:
+      "upstream's GSSAPI service: expected ?gssapi=SERVICE or ?gssapi=SERVICE@HOST"
+    case .serviceWithoutHost:
+      "upstream socket with ?gssapi: expected the server's host too, as in ?gssapi=rcmd@HOST"
+    case .malformedProtection:
+      "upstream's GSSAPI protection: expected confidentiality, integrity or none, each at most once, the best first, with commas between them"
+    case .queryFieldNotSupported:
+      "upstream with more than GSSAPI's settings: expected ?gssapi[=SERVICE][&protection=LEVEL,LEVEL]"
     case .zeroByteInPath: "upstream socket's path contains a zero byte (%00)"
     }
   }
@@ -406,7 +449,7 @@ private func port(
 
 // MARK: Bytes
 
-private func percentDecoded(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) -> [UInt8] {
+func percentDecoded(_ text: ArraySlice<UInt8>) throws(UpstreamURLError) -> [UInt8] {
   var decoded: [UInt8] = []
   var rest = text
   while let byte = rest.popFirst() {

@@ -236,6 +236,11 @@ extension Failure {
     case .noAcceptableMethod: "\(upstream) accepts none of our authentication methods"
     case .authenticationRejected: "\(upstream) rejects the user name or password"
     case .protocolViolation: "\(upstream) does not speak the protocol of its URL"
+    case .securityFailed:
+      "GSSAPI fails with \(upstream): klist shows whether there is a ticket, kinit gets one"
+    case .securityAborted:
+      "\(upstream) gave up the GSSAPI negotiation: it does not accept our ticket"
+    case .protectionNotAcceptable: "\(upstream) wants another GSSAPI protection level than ours"
     case .closedInMethodSelection: "\(upstream) closed the connection after the greeting"
     case .closedInAuthentication: "\(upstream) closed the connection during authentication"
     case .closedInReply: "\(upstream) closed the connection without a reply"

@@ -48,7 +48,8 @@ extension HandshakeFailure {
     case .closed(.methodSelection), .closed(.authentication): false
     case .refused, .refusedByHTTP, .refusedBySOCKS4, .destinationNotSupported: replyCode != nil
     case .datagramsNotSupported, .credentialsNotSupported, .authenticationRejected,
-      .noAcceptableMethod, .protocolViolation:
+      .noAcceptableMethod, .securityFailed, .securityAborted, .protectionNotAcceptable,
+      .protocolViolation:
       false
     }
   }

@@ -122,9 +122,15 @@ enum UpstreamSetup {
   }
 
   private static func dialect(of url: UpstreamURL) throws(CommandFailure) -> Dialect {
-    do throws(CredentialsError) {
+    do {
       return switch url {
       case .socks5(_, let login): .socks5(try credentials(login))
+      case .gssapi(let server, let security, let login):
+        .gssapi(
+          SecurityOffer(
+            service: try security.service(at: server),
+            levels: security.levels.map(ProtectionLevel.init),
+            credentials: try credentials(login)))
       case .http(_, let login): .http(try credentials(login))
       case .socks4(_, let user): .socks4(try userID(user), takesNames: false)
       case .socks4a(_, let user): .socks4(try userID(user), takesNames: true)
@@ -180,9 +186,20 @@ extension UpstreamURL {
   /// `serverName` as in a question.
   var serverNameWithArticle: String {
     switch self {
-    case .socks5, .socks4, .socks4a, .embedded, .direct: "a \(serverName)"
+    case .socks5, .gssapi, .socks4, .socks4a, .embedded, .direct: "a \(serverName)"
     case .http: "an \(serverName)"
     }
+  }
+}
+
+extension ProtectionLevel {
+  fileprivate init(_ protection: UpstreamURL.Security.Protection) {
+    self =
+      switch protection {
+      case .none: .none
+      case .integrity: .integrity
+      case .confidentiality: .confidentiality
+      }
   }
 }
 

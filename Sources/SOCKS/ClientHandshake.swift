@@ -27,6 +27,8 @@ package struct ClientHandshake: Sendable {
     /// The server says that it is connected; what is left of the input is the application's.
     case established
     case failed(HandshakeFailure)
+    /// Make a step towards the security context (`SecurityHandshake`, no other machine).
+    case step
   }
 
   /// The room that a whole handshake needs in its output.
@@ -83,6 +85,18 @@ package struct ClientHandshake: Sendable {
       Request.encode(command, to: destination, into: &output)
     }
     state = .methodSelection
+  }
+
+  /// The same where the method has been selected, in a greeting that somebody else wrote.
+  mutating func start(after method: Method, into output: inout OutputSpan<UInt8>) {
+    guard case .ready = state else { preconditionFailure("the handshake was started before") }
+    if method == .usernamePassword, let credentials {
+      Authentication.encode(credentials, into: &output)
+      state = .authentication
+    } else {
+      Request.encode(command, to: destination, into: &output)
+      state = .reply
+    }
   }
 
   /// Takes bytes from the server, in whatever pieces they come, and writes what is to be sent next.

@@ -1,6 +1,8 @@
 /// The protocol that an upstream speaks, and who we are to it.
 package enum Dialect: Hashable, Sendable {
   case socks5(Credentials?)
+  /// SOCKS5 by GSSAPI (RFC 1961).
+  case gssapi(SecurityOffer)
   /// CONNECT of an HTTP proxy.
   case http(Credentials?)
   /// `takesNames`: SOCKS4a.
@@ -9,7 +11,7 @@ package enum Dialect: Hashable, Sendable {
   /// Whether there is a way to ask for a relay of datagrams.
   package var hasDatagrams: Bool {
     switch self {
-    case .socks5: true
+    case .socks5, .gssapi: true
     case .http, .socks4: false
     }
   }
@@ -17,7 +19,7 @@ package enum Dialect: Hashable, Sendable {
   /// Whether IPv6 addresses can be asked for.
   package var hasIPv6: Bool {
     switch self {
-    case .socks5, .http: true
+    case .socks5, .gssapi, .http: true
     case .socks4: false
     }
   }
@@ -26,7 +28,7 @@ package enum Dialect: Hashable, Sendable {
   package var canPipeline: Bool {
     switch self {
     case .socks5: true
-    case .http, .socks4: false
+    case .gssapi, .http, .socks4: false
     }
   }
 }

@@ -93,7 +93,8 @@ extension Dialect {
   package var attributes: Set<FlowAttribute> {
     switch self {
     case .socks5(let credentials), .http(let credentials):
-      credentials?.template.map { $0.username.attributes.union($0.password.attributes) } ?? []
+      credentials?.attributes ?? []
+    case .gssapi(let offer): offer.credentials?.attributes ?? []
     case .socks4(let user, _): user?.template?.attributes ?? []
     }
   }
@@ -101,6 +102,7 @@ extension Dialect {
   private var isTemplate: Bool {
     switch self {
     case .socks5(let credentials), .http(let credentials): credentials?.template != nil
+    case .gssapi(let offer): offer.credentials?.template != nil
     case .socks4(let user, _): user?.template != nil
     }
   }
@@ -116,6 +118,11 @@ extension Dialect {
       switch self {
       case .socks5(let credentials):
         return .socks5(try credentials?.filledIn(by: flow))
+      case .gssapi(let offer):
+        return .gssapi(
+          SecurityOffer(
+            service: offer.service, levels: offer.levels,
+            credentials: try offer.credentials?.filledIn(by: flow)))
       case .http(let credentials):
         let credentials = try credentials?.filledIn(by: flow)
         // The first colon of what is sent parts them (RFC 7617, section 2).
@@ -136,6 +143,10 @@ extension Credentials {
   struct Template: Hashable {
     let username: FlowTemplate
     let password: FlowTemplate
+  }
+
+  fileprivate var attributes: Set<FlowAttribute> {
+    template.map { $0.username.attributes.union($0.password.attributes) } ?? []
   }
 
   /// Until a flow fills them in they are those of `FlowIdentity.ourselves` to no destination.

@@ -17,7 +17,7 @@ struct Greeting: Message {
     switch method {
     case .noAuthentication: offersNoAuthentication
     case .usernamePassword: offersUsernamePassword
-    case .noAcceptable, .other: false
+    case .gssapi, .noAcceptable, .other: false
     }
   }
 
@@ -39,7 +39,7 @@ struct Greeting: Message {
       switch Method(rawValue: bytes[index]) {
       case .noAuthentication: greeting.offersNoAuthentication = true
       case .usernamePassword: greeting.offersUsernamePassword = true
-      case .noAcceptable, .other: break
+      case .gssapi, .noAcceptable, .other: break
       }
     }
     return .complete(greeting)

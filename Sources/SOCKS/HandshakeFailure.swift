@@ -16,6 +16,12 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
   case authenticationRejected(status: UInt8)
   /// It takes none of the methods that we offered.
   case noAcceptableMethod
+  /// GSSAPI does not let us prove who we are, or does not trust what the server says.
+  case securityFailed(SecurityFailure)
+  /// The server gave up the GSSAPI negotiation (RFC 1961, section 3).
+  case securityAborted
+  /// The server wants this protection level (RFC 1961, section 4), which is none of ours.
+  case protectionNotAcceptable(UInt8)
   case protocolViolation(Violation)
   /// The connection ended while this was expected.
   case closed(HandshakePhase)
@@ -31,6 +37,9 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
     case .datagramsNotSupported: "datagrams_not_supported"
     case .authenticationRejected: "authentication_rejected"
     case .noAcceptableMethod: "no_acceptable_method"
+    case .securityFailed: "gssapi_failed"
+    case .securityAborted: "gssapi_aborted"
+    case .protectionNotAcceptable: "gssapi_protection"
     case .protocolViolation(let violation): violation.name
     case .closed(.methodSelection): "closed_in_method_selection"
     case .closed(.authentication): "closed_in_authentication"
@@ -48,8 +57,8 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
     case .refusedBySOCKS4(let code): code.replyCode
     case .destinationNotSupported: .addressTypeNotSupported
     case .datagramsNotSupported: .commandNotSupported
-    case .credentialsNotSupported, .authenticationRejected, .noAcceptableMethod,
-      .protocolViolation, .closed:
+    case .credentialsNotSupported, .authenticationRejected, .noAcceptableMethod, .securityFailed,
+      .securityAborted, .protectionNotAcceptable, .protocolViolation, .closed:
       nil
     }
   }
@@ -85,6 +94,14 @@ package enum Violation: Error, Hashable, Sendable {
   case wrongReplyVersion(UInt8)
   /// The user ID of a SOCKS4 request does not end within `UserID.maximumBytes`.
   case userIDTooLong
+  /// The first byte of a GSSAPI message is not 1 (RFC 1961, section 3.4).
+  case wrongSecurityVersion(UInt8)
+  /// A GSSAPI message of this type has come out of its turn, or there is no such type.
+  case unexpectedSecurityMessage(UInt8)
+  /// The protection level that the server selects has not one byte (RFC 1961, section 4.2).
+  case malformedProtectionLevel
+  /// A message could be read by anybody on the way, which was not agreed on.
+  case unprotectedMessage
 
   /// As metrics show it.
   package var name: String {
@@ -99,6 +116,10 @@ package enum Violation: Error, Hashable, Sendable {
     case .responseTooLong: "response_too_long"
     case .wrongReplyVersion: "wrong_reply_version"
     case .userIDTooLong: "user_id_too_long"
+    case .wrongSecurityVersion: "wrong_security_version"
+    case .unexpectedSecurityMessage: "unexpected_security_message"
+    case .malformedProtectionLevel: "malformed_protection_level"
+    case .unprotectedMessage: "unprotected_message"
     }
   }
 
@@ -106,7 +127,8 @@ package enum Violation: Error, Hashable, Sendable {
   fileprivate var server: String {
     switch self {
     case .wrongVersion, .wrongAuthenticationVersion, .methodNeverOffered, .unknownAddressType,
-      .invalidName, .trailingBytes:
+      .invalidName, .trailingBytes, .wrongSecurityVersion, .unexpectedSecurityMessage,
+      .malformedProtectionLevel, .unprotectedMessage:
       "a SOCKS5 server"
     case .notHTTP, .responseTooLong: "an HTTP proxy"
     case .wrongReplyVersion, .userIDTooLong: "a SOCKS4 server"
@@ -130,6 +152,11 @@ extension HandshakeFailure: CustomStringConvertible {
     case .authenticationRejected(let status):
       "the server rejected the user name or password (status \(status))"
     case .noAcceptableMethod: "the server accepts none of the offered authentication methods"
+    case .securityFailed(let failure): "GSSAPI: \(failure)"
+    case .securityAborted:
+      "the server gave up the GSSAPI negotiation: it does not accept our ticket"
+    case .protectionNotAcceptable(let level):
+      "the server wants GSSAPI protection level \(level), which is not among ours"
     case .protocolViolation(let violation): "not \(violation.server): \(violation)"
     case .closed(.methodSelection): "the server closed the connection after the greeting"
     case .closed(.authentication): "the server closed the connection during authentication"
@@ -151,6 +178,10 @@ extension Violation: CustomStringConvertible {
     case .notHTTP(let byte): "byte \(byte) in place of a status line"
     case .wrongReplyVersion(let version): "version \(version) of a reply instead of 0"
     case .userIDTooLong: "a user ID without an end within \(UserID.maximumBytes) bytes"
+    case .wrongSecurityVersion(let version): "version \(version) of a GSSAPI message instead of 1"
+    case .unexpectedSecurityMessage(let type): "an unexpected GSSAPI message of type \(type)"
+    case .malformedProtectionLevel: "a protection level that is not one byte"
+    case .unprotectedMessage: "a message that is not encrypted though that was agreed on"
     case .responseTooLong:
       "a response without an end within \(TunnelHandshake.maximumResponseBytes) bytes"
     }

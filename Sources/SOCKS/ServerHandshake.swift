@@ -205,7 +205,8 @@ package struct ServerHandshake: Sendable {
       isSOCKS4 = true
       refuse(.generalFailure, rejection, into: &output)
     case .wrongVersion, .methodNeverOffered, .trailingBytes, .notHTTP, .responseTooLong,
-      .wrongReplyVersion:
+      .wrongReplyVersion, .wrongSecurityVersion, .unexpectedSecurityMessage,
+      .malformedProtectionLevel, .unprotectedMessage:
       state = .rejected(rejection)
     }
   }

@@ -67,6 +67,7 @@ final class AssociatedClient {
       switch action {
       case .receive: continue
       case .failed(let failure): throw Refused(outcome: "\(failure)")
+      case .step: preconditionFailure("this machine has no steps")
       case .established:
         guard case .address(let relay)? = handshake.boundAddress else {
           throw Refused(outcome: "bound to nothing")

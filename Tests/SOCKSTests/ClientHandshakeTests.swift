@@ -165,7 +165,7 @@ struct ClientHandshakeTests {
     (logins[1], .pipelined, "05 FF", .noAcceptableMethod),
     (nil, .stepwise, "05 02", .protocolViolation(.methodNeverOffered(.usernamePassword))),
     (nil, .pipelined, "05 02", .protocolViolation(.methodNeverOffered(.usernamePassword))),
-    (logins[1], .stepwise, "05 01", .protocolViolation(.methodNeverOffered(.other(1)))),
+    (logins[1], .stepwise, "05 01", .protocolViolation(.methodNeverOffered(.gssapi))),
     (logins[1], .pipelined, "05 00", .protocolViolation(.methodNeverOffered(.noAuthentication))),
     (logins[1], .stepwise, "05 02|05", .protocolViolation(.wrongAuthenticationVersion(5))),
     (logins[1], .stepwise, "05 02|01 01", .authenticationRejected(status: 1)),

@@ -32,7 +32,7 @@ struct ValueTests {
     (.noAcceptableMethod, "no_acceptable_method"),
     (.protocolViolation(.wrongVersion(4)), "wrong_version"),
     (.protocolViolation(.wrongAuthenticationVersion(5)), "wrong_authentication_version"),
-    (.protocolViolation(.methodNeverOffered(.other(1))), "method_never_offered"),
+    (.protocolViolation(.methodNeverOffered(.gssapi)), "method_never_offered"),
     (.protocolViolation(.unknownAddressType(2)), "unknown_address_type"),
     (.protocolViolation(.invalidName), "invalid_name"),
     (.protocolViolation(.trailingBytes), "trailing_bytes"),
@@ -51,6 +51,12 @@ struct ValueTests {
     (.protocolViolation(.wrongReplyVersion(4)), "wrong_reply_version"),
     (.destinationNotSupported, "destination_not_supported"),
     (.datagramsNotSupported, "datagrams_not_supported"),
+    (.securityFailed(SecurityFailure("x")), "gssapi_failed"),
+    (.securityAborted, "gssapi_aborted"), (.protectionNotAcceptable(3), "gssapi_protection"),
+    (.protocolViolation(.wrongSecurityVersion(5)), "wrong_security_version"),
+    (.protocolViolation(.unexpectedSecurityMessage(9)), "unexpected_security_message"),
+    (.protocolViolation(.malformedProtectionLevel), "malformed_protection_level"),
+    (.protocolViolation(.unprotectedMessage), "unprotected_message"),
   ])
   func failuresByName(_ failure: HandshakeFailure, _ name: String) {
     #expect(failure.name == name)

@@ -143,6 +143,11 @@ extension HandshakeFailure {
     case .refusedBySOCKS4(.noIdentity), .refusedBySOCKS4(.otherIdentity):
       "run an identd here that names the user of the URL, or have the server ask for none"
     case .credentialsNotSupported: "shorten user or password in the URL"
+    case .securityFailed:
+      "get a ticket with kinit, or name a keytab in KRB5_CLIENT_KTNAME, and see that klist shows it"
+    case .securityAborted:
+      "look into the server's log: its keytab has to have the key of the service that the URL names"
+    case .protectionNotAcceptable: "add the level to &protection= in the URL"
     case .refused, .refusedByHTTP, .refusedBySOCKS4, .closed, .destinationNotSupported,
       .datagramsNotSupported:
       "look into the server's log, and at whom it lets in"

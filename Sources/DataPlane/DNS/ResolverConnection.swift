@@ -1,6 +1,7 @@
 internal import Addressing
 internal import DNS
 internal import LinuxIO
+internal import SOCKS
 
 /// One resolver: the queries that wait for it, and the TCP connection through the upstream that they
 /// travel on, one after the other as they come and go.
@@ -25,6 +26,7 @@ final class ResolverConnection {
   var generation: UInt32 = 0
   var socket: Descriptor?
   var readiness: Readiness = []
+  /// Of the handshake; then what protects the connection, if anything does.
   let negotiation = Negotiation()
   /// When connecting or the handshake has taken too long.
   var deadline = Instant(milliseconds: 0)
@@ -48,6 +50,7 @@ final class ResolverConnection {
 
   /// Sends what the socket takes; `.bytes` when there is nothing left to send.
   func flush(to socket: Int32) -> Transfer {
+    if let channel = negotiation.channel { return flush(to: socket, through: channel) }
     while true {
       if sentCount == output.count {
         output.removeAll(keepingCapacity: true)
@@ -61,6 +64,24 @@ final class ResolverConnection {
       switch result {
       case .bytes(let count): sentCount += count
       case .wouldBlock, .failed: return result
+      }
+    }
+  }
+
+  private func flush(to socket: Int32, through channel: ProtectedChannel) -> Transfer {
+    while true {
+      let result = channel.flush(to: socket)
+      guard case .bytes = result else { return result }
+      pipeline.encodeUnsent(into: &output, upTo: Self.outputBytes)
+      if output.isEmpty { return .bytes(0) }
+      let queries = output
+      output = []
+      do throws(HandshakeFailure) {
+        try queries.span.withUnsafeBytes { (bytes) throws(HandshakeFailure) in
+          try channel.wrap(bytes)
+        }
+      } catch {
+        return .failed(.connectionReset)
       }
     }
   }

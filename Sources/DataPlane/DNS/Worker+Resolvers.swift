@@ -109,7 +109,7 @@ extension Worker {
 
   /// Goes on with the resolver at `index` as far as it gets. It cannot go round for long: after a few
   /// connections that brought nothing no query is left to make another for.
-  private func driveResolver(_ index: Int) {
+  func driveResolver(_ index: Int) {
     let connection = resolvers[index]
     connection.hasYielded = false
     while let failure = advance(connection, at: index) { lose(connection, failure) }
@@ -133,9 +133,9 @@ extension Worker {
       }
       guard connection.readiness.contains(.writable) else { return nil }
       beginHandshake(connection)
-      return shakeHands(connection)
+      return shakeHands(connection, at: index)
     case .handshaking:
-      return shakeHands(connection)
+      return shakeHands(connection, at: index)
     case .open:
       return exchange(connection)
     }
@@ -183,7 +183,7 @@ extension Worker {
     connection.deadline = now + min(configuration.timeouts.handshake, configuration.timeouts.dns)
   }
 
-  private func shakeHands(_ connection: ResolverConnection) -> Failure? {
+  private func shakeHands(_ connection: ResolverConnection, at index: Int) -> Failure? {
     guard let socket = connection.socket?.rawValue else {
       preconditionFailure("a handshake without a connection")
     }
@@ -192,8 +192,15 @@ extension Worker {
     {
     case .waiting:
       return nil
+    case .stepping:
+      let token = Token(.resolver, index: index, generation: connection.generation)
+      return beginStep(of: connection.negotiation, for: token) ? nil : .resourcesExhausted
     case .established(let rest):
       connection.state = .open
+      if let channel = connection.negotiation.channel, channel.isProtected {
+        channel.hold(rest)
+        return takeProtected(from: connection, channel) ?? exchange(connection)
+      }
       connection.negotiation.reset()
       take(rest, from: connection)
       return exchange(connection)
@@ -216,10 +223,16 @@ extension Worker {
         }
       }
       guard connection.readiness.contains(.readable) else { return nil }
-      switch receive(socket, into: resources.scratch) {
+      let channel = connection.negotiation.channel
+      switch receive(socket, into: channel?.room ?? resources.scratch) {
       case .bytes(0), .failed:
         return .resolverClosed
       case .bytes(let count):
+        if let channel {
+          channel.didReceive(count)
+          if let failure = takeProtected(from: connection, channel) { return failure }
+          continue
+        }
         if count < resources.scratch.count, connection.readiness.isDisjoint(with: .moreToRead) {
           connection.readiness.remove(.readable)
         }
@@ -229,6 +242,19 @@ extension Worker {
       }
     }
     connection.hasYielded = true
+    return nil
+  }
+
+  /// The same where answers come in protected messages: in all those that are whole.
+  private func takeProtected(
+    from connection: ResolverConnection, _ channel: ProtectedChannel
+  ) -> Failure? {
+    do throws(HandshakeFailure) {
+      repeat { channel.takeDelivery { take($0, from: connection) } } while try channel.unwrapNext()
+    } catch {
+      return Failure(error)
+    }
+    channel.releaseIdle()
     return nil
   }
 

@@ -21,7 +21,8 @@ struct Association: ~Copyable, Slot {
   /// The relay may be at another address than the one that is used.
   var isRelayUncertain = false
   var generation: UInt32 = 0
-  /// Index of the worker's `Negotiation` while there is one.
+  /// Index of the worker's `Negotiation` while there is one: up to the handshake's end, and longer where
+  /// GSSAPI protects the datagrams.
   var negotiation: Int32 = -1
   /// Index of the share of its client's address.
   var share: Int32 = -1

@@ -136,7 +136,7 @@ extension Worker {
     }
   }
 
-  private func driveAssociating(_ index: Int) {
+  func driveAssociating(_ index: Int) {
     let association = datagrams.associations.slots[index]
     guard let socket = association.pointee.control?.rawValue else {
       preconditionFailure("an association without a connection")
@@ -146,6 +146,10 @@ extension Worker {
       on: socket, &association.pointee.controlReadiness, with: resources.scratch)
     {
     case .waiting: return
+    case .stepping:
+      let token = Token(
+        .associationControl, index: index, generation: association.pointee.generation)
+      if !beginStep(of: negotiation, for: token) { failAssociation(index, .resourcesExhausted) }
     case .established: completeAssociating(index, reported: negotiation.bound)
     case .failed(let failure):
       doubtPipelining(of: negotiation, after: Failure(failure))
@@ -167,7 +171,11 @@ extension Worker {
       return
     }
     let association = datagrams.associations.slots[index]
-    releaseNegotiation(&association.pointee.negotiation)
+    if let channel = datagramChannel(of: association), channel.isProtected {
+      channel.expectDatagrams()
+    } else {
+      releaseNegotiation(&association.pointee.negotiation)
+    }
     do {
       let socket = try DatagramSocket.connect(
         to: place, .init(mark: configuration.mark, receiveBytes: Self.receiveBytes))
@@ -353,7 +361,8 @@ extension HandshakeFailure {
       true
     case .refused, .refusedByHTTP, .refusedBySOCKS4, .destinationNotSupported,
       .credentialsNotSupported,
-      .authenticationRejected, .noAcceptableMethod, .protocolViolation, .closed:
+      .authenticationRejected, .noAcceptableMethod, .securityFailed, .securityAborted,
+      .protectionNotAcceptable, .protocolViolation, .closed:
       false
     }
   }

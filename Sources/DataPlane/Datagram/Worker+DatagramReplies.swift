@@ -24,10 +24,23 @@ extension Worker {
       datagrams.replies.usedSlots += count
       for slot in first..<first + count {
         datagrams.replies.reader.received(at: slot).forEachDatagram { datagram in
-          reply(with: datagram, to: token.index)
+          if let channel = datagramChannel(of: association) {
+            reply(with: datagram, through: channel, to: token.index)
+          } else {
+            reply(with: datagram, to: token.index)
+          }
         }
       }
     }
+  }
+
+  private func reply(
+    with message: UnsafeRawBufferPointer, through channel: ProtectedChannel, to index: Int
+  ) {
+    guard let datagram = unwrapped(message, by: channel) else { return }
+    datagram.withUnsafeBytes { reply(with: $0, to: index) }
+    // What is sent must not outlive the bytes.
+    sendReplies()
   }
 
   private func reply(

@@ -184,6 +184,11 @@ extension Worker {
       datagrams.headerDestination = destination
       datagrams.header = EncodedHeader(destination)
     }
+    let association = datagrams.associations.slots[index]
+    if let channel = datagramChannel(of: association) {
+      sendProtected(bytes, joinedEvery: segment, through: channel, association)
+      return
+    }
     let header = datagrams.header
     datagrams.sender.append(
       bytes, joinedEvery: segment, behind: header.bytes.span.extracting(first: header.count),

@@ -7,6 +7,7 @@ package enum Failure: Int, CaseIterable, Sendable {
   // The SOCKS handshake with the upstream.
   case credentialsNotSupported
   case handshakeTimeout, noAcceptableMethod, authenticationRejected, protocolViolation
+  case securityFailed, securityAborted, protectionNotAcceptable
   case closedInMethodSelection, closedInAuthentication, closedInReply
   case replyGeneralFailure, replyNotAllowed, replyNetworkUnreachable, replyHostUnreachable
   case replyConnectionRefused, replyTTLExpired, replyCommandNotSupported
@@ -35,6 +36,9 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .noAcceptableMethod: "no_acceptable_method"
     case .authenticationRejected: "authentication_rejected"
     case .protocolViolation: "protocol_violation"
+    case .securityFailed: "gssapi_failed"
+    case .securityAborted: "gssapi_aborted"
+    case .protectionNotAcceptable: "gssapi_protection"
     case .closedInMethodSelection: "closed_in_method_selection"
     case .closedInAuthentication: "closed_in_authentication"
     case .closedInReply: "closed_in_reply"
@@ -81,6 +85,7 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed, .handshakeTimeout,
       .noAcceptableMethod, .authenticationRejected, .protocolViolation, .closedInMethodSelection,
       .closedInAuthentication, .closedInReply,
+      .securityFailed, .securityAborted, .protectionNotAcceptable,
       .replyCommandNotSupported, .replyAddressTypeNotSupported, .credentialsNotSupported,
       .hopRefused:
       true
@@ -119,6 +124,9 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .datagramsNotSupported: self = .replyCommandNotSupported
     case .authenticationRejected: self = .authenticationRejected
     case .noAcceptableMethod: self = .noAcceptableMethod
+    case .securityFailed: self = .securityFailed
+    case .securityAborted: self = .securityAborted
+    case .protectionNotAcceptable: self = .protectionNotAcceptable
     case .protocolViolation: self = .protocolViolation
     case .closed(.methodSelection): self = .closedInMethodSelection
     case .closed(.authentication): self = .closedInAuthentication

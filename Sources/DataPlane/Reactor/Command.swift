@@ -1,9 +1,12 @@
 internal import Addressing
+internal import SOCKS
 
 /// What other threads ask of a worker.
 enum Command: Sendable {
   /// A name was looked up for the session that `token` stands for; empty if that failed.
   case resolved(token: UInt64, name: HostName, addresses: [IPAddress])
+  /// A step was made towards the security context of what `token` stands for.
+  case stepped(token: UInt64, Result<SecurityStep, SecurityFailure>)
   /// A captured query, for the worker that carries them.
   case carry(CapturedQuery)
   /// Capture nothing more; report when the last session is gone.

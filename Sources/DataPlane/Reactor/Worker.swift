@@ -8,7 +8,7 @@ internal import SOCKS
 /// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Forward` (to
 /// fixed targets), `Worker+Serve` (the embedded server), `Worker+Access` (its rules), `Worker+Bind` (its listeners),
 /// `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay` (bytes, and the end of
-/// a session); for captured datagrams `Worker+Datagrams` (out),
+/// a session), `Worker+Protected` (the same through GSSAPI); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
 /// by TCP); `Worker+Audit` for what is recorded of both.
 ///
@@ -155,6 +155,8 @@ final class Worker: @unchecked Sendable {
     switch command {
     case .resolved(let token, let name, let addresses):
       handleResolved(Token(rawValue: token), name, addresses)
+    case .stepped(let token, let result):
+      handleStepped(Token(rawValue: token), result)
     case .carry(let query):
       handleCarried(query)
     case .drain:
@@ -179,6 +181,7 @@ final class Worker: @unchecked Sendable {
     case .resolving: driveResolving(index)
     case .listening: driveListening(index)
     case .relaying: driveRelaying(index)
+    case .protected: driveProtected(index)
     case .associated: driveAssociated(index)
     case .rejecting: driveRejecting(index)
     }

@@ -94,6 +94,9 @@ struct HalfDuplex {
     return .ended
   }
 
+  /// Marks the end of a direction whose bytes something else has moved.
+  mutating func end() { phase = .ended }
+
   /// Puts bytes in front that were read before the relay began: they are sent first.
   mutating func hold(_ bytes: UnsafeRawBufferPointer, _ resources: inout RelayResources) {
     precondition(waiting == 0 && bytes.count <= BufferPool.bufferBytes)

@@ -16,12 +16,14 @@ internal import LinuxIO
 ///                  ├─(UDP ASSOCIATE)──▶ associated ──▶ vacant
 ///                  └─(BIND, after resolving a name)──▶ listening ──▶ relaying, or rejecting
 ///
+/// Through an upstream by GSSAPI, `protected` stands in the place of `relaying`.
+///
 /// Any state goes to vacant on failure, and the application then sees RST. A slot lives as long as
 /// its worker; only its contents come and go, and its generation counts the tenants.
 struct Session: ~Copyable {
   enum State: UInt8 {
-    case vacant, connecting, handshaking, negotiating, resolving, listening, relaying, associated
-    case rejecting
+    case vacant, connecting, handshaking, negotiating, resolving, listening, relaying, protected
+    case associated, rejecting
   }
 
   enum Origin {
@@ -51,7 +53,7 @@ struct Session: ~Copyable {
   /// Its downstream is a client of the embedded server on this host.
   var isLocalClient = false
   var generation: UInt32 = 0
-  /// Index of the worker's `Negotiation` while there is one.
+  /// Index of the worker's `Negotiation` while there is one: up to the relay, and in `.protected`.
   var negotiation: Int32 = -1
   var downstreamReadiness: Readiness = []
   var upstreamReadiness: Readiness = []

@@ -69,9 +69,14 @@ extension Worker {
     let session = sessions[index]
     releaseNegotiation(&session.pointee.negotiation)
     session.pointee.state = .relaying
-    session.pointee.lastActivity = now
-    timers.schedule(index, at: now + min(Self.keepAliveDelay, configuration.timeouts.idle))
+    beginTiming(index)
     driveRelaying(index)
+  }
+
+  /// From now on the session ends when nothing moves.
+  func beginTiming(_ index: Int) {
+    sessions[index].pointee.lastActivity = now
+    timers.schedule(index, at: now + min(Self.keepAliveDelay, configuration.timeouts.idle))
   }
 
   func driveRelaying(_ index: Int) {
@@ -92,24 +97,14 @@ extension Worker {
       from: upstream, &session.pointee.upstreamReadiness,
       to: downstream, &session.pointee.downstreamReadiness,
       keepsSinkOpen: session.pointee.upstreamward.hasEnded, with: &resources, moved: &received)
-    if sent + received > 0 {
-      session.pointee.lastActivity = now
-      if !isInner(session) {
-        counters.add(sent, to: .bytesUpstream)
-        counters.add(received, to: .bytesDownstream)
-        if configuration.audit != nil { auditBytes(index, sent: sent, received: received) }
-      }
-    }
+    noteMoved(index, sent: sent, received: received)
 
     if let failure = failure(upward, downward, session) {
       fail(index, failure)
     } else if session.pointee.upstreamward.hasEnded, session.pointee.downstreamward.hasEnded {
       close(index)
     } else {
-      if session.pointee.isHalfClosed, !wasHalfClosed {
-        timers.schedule(
-          index, at: now + min(.seconds(Self.trackingSeconds), configuration.timeouts.halfClose))
-      }
+      if session.pointee.isHalfClosed, !wasHalfClosed { beginHalfCloseTiming(index) }
       if upward.hasYielded || downward.hasYielded { enqueue(index) }
     }
   }
@@ -120,6 +115,23 @@ extension Worker {
       return false
     }
     return true
+  }
+
+  /// Counts the application's bytes that a turn has moved.
+  func noteMoved(_ index: Int, sent: Int, received: Int) {
+    guard sent + received > 0 else { return }
+    let session = sessions[index]
+    session.pointee.lastActivity = now
+    guard !isInner(session) else { return }
+    counters.add(sent, to: .bytesUpstream)
+    counters.add(received, to: .bytesDownstream)
+    if configuration.audit != nil { auditBytes(index, sent: sent, received: received) }
+  }
+
+  /// One direction has just ended.
+  func beginHalfCloseTiming(_ index: Int) {
+    timers.schedule(
+      index, at: now + min(.seconds(Self.trackingSeconds), configuration.timeouts.halfClose))
   }
 
   /// Whether the session has met its end. A reset that the relay does not run into, since the other
@@ -180,7 +192,7 @@ extension Worker {
     case .listening: handleListeningTimeout(index)
     case .associated: handleServedTimeout(index)
     case .rejecting: close(index)
-    case .relaying:
+    case .relaying, .protected:
       let isHalfClosed = session.pointee.isHalfClosed
       let timeout = isHalfClosed ? configuration.timeouts.halfClose : configuration.timeouts.idle
       // Bytes that moved since the deadline was set only put it off.

@@ -19,6 +19,7 @@ final class Negotiation {
   enum Machine {
     case none
     case client(ClientHandshake)
+    case protected(ProtectedChannel)
     case tunnel(TunnelHandshake)
     case socks4(SOCKS4Handshake)
     /// There is nothing to ask the upstream for: its protocol has no words for it.
@@ -100,6 +101,7 @@ final class Negotiation {
 
   /// Sends what is unsent; `.bytes` when nothing is left.
   func flush(to socket: Int32) -> Transfer {
+    if case .protected(let channel) = machine { return channel.flush(to: socket) }
     while sentCount < outputCount {
       switch send(socket, unsent) {
       case .bytes(let count): sentCount += count
@@ -166,6 +168,8 @@ final class Negotiation {
           command, destination: destination, credentials: credentials, mode: mode)
         append { handshake.start(into: &$0) }
         machine = .client(handshake)
+      case .gssapi(let offer):
+        machine = .protected(ProtectedChannel(command, to: destination, offer))
       case .http(let credentials):
         guard command == .connect else { throw .datagramsNotSupported }
         var handshake = try TunnelHandshake(destination: destination, credentials: credentials)
@@ -181,6 +185,12 @@ final class Negotiation {
     } catch {
       machine = .impossible(error)
     }
+  }
+
+  /// What speaks for us where GSSAPI is wanted; nil with every other machine.
+  var channel: ProtectedChannel? {
+    guard case .protected(let channel) = machine else { return nil }
+    return channel
   }
 
   /// Why nothing can be asked; nil where the upstream's answer is to be waited for.
@@ -219,6 +229,7 @@ final class Negotiation {
       machine = .none
       defer { machine = .socks4(handshake) }
       return handshake.receive(input)
+    case .protected(let channel): return channel.receive(input)
     case .impossible(let failure): return (0, .failed(failure))
     case .none, .server: preconditionFailure("no client machine")
     }
@@ -227,6 +238,8 @@ final class Negotiation {
   /// What came of going on with the handshake.
   enum Progress {
     case waiting
+    /// The channel's security context is to be stepped (`Worker.beginStep`), which may block.
+    case stepping
     /// Bytes that the upstream has sent behind its reply; they stay until `scratch` is used again.
     case established(rest: UnsafeRawBufferPointer)
     case failed(HandshakeFailure)
@@ -238,7 +251,9 @@ final class Negotiation {
     on socket: Int32, _ readiness: inout Readiness, with scratch: UnsafeMutableRawBufferPointer
   ) -> Progress {
     if let impossibility { return .failed(impossibility) }
+    if let channel, let failure = channel.failedStep { return .failed(failure) }
     while true {
+      if channel?.isStepping == true { return .waiting }
       if readiness.contains(.writable) {
         switch flush(to: socket) {
         case .bytes: break
@@ -260,6 +275,7 @@ final class Negotiation {
         case .established:
           return .established(rest: UnsafeRawBufferPointer(rebasing: input[consumed...]))
         case .failed(let failure): return .failed(failure)
+        case .step: return .stepping
         }
       case .wouldBlock:
         readiness.remove(.readable)
@@ -270,8 +286,11 @@ final class Negotiation {
   /// What the upstream has reported as its own side, once the handshake is through; the address is nil
   /// for a name that no host can have.
   var bound: (address: Endpoint?, port: UInt16) {
-    guard case .client(let handshake) = machine else { preconditionFailure("no client machine") }
-    return (handshake.boundAddress, handshake.boundPort)
+    switch machine {
+    case .client(let handshake): return (handshake.boundAddress, handshake.boundPort)
+    case .protected(let channel): return channel.bound
+    case .none, .tunnel, .socks4, .impossible, .server: preconditionFailure("no client machine")
+    }
   }
 
   /// The upstream ended the stream in place of a reply.
@@ -280,6 +299,7 @@ final class Negotiation {
     case .client(var handshake): return handshake.receiveEnd()
     case .tunnel(var handshake): return handshake.receiveEnd()
     case .socks4(var handshake): return handshake.receiveEnd()
+    case .protected(let channel): return channel.receiveEnd()
     case .impossible(let failure): return failure
     case .none, .server: preconditionFailure("no client machine")
     }

@@ -31,6 +31,9 @@ package final class Upstream: Sendable {
     case refuses
   }
 
+  /// Makes the steps of security contexts; nil without GSSAPI.
+  let stepper: SecurityStepper?
+
   private let pipelines = Atomic<Bool>(false)
   private let ability: Atomic<UInt8>
   private let refusesV6: Atomic<Bool>
@@ -45,6 +48,7 @@ package final class Upstream: Sendable {
     hasDatagrams = further.isEmpty && dialect.hasDatagrams
     hasIPv6 = (further.last?.dialect ?? dialect).hasIPv6
     let datagrams: DatagramAbility = hasDatagrams ? .unknown : .refuses
+    stepper = if case .gssapi = dialect { SecurityStepper() } else { nil }
     ability = Atomic(datagrams.rawValue)
     refusesV6 = Atomic(!hasIPv6)
   }

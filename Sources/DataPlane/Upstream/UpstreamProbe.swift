@@ -84,9 +84,15 @@ package enum UpstreamProbe {
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 1)
     defer { buffer.deallocate() }
     while true {
-      // The few bytes of a handshake always fit into a fresh socket's buffer.
-      if case .failed = negotiation.flush(to: socket.rawValue) {
-        return Outcome(end: negotiation)
+      switch negotiation.flush(to: socket.rawValue) {
+      case .bytes: break
+      case .wouldBlock:
+        // Only a ticket can be longer than a fresh socket's buffer.
+        guard socket.wait(for: .writable, until: deadline) else {
+          return Outcome(end: negotiation, isTimeout: true)
+        }
+        continue
+      case .failed: return Outcome(end: negotiation)
       }
       guard socket.wait(for: .readable, until: deadline) else {
         return Outcome(end: negotiation, isTimeout: true)
@@ -98,6 +104,10 @@ package enum UpstreamProbe {
         let input = UnsafeRawBufferPointer(rebasing: buffer[..<count])
         switch negotiation.receiveAsClient(input).action {
         case .receive: continue
+        case .step:
+          guard let channel = negotiation.channel else { preconditionFailure("a step of nothing") }
+          channel.makeStep()
+          if let failure = channel.failedStep { return Outcome(failure, of: negotiation) }
         case .established: return .replied(.succeeded)
         case .failed(let failure): return Outcome(failure, of: negotiation)
         }

@@ -162,7 +162,14 @@ extension Worker {
       on: socket, &session.pointee.upstreamReadiness, with: resources.scratch)
     {
     case .waiting: return
+    case .stepping:
+      let token = Token(.upstream, index: index, generation: session.pointee.generation)
+      if !beginStep(of: negotiation(of: index), for: token) { fail(index, .resourcesExhausted) }
     case .established(let rest):
+      if let channel = negotiation(of: index).channel, channel.isProtected {
+        beginProtectedRelay(index, channel, rest: rest)
+        return
+      }
       // A server that speaks first may have been faster than we read.
       session.pointee.downstreamward.hold(rest, &resources)
       beginRelay(index)
