@@ -35,6 +35,11 @@ package struct ClientHandshake: Sendable {
   package static let maximumOutputBytes =
     Greeting.maximumOutputBytes + Authentication.maximumBytes + Request.maximumBytes
 
+  /// The same where the credentials are known.
+  package static func maximumOutputBytes(with credentials: Credentials?) -> Int {
+    credentials == nil ? maximumOutputBytes - Authentication.maximumBytes : maximumOutputBytes
+  }
+
   private enum State {
     case ready
     case methodSelection

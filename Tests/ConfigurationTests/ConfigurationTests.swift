@@ -209,7 +209,7 @@ struct ConfigurationTests {
         $0.upstream = url
         $0.password = password
       }
-      #expect(try Configuration(options).upstream == UpstreamURL(expected))
+      #expect(try Configuration(options).upstream == UpstreamChain(expected))
       #expect(!"\(options)".contains("s3cret") && !"\(options)".contains("\(password.bytes)"))
     }
     let error = #expect(throws: ConfigurationError.self) {

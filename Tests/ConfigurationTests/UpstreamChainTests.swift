@@ -34,10 +34,11 @@ struct UpstreamChainTests {
       Issue.record("a SOCKS5 server with a password")
       return
     }
-    #expect(login.password == Array("a,b".utf8))
+    #expect(login.password?.segments == [.literal(Array("a,b".utf8))])
   }
 
   private static let refusals: [(String, UpstreamChainError)] = [
+    ("socks5://a,socks5://b?gssapi", .protected(hop: 2)),
     ("", .url(.noScheme, hop: nil)),
     ("socks5://a,", .url(.malformedHost, hop: nil)),
     ("socks5://a,embedded", .url(.malformedHost, hop: nil)),
@@ -91,5 +92,25 @@ struct UpstreamChainTests {
   ])
   func namesTheHopWithoutDatagrams(_ text: String, _ expected: String?) throws {
     #expect(try UpstreamChain(text).obstacleToDatagrams == expected)
+  }
+
+  @Test func onePasswordFromElsewhereForTheHopWithout() throws {
+    var chain = try UpstreamChain("socks5://u:p@a,http://v@b,socks4://w@c")
+    #expect(chain.lacksPassword && chain.hasPassword)
+    try chain.setPassword(Array("q".utf8))
+    #expect(!chain.lacksPassword)
+    #expect(chain == (try UpstreamChain("socks5://u:p@a,http://v:q@b,socks4://w@c")))
+  }
+
+  @Test func twoHopsWithoutAPassword() throws {
+    var chain = try UpstreamChain("socks5://u@a,http://v@b")
+    #expect(throws: UpstreamChainError.passwordsMissing) {
+      try chain.setPassword(Array("q".utf8))
+    }
+  }
+
+  @Test func placeholdersOfAllHops() throws {
+    let chain = try UpstreamChain("socks5://{uid}:p@a,http://v:{dst_port}@b")
+    #expect(chain.placeholders == [.uid, .port])
   }
 }

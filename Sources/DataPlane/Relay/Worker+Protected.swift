@@ -114,7 +114,9 @@ extension Worker {
       switch receive(downstream, into: chunk) {
       case .bytes(0):
         session.pointee.upstreamward.end()
-        if !session.pointee.downstreamward.hasEnded { StreamSocket.shutdownSending(upstream) }
+        if !session.pointee.downstreamward.hasEnded, !holdsUpstream(session) {
+          StreamSocket.shutdownSending(upstream)
+        }
       case .bytes(let count):
         do throws(HandshakeFailure) {
           try channel.wrap(UnsafeRawBufferPointer(rebasing: chunk[..<count]))

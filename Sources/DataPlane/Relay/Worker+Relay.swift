@@ -110,7 +110,7 @@ extension Worker {
   }
 
   /// Whether the upstream does not hear that the downstream has stopped sending.
-  private func holdsUpstream(_ session: UnsafeMutablePointer<Session>) -> Bool {
+  func holdsUpstream(_ session: UnsafeMutablePointer<Session>) -> Bool {
     guard configuration.halfClose == .hold, case .captured = session.pointee.origin else {
       return false
     }

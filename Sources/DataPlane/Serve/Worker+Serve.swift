@@ -15,7 +15,7 @@ extension Worker {
     guard let index = openSession(socket, origin: .served) else { return }
     sessions[index].pointee.state = .negotiating
     sessions[index].pointee.isLocalClient = client.address.isLoopback
-    negotiation(of: index).machine = .server(
+    negotiation(of: index).startServer(
       ServerHandshake(
         logins: configuration.serverLogins,
         relaysDatagrams: configuration.servesDatagrams, listens: configuration.servesListeners))

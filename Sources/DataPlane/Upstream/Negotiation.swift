@@ -5,10 +5,6 @@ internal import SOCKS
 /// What a session needs only until its relay begins: the protocol machine, the bytes that it wants
 /// sent, and where the flow is going. Pooled per worker, so that a relaying session carries none of it.
 final class Negotiation {
-  private static let outputCapacity = max(
-    ClientHandshake.maximumOutputBytes, TunnelHandshake.maximumOutputBytes,
-    SOCKS4Handshake.maximumOutputBytes, ServerHandshake.maximumOutputBytes)
-
   private struct Goal {
     let chain: Upstream
     let command: SOCKS.Command
@@ -51,7 +47,7 @@ final class Negotiation {
   private(set) var targetError: TargetError?
 
   /// A machine's whole output fits, so bytes are only ever appended.
-  private let output = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: outputCapacity)
+  private var output = UnsafeMutableBufferPointer<UInt8>(start: nil, count: 0)
   private var outputCount = 0
   private var sentCount = 0
 
@@ -83,6 +79,15 @@ final class Negotiation {
   func note(_ errno: Errno) {
     let error = TargetError(errno: errno, isIPv4: attempted?.address.isIPv4 ?? true)
     if targetError.map(error.saysMore(than:)) ?? true { targetError = error }
+  }
+
+  /// Makes room for what a machine writes at most. The buffer stays with the next sessions, which mostly
+  /// have the same machine.
+  private func makeRoom(_ bytes: Int) {
+    guard output.count < bytes else { return }
+    precondition(outputCount == 0)
+    output.deallocate()
+    output = .allocate(capacity: bytes)
   }
 
   /// What the machine wrote and the socket has not taken yet.
@@ -164,6 +169,7 @@ final class Negotiation {
       switch try dialect.filledIn(by: flow ?? .ourselves(to: destination)) {
       case .socks5(let credentials):
         isPipelined = mode == .pipelined
+        makeRoom(ClientHandshake.maximumOutputBytes(with: credentials))
         var handshake = ClientHandshake(
           command, destination: destination, credentials: credentials, mode: mode)
         append { handshake.start(into: &$0) }
@@ -172,11 +178,13 @@ final class Negotiation {
         machine = .protected(ProtectedChannel(command, to: destination, offer))
       case .http(let credentials):
         guard command == .connect else { throw .datagramsNotSupported }
+        makeRoom(TunnelHandshake.maximumOutputBytes)
         var handshake = try TunnelHandshake(destination: destination, credentials: credentials)
         append { handshake.start(into: &$0) }
         machine = .tunnel(handshake)
       case .socks4(let user, let takesNames):
         guard command == .connect else { throw .datagramsNotSupported }
+        makeRoom(SOCKS4Handshake.maximumOutputBytes)
         var handshake = try SOCKS4Handshake(
           destination: destination, user: user, takesNames: takesNames)
         append { handshake.start(into: &$0) }
@@ -306,6 +314,11 @@ final class Negotiation {
   }
 
   // MARK: Server
+
+  func startServer(_ handshake: ServerHandshake) {
+    makeRoom(ServerHandshake.maximumOutputBytes)
+    machine = .server(handshake)
+  }
 
   /// Feeds the client's bytes to the server machine.
   func receiveAsServer(
