@@ -12,7 +12,7 @@ package struct ServeCommand {
     /// of both families.
     package var listen: [String]
     /// User name and password that clients must give.
-    package var login: (user: String, password: String)?
+    package var login: (user: String, password: [UInt8])?
     /// File of further ones: `UsersFile`.
     package var usersFile: String?
     /// Blocks of addresses: `ServerAccess.clients`.
@@ -130,7 +130,7 @@ package struct ServeCommand {
     var users: [Credentials] = []
     if let login = options.login {
       do {
-        users.append(try Credentials(username: login.user, password: login.password))
+        users.append(try Credentials(username: login.user.utf8, password: login.password))
       } catch {
         throw CommandFailure("user name and password: \(error)", .usage)
       }

@@ -61,34 +61,16 @@ package struct UpstreamSecrets {
 
   /// By precedence: the file, the environment, the credential.
   private func password(file: String?, _ log: Logger) throws(CommandFailure) -> [UInt8] {
-    if let file { return try Self.firstLine(of: file, log) }
+    if let file { return try Secret.firstLine(of: file, log) }
     if let password { return password }
     if let credentialFile, access(credentialFile, F_OK) == 0 {
-      return try Self.firstLine(of: credentialFile, log)
+      return try Secret.firstLine(of: credentialFile, log)
     }
     throw CommandFailure(
       """
       the upstream's user has no password: give --password-file FILE, set \(Self.passwordVariable) in \
       the environment, or load the systemd credential \(Self.credential)
       """, .usage)
-  }
-
-  private static func firstLine(of path: String, _ log: Logger) throws(CommandFailure) -> [UInt8] {
-    let line: FirstLine
-    do {
-      line = try FirstLine(of: path)
-    } catch {
-      throw CommandFailure("cannot read the password in \(path): \(error)", .usage)
-    }
-    guard !line.bytes.isEmpty else {
-      throw CommandFailure("\(path): the first line is empty: expected the password", .usage)
-    }
-    if line.isPublic {
-      log.warning(
-        "every user may read the password in \(path): chmod o-r \(path)",
-        metadata: ["event": "public_password", "file": .string(path)])
-    }
-    return line.bytes
   }
 
   // MARK: Environment

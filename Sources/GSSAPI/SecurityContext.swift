@@ -8,7 +8,7 @@ package import SOCKS
 /// a key distribution centre.
 package final class SecurityContext: @unchecked Sendable {
   private let service: String
-  private var library: SecurityLibrary?
+  private var loaded: SecurityLibrary?
   private var context: UnsafeMutableRawPointer?
   /// Tokens may be missing or arrive in another order: datagrams.
   package var takesAnyOrder = false
@@ -17,7 +17,7 @@ package final class SecurityContext: @unchecked Sendable {
   package init(service: String) { self.service = service }
 
   deinit {
-    guard let library, context != nil else { return }
+    guard let library = loaded, context != nil else { return }
     library.call { cgss_delete_context($0, &context) }
   }
 
@@ -31,7 +31,7 @@ package final class SecurityContext: @unchecked Sendable {
   /// Goes on with what the server has said, at first with nothing.
   package func step(_ token: [UInt8]) throws(SecurityFailure) -> SecurityStep {
     let library = try SecurityLibrary.load()
-    self.library = library
+    loaded = library
     var name = try importedName(library)
     defer { library.call { cgss_release_name($0, &name) } }
     var (granted, minor): (UInt32, UInt32) = (0, 0)
@@ -69,7 +69,7 @@ package final class SecurityContext: @unchecked Sendable {
   }
 
   private func established() throws(SecurityFailure) -> SecurityLibrary {
-    guard let library, context != nil else {
+    guard let library = loaded, context != nil else {
       throw SecurityFailure("there is no security context yet")
     }
     return library

@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import Daemon
+internal import Logging
 
 struct Serve: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -57,7 +58,8 @@ struct Serve: ParsableCommand {
 
   func run() throws {
     var options = ServeCommand.Options(listen: listen.isEmpty ? ["127.0.0.1:1080"] : listen)
-    options.login = try login()
+    let log = try logging.logger()
+    options.login = try login(log)
     options.usersFile = usersFile
     options.clients = allowClient
     options.allowedDestinations = allowDestination
@@ -66,7 +68,7 @@ struct Serve: ParsableCommand {
     options.listens = bind
     options.connectTimeout = connectTimeout
     options.bindTimeout = bindTimeout
-    try ServeCommand(options, log: logging.logger()).run()
+    try ServeCommand(options, log: log).run()
   }
 
   func validate() throws {
@@ -77,10 +79,10 @@ struct Serve: ParsableCommand {
     }
   }
 
-  private func login() throws -> (user: String, password: String)? {
+  private func login(_ log: Logger) throws -> (user: String, password: [UInt8])? {
     switch (user, passwordFile) {
     case (nil, nil): return nil
-    case (let user?, let file?): return (user, try Secret.firstLine(of: file))
+    case (let user?, let file?): return (user, try Secret.firstLine(of: file, log))
     case (_, nil), (nil, _): throw ValidationError("--user and --password-file go together")
     }
   }
