@@ -35,9 +35,16 @@ package struct ClientHandshake: Sendable {
   package static let maximumOutputBytes =
     Greeting.maximumOutputBytes + Authentication.maximumBytes + Request.maximumBytes
 
-  /// The same where the credentials are known.
-  package static func maximumOutputBytes(with credentials: Credentials?) -> Int {
-    credentials == nil ? maximumOutputBytes - Authentication.maximumBytes : maximumOutputBytes
+  /// The same where the credentials and the destination are known; most destinations are no names.
+  package static func maximumOutputBytes(for destination: Endpoint, _ credentials: Credentials?)
+    -> Int
+  {
+    var bytes = maximumOutputBytes
+    if credentials == nil { bytes -= Authentication.maximumBytes }
+    if case .address = destination {
+      bytes -= AddressField.maximumBytes - AddressField.maximumAddressBytes
+    }
+    return bytes
   }
 
   private enum State {

@@ -59,6 +59,17 @@ struct ClientHandshakeTests {
     #expect(ClientHandshake.maximumOutputBytes == 4 + 513 + 262)
   }
 
+  @Test func longestAddressFillsItsOutput() {
+    let address = endpoint("[2001:db8::1]:65535")
+    let open = outcome(of: Client(to: address, nil, .stepwise), pieces: [hex("05 00"), success])
+    let login = outcome(
+      of: Client(to: address, logins[3], .stepwise), pieces: [hex("05 02"), hex("01 00"), success])
+    #expect(open.action == .established && login.action == .established)
+    // A greeting without credentials offers one method less.
+    #expect(open.sent.count + 1 == ClientHandshake.maximumOutputBytes(for: address, nil))
+    #expect(login.sent.count == ClientHandshake.maximumOutputBytes(for: address, logins[3]))
+  }
+
   // MARK: Replies
 
   private static let boundAddresses: [(String, Endpoint?)] = [

@@ -24,7 +24,7 @@ extension Worker {
     counters.add(to: .associationsOpened)
     let association = datagrams.associations.slots[index]
     association.pointee.lastActivity = now
-    association.pointee.negotiation = takeNegotiation()
+    association.pointee.negotiation = negotiations.take()
     association.pointee.state = .connecting
     let negotiation = negotiations[Int(association.pointee.negotiation)]
     negotiation.connectDeadline = now + configuration.timeouts.connect

@@ -39,8 +39,7 @@ final class Worker: @unchecked Sendable {
   var runQueue: [Token] = []
   /// Empty except during a round; the two change places, so that neither is made anew.
   private var round: [Token] = []
-  var negotiations: [Negotiation] = []
-  var vacantNegotiations: [Int32] = []
+  var negotiations = NegotiationPool()
   var datagramListenerV4: DatagramListener?
   var datagramListenerV6: DatagramListener?
   var datagrams: DatagramResources

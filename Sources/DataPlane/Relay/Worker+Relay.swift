@@ -19,7 +19,7 @@ extension Worker {
     let index = sessions.take()
     let session = sessions[index]
     session.pointee.origin = origin
-    session.pointee.negotiation = takeNegotiation()
+    session.pointee.negotiation = negotiations.take()
     counters.add(to: isInner(session) ? .innerOpened : .sessionsOpened)
     do {
       try epoll.add(
@@ -38,17 +38,10 @@ extension Worker {
     negotiations[Int(sessions[index].pointee.negotiation)]
   }
 
-  func takeNegotiation() -> Int32 {
-    if let vacant = vacantNegotiations.popLast() { return vacant }
-    negotiations.append(Negotiation())
-    return Int32(negotiations.count - 1)
-  }
-
   /// Gives back the negotiation at `index`, if there is one.
   func releaseNegotiation(_ index: inout Int32) {
     guard index >= 0 else { return }
-    negotiations[Int(index)].reset()
-    vacantNegotiations.append(index)
+    negotiations.giveBack(index)
     index = -1
   }
 

@@ -169,7 +169,7 @@ final class Negotiation {
       switch try dialect.filledIn(by: flow ?? .ourselves(to: destination)) {
       case .socks5(let credentials):
         isPipelined = mode == .pipelined
-        makeRoom(ClientHandshake.maximumOutputBytes(with: credentials))
+        makeRoom(ClientHandshake.maximumOutputBytes(for: destination, credentials))
         var handshake = ClientHandshake(
           command, destination: destination, credentials: credentials, mode: mode)
         append { handshake.start(into: &$0) }
