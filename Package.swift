@@ -41,6 +41,12 @@ let package = Package(
       name: "RedirectPolicy", dependencies: ["NFTables", "Addressing"], swiftSettings: strict),
     .target(name: "Configuration", dependencies: ["Addressing"], swiftSettings: strict),
 
+    // The settings of a file.
+    .systemLibrary(name: "CLibyaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    .target(
+      name: "ConfigurationFile", dependencies: ["CLibyaml", "Configuration"],
+      swiftSettings: strict),
+
     // GSSAPI, whose library is loaded at run time.
     .target(name: "CGSSAPI"),
     .target(name: "GSSAPI", dependencies: ["CGSSAPI", "SOCKS"], swiftSettings: dataPlane),
@@ -68,7 +74,7 @@ let package = Package(
       name: "Daemon",
       dependencies: [
         "Addressing", "SOCKS", "DNS", "LinuxIO", "DataPlane", "NFTables", "RedirectPolicy",
-        "Netfilter", "Confinement", "Configuration", logging,
+        "Netfilter", "Confinement", "Configuration", "ConfigurationFile", logging,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -102,6 +108,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Addressing", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ConfigurationFileTests", dependencies: ["ConfigurationFile", "Configuration"],
       swiftSettings: strict),
     .testTarget(
       name: "DaemonTests",

@@ -2,18 +2,23 @@ internal import CLinux
 
 // Files, among them those that the kernel shows (`proc(5)`, `sysfs(5)`), without Foundation.
 
-/// The contents of a file as text, nil if it cannot be opened; meant for `/proc` and short files.
+/// The contents of a file as text, nil if it cannot be read; meant for `/proc` and short files.
 package func readFile(_ path: String) -> String? {
-  let result = clx_open(path, O_RDONLY, 0)
-  guard result >= 0 else { return nil }
-  let file = Descriptor(owning: result)
+  (try? readBytes(of: path)).map { String(decoding: $0, as: UTF8.self) }
+}
+
+/// The contents of a file.
+/// - Parameter limit: of a longer one, or one without end, so many bytes or a few more are read.
+package func readBytes(of path: String, limit: Int = .max) throws(Errno) -> [UInt8] {
+  let file = Descriptor(owning: try checked(clx_open(path, O_RDONLY, 0)))
   var contents: [UInt8] = []
   var chunk = [UInt8](repeating: 0, count: 65536)
-  while true {
-    let count = clx_read(file.rawValue, &chunk, chunk.count)
-    if count <= 0 { return String(decoding: contents, as: UTF8.self) }
+  while contents.count < limit {
+    let count = try checked(clx_read(file.rawValue, &chunk, chunk.count))
+    if count == 0 { break }
     contents += chunk[..<count]
   }
+  return contents
 }
 
 /// The first line of a file, and who may read that.

@@ -13,9 +13,10 @@ struct Rules: ParsableCommand {
       abstract: "Print the rules as nft text; touches nothing.")
 
     @OptionGroup var scope: ScopeOptions
+    @OptionGroup var file: FileOptions
 
     func run() throws {
-      print(try RulesCommand.text(Configuration(scope.optionsWithEnvironment)))
+      print(try RulesCommand.text(file.configuration(under: scope.optionsWithEnvironment)))
     }
   }
 
@@ -28,11 +29,11 @@ struct Rules: ParsableCommand {
         """)
 
     @OptionGroup var scope: ScopeOptions
+    @OptionGroup var file: FileOptions
 
     func run() throws {
-      guard
-        let difference = try RulesCommand.difference(Configuration(scope.optionsWithEnvironment))
-      else {
+      let configuration = try file.configuration(under: scope.optionsWithEnvironment)
+      guard let difference = try RulesCommand.difference(configuration) else {
         print("no difference")
         return
       }
@@ -46,6 +47,7 @@ struct Rules: ParsableCommand {
       abstract: "Install rules and routes; they stay until removed.")
 
     @OptionGroup var scope: ScopeOptions
+    @OptionGroup var file: FileOptions
 
     @Option(
       help: ArgumentHelp(
@@ -61,7 +63,7 @@ struct Rules: ParsableCommand {
     }
 
     func run() throws {
-      let configuration = try Configuration(scope.optionsWithEnvironment)
+      let configuration = try file.configuration(under: scope.optionsWithEnvironment)
       guard let confirm else {
         try RulesCommand.apply(configuration)
         return

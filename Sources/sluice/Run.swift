@@ -11,6 +11,7 @@ struct Run: ParsableCommand {
       """)
 
   @OptionGroup var scope: ScopeOptions
+  @OptionGroup var file: FileOptions
   @OptionGroup var password: PasswordOptions
   @OptionGroup var logging: LogOptions
 
@@ -33,6 +34,7 @@ struct Run: ParsableCommand {
   var control: String?
 
   func run() throws {
+    let secrets = UpstreamSecrets()
     var options = scope.options
     engine.fill(&options)
     options.drainTimeout = drainTimeout
@@ -40,7 +42,10 @@ struct Run: ParsableCommand {
     options.control = control
     options.passwordFile = password.file
     let log = try logging.logger()
-    try UpstreamSecrets().fill(&options, log: log)
-    try RunCommand(Configuration(options), log: log).run()
+    secrets.fillUpstream(&options)
+    let configuration = try file.configuration(under: options) { options in
+      try secrets.fill(&options, log: log)
+    }
+    try RunCommand(configuration, log: log).run()
   }
 }

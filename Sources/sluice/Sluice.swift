@@ -13,6 +13,7 @@ struct Sluice: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       Run.self, Exec.self, Shell.self, Serve.self, Rules.self, Doctor.self, Explain.self,
+      Check.self,
     ])
 
   static func main() {

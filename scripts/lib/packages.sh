@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 
 # What a build needs besides Swift itself.
-readonly build_packages=(ca-certificates g++ git libc6-dev libmnl-dev libnftnl-dev pkg-config)
+readonly build_packages=(ca-certificates g++ git libc6-dev libmnl-dev libnftnl-dev libyaml-dev
+  pkg-config)
 
 # missing_packages NAME…: those that are not installed, one a line.
 missing_packages() {

@@ -1,0 +1,21 @@
+internal import ArgumentParser
+internal import Configuration
+internal import Daemon
+
+struct Check: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract:
+      "Say whether a configuration file is valid, and what is wrong with it; touches nothing.",
+    discussion:
+      "Each fault is told as FILE:LINE:COLUMN. Exit status 0 if the file can be run as it is, else 64."
+  )
+
+  @Argument(help: "The file.")
+  var file: String
+
+  func run() throws {
+    let settings = try SettingsFile(file)
+    _ = try settings.configuration(settings.options(under: Options()))
+    print("\(file): valid")
+  }
+}
