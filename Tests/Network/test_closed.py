@@ -251,5 +251,5 @@ def test_open_exit_works_directly_after_a_kill(
         del echo.peers[:]
         wait_until(
             lambda: attempt(topology.client, at.server, echo.port, 1) == "answer",
-            "the host to work directly", timeout=1)
+            "the host to work directly")
         assert echo.peers[-1] == at.client

@@ -75,7 +75,7 @@ def test_dig(
                 answer = dig(topology.client, at.server, NAME, kind, *options)
                 assert (answer.status, answer.records) == ("NOERROR", [value])
                 assert answer.transport == ("TCP" if options else "UDP")
-                assert answer.milliseconds < 1000
+                assert answer.milliseconds < 4000
         assert arrivals.datagrams() == 0
     assert set(unbound.askers()) == {at.proxy_exit}
     assert topology.leaked(dns.PORT, "udp") == leaked
@@ -163,11 +163,12 @@ def test_large_answers(
 def test_other_udp_is_refused_at_once(
     topology: Topology, running: Sluice, family: str
 ) -> None:
+    """By the kernel."""
     running.wait_for_status("udp", "refused")
-    for port in 443, 3478, 5353:
-        end = fate(topology.client, (ADDRESSES[family].server, port))
-        assert end.outcome == "ECONNREFUSED"
-        assert end.seconds < 0.05
+    with running.stopped():
+        for port in 443, 3478, 5353:
+            end = fate(topology.client, (ADDRESSES[family].server, port))
+            assert end.outcome == "ECONNREFUSED"
     assert len(running.events("datagrams_refused")) == 1
     assert running.status()["associations"] == 0
 

@@ -164,7 +164,7 @@ def test_stopped_engine(
 ) -> None:
     """It is stopped for a while, and goes on."""
     with watched(topology, doors), confined_knocking(confined, elsewhere, doors) as knocks:
-        knocks.stop()
+        knocks.program.stop()
         check_silence(knocks)
         knocks.program.signal(signal.SIGCONT)
         knocks.wait_for_answers(doors.carried(elsewhere.carries_datagrams))
@@ -213,7 +213,7 @@ def test_embedded_engine(
     way = Way("embedded", "embedded")
     with confined_knocking(confined, way, doors) as knocks:
         if number == signal.SIGSTOP:
-            knocks.stop()
+            knocks.program.stop()
         else:
             knocks.program.signal(number)
             knocks.program.process.wait(PATIENCE)

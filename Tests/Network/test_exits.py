@@ -50,7 +50,7 @@ def test_killed_run_leaves_no_table_and_the_next_one_starts(
             assert kernel.tables(host) == ["table inet sluice"]
             sluice.signal(signal.SIGKILL)
             sluice.wait()
-            wait_until(lambda: kernel.tables(host) == [], "the table to go", timeout=1)
+            wait_until(lambda: kernel.tables(host) == [], "the table to go")
             check_direct(topology, website)
     with Sluice.capturing(topology, capture, upstream):
         check_captured(topology, website)

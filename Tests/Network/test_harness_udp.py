@@ -46,7 +46,7 @@ def test_fates(topology: Topology, datagram_echo: DatagramEcho, family: str) -> 
     assert fate(topology.client, (server, datagram_echo.port)).outcome == "answer"
     refused = fate(topology.client, (server, 9))
     assert refused.outcome == "ECONNREFUSED"
-    assert refused.seconds < 0.05
+    assert refused.seconds < 1
     with Reflector(topology.server) as silent:
         silent.answer = lambda _: None  # type: ignore[method-assign]
         assert fate(topology.client, (server, silent.port), 0.2).outcome == "silence"

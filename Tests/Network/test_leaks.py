@@ -1,7 +1,6 @@
 """That nothing captured leaves directly while the daemon is stopped or its listener is gone."""
 
 import contextlib
-import signal
 import threading
 from typing import Iterator
 
@@ -72,11 +71,8 @@ def test_without_rules_every_attempt_leaves(topology: Topology, echo: Echo) -> N
 def test_stopped_daemon(topology: Topology, capture: Capture, upstream: str, echo: Echo) -> None:
     with Sluice.capturing(topology, capture, upstream, "--drain-timeout", "0") as sluice:
         assert attempt(topology.client, ADDRESSES["ipv4"].server, echo.port) == "answer"
-        sluice.signal(signal.SIGSTOP)
-        try:
+        with sluice.stopped():
             check_nothing_leaves(topology, echo)
-        finally:
-            sluice.signal(signal.SIGCONT)
         # Those that had queued were carried or reset meanwhile; it works as before.
         assert attempt(topology.client, ADDRESSES["ipv6"].server, echo.port) == "answer"
 

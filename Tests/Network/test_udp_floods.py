@@ -1,7 +1,6 @@
 """Very many clients, and one that sends very much: memory, descriptors and other clients stay as they
 are."""
 
-import signal
 from typing import Iterator
 
 import pytest
@@ -234,10 +233,9 @@ def test_full_listener_is_counted(
         sluice.wait_for_relaying()
         assert speaker.ask(b"before", to) == b"before"
         assert sluice.dropped() == {}
-        sluice.signal(signal.SIGSTOP)
-        for _ in range(20_000):
-            speaker.send(bytes(1200), to)
-        sluice.signal(signal.SIGCONT)
+        with sluice.stopped():
+            for _ in range(20_000):
+                speaker.send(bytes(1200), to)
         sent = wait_until(lambda: sluice.status()["datagrams_upstream"] - 1, "what could wait")
         assert ask(topology, family, datagram_echo.port) == b"hello"
         assert sluice.dropped()["listener_full"] >= 10_000

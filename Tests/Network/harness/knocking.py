@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Iterator, Sequence
 
 from .confined import Confined, script
@@ -65,15 +64,6 @@ class Knocking:
     def answering(self) -> set[str]:
         """The doors that are answered from now on."""
         return {one.door for one in self.wait() if one.outcome == "answer"}
-
-    def stop(self) -> None:
-        """Stops the engine, to its last thread."""
-        self.program.signal(signal.SIGSTOP)
-        tasks = Path(f"/proc/{self.program.pid}/task")
-        wait_until(
-            lambda: all(
-                ") T " in task.joinpath("stat").read_text() for task in tasks.iterdir()),
-            "the engine to stop")
 
     def wait_for_answers(self, doors: set[str]) -> None:
         """Waits until those doors are answered."""

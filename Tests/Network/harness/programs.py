@@ -1,11 +1,15 @@
 """Programs that run on a host of the tests: started, watched by their output, always ended."""
 
+import codecs
+import contextlib
+import io
 import os
+import select
 import signal
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any, Callable, ClassVar, TypeVar
+from typing import Any, Callable, ClassVar, Iterator, TypeVar
 
 from .namespaces import Namespace
 from .waiting import PATIENCE, wait_until
@@ -27,7 +31,11 @@ class Program:
         """Without other `options` of Popen it reads nothing."""
         self.name = name or Path(command[0]).name
         self.host = host
-        self.lines: list[str] = []
+        self._lines: list[str] = []
+        self._rest = ""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
+        self._has_ended = False
         self._news = threading.Condition()
         self.process = subprocess.Popen(
             host.command(*command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -47,14 +55,38 @@ class Program:
         """The program's own process: nsenter has become it."""
         return self.process.pid
 
+    @property
+    def lines(self) -> list[str]:
+        """What it has printed so far, to the last line: also what it has said just before a test has
+        seen what it did."""
+        with self._news:
+            self._take()
+            return self._lines
+
+    def _take(self) -> None:
+        """Takes what is there, without waiting for more."""
+        assert self.process.stdout
+        descriptor = self.process.stdout.fileno()
+        news = select.poll()
+        news.register(descriptor, select.POLLIN)
+        while not self._has_ended and news.poll(0):
+            data = os.read(descriptor, 1 << 16)
+            self._has_ended = not data
+            text = self._rest + self._decoder.decode(data, final=self._has_ended)
+            *lines, self._rest = text.split("\n")
+            if self._has_ended and self._rest:
+                lines.append(self._rest)
+            self._lines += lines
+            self._news.notify_all()
+
     def _read(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
+        news = select.poll()
+        news.register(self.process.stdout.fileno(), select.POLLIN)
+        while not self._has_ended:
+            news.poll()
             with self._news:
-                self.lines.append(line.rstrip("\n"))
-                self._news.notify_all()
-        with self._news:
-            self._news.notify_all()
+                self._take()
 
     def output(self) -> str:
         """What it printed so far."""
@@ -66,7 +98,7 @@ class Program:
         """Waits, looking at each new line, until `condition` gives something true, the result."""
         with self._news:
             found = self._news.wait_for(
-                lambda: condition() or not self._reader.is_alive(), timeout) and condition()
+                lambda: condition() or self._has_ended, timeout) and condition()
         if not found:
             state = "ended" if self.process.poll() is not None else "still runs"
             raise AssertionError(
@@ -93,6 +125,24 @@ class Program:
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Stops it (SIGSTOP), to its last thread: a while after the signal some still run."""
+        self.signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+        wait_until(
+            lambda: all(
+                ") T " in task.joinpath("stat").read_text() for task in tasks.iterdir()),
+            f"{self.name} to stop")
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stopped meanwhile: what happens then, the kernel does by itself."""
+        try:
+            self.stop()
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """Waits for its end, and for the last of its output; returns the exit code."""
