@@ -79,11 +79,12 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     places = hosts.client, hosts.gateway
     before = [kernel.snapshot(host) for host in places]
     yield
-    changes = [
-        kernel.changes(state, kernel.snapshot(host)) for host, state in zip(places, before)]
-    for host in places:
+    after = [kernel.snapshot(host) for host in places]
+    changes = [kernel.changes(*states) for states in zip(before, after)]
+    for host, state in zip(places, after):
         # One failure shall not drag the following tests down.
-        host.nft("table inet sluice\ndelete table inet sluice")
+        if kernel.TABLE in state[kernel.RULESET]:
+            host.nft(f"{kernel.TABLE}\ndelete {kernel.TABLE}")
     left = "\n".join(filter(None, changes))
     assert not left, f"left behind:\n{left}"
 

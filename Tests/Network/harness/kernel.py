@@ -2,12 +2,18 @@
 
 import contextlib
 import difflib
-from pathlib import Path
+import os
+import subprocess
 
 from .namespaces import Namespace
 
+#: The table of a run.
+TABLE = "table inet sluice"
+
+RULESET = "nft list ruleset"
+
 COMMANDS = (
-    "nft list ruleset",
+    RULESET,
     "ip rule",
     "ip -6 rule",
     "ip route show table all",
@@ -31,22 +37,37 @@ Snapshot = dict[str, str]
 
 
 def snapshot(host: Namespace) -> Snapshot:
-    """Rules, routes and sysctls."""
-    state = {command: host.run(*command.split()).stdout for command in COMMANDS}
+    """Rules, routes and sysctls. Every test takes four of them: so it is one visit, and cheap."""
+    return host.call(_snapshot)
+
+
+def _snapshot() -> Snapshot:
+    """That of the host whose thread calls it."""
+    state = {
+        command: subprocess.check_output(command.split(), text=True) for command in COMMANDS}
     for command in ("ip rule", "ip -6 rule"):
         # Ours of one priority look for different marks: their order is nothing.
         state[command] = "".join(sorted(state[command].splitlines(keepends=True)))
-    state |= {name: host.read_sysctl(name) for name in SYSCTLS}
-    return state | {folder: host.call(_read_all, Path("/proc/sys", folder)) for folder in FOLDERS}
+    state |= {name: _read(f"/proc/sys/{name}") for name in SYSCTLS}
+    return state | {folder: _read_all(f"/proc/sys/{folder}") for folder in FOLDERS}
 
 
-def _read_all(folder: Path) -> str:
-    """Every sysctl below a folder, as `name value` lines."""
+def _read_all(folder: str) -> str:
+    """Every sysctl of the interfaces in a folder, as `name value` lines."""
     lines = []
-    for path in sorted(folder.glob("*/*")):
-        with contextlib.suppress(OSError):  # some cannot be read before they are written
-            lines.append(f"{path.relative_to(folder)} {path.read_text().strip()}")
+    for interface in sorted(os.listdir(folder)):
+        for name in sorted(os.listdir(f"{folder}/{interface}")):
+            with contextlib.suppress(OSError):  # some cannot be read before they are written
+                lines.append(f"{interface}/{name} {_read(f'{folder}/{interface}/{name}')}")
     return "\n".join(lines)
+
+
+def _read(path: str) -> str:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 4096).decode().strip()
+    finally:
+        os.close(descriptor)
 
 
 def changes(before: Snapshot, after: Snapshot) -> str:
