@@ -28,13 +28,46 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = True
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if os.geteuid() == 0:
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of several that pytest-xdist has started for the run."""
+    return hasattr(config, "workerinput")
+
+
+def _sweep(config: pytest.Config) -> None:
+    """Takes away what processes left behind that ended without cleaning up. Of several only the one
+    that has started the others does it: before them, and when they have ended."""
+    if os.geteuid() == 0 and not _is_worker(config):
         confining.sweep()
         namespaces.sweep()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    _sweep(session.config)
+    if os.geteuid() == 0:
         # Thousands of connections end in this one process.
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # Those that were interrupted.
+    _sweep(config)
+
+
+#: The modules that take longest, the longest first. Several processes take whole modules, in this order:
+#: one that came last would let the others wait for it.
+LONGEST = (
+    "test_dns", "test_lists", "test_exec_leaks", "test_closed", "test_udp_floods", "test_selections",
+    "test_explain", "test_socks4_upstream", "test_half_close", "test_scripted_upstream", "test_fetch",
+    "test_udp_upstreams", "test_many_flows", "test_exec_programs", "test_exec", "test_udp",
+    "test_exec_daemon", "test_dns_udp", "test_http_upstream", "test_gssapi", "test_control_socket",
+    "test_costs", "test_udp_choices")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _is_worker(config):
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

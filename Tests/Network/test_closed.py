@@ -148,7 +148,9 @@ def test_connection_tracking_flushed(
     """Captured flows that connection tracking has forgotten are cut or go on, but never leave."""
     leaked = topology.leaked(echo.port)
     upstream = upstreams.url(ADDRESSES["ipv4"].proxy)
-    with Sluice.capturing(topology, capture, upstream, "--on-exit", "closed") as sluice, \
+    # The flow has not ended when the run does.
+    options = ["--on-exit", "closed", "--drain-timeout", "0"]
+    with Sluice.capturing(topology, capture, upstream, *options) as sluice, \
             topology.client.connect(ADDRESSES["ipv4"].server, echo.port) as stream:
         stream.sendall(b"hello")
         assert stream.recv(100) == b"hello"
