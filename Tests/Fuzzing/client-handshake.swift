@@ -2,7 +2,7 @@ internal import Addressing
 internal import SOCKS
 
 /// The first byte says what the client wants: 1 credentials, 2 pipelined, 4 a name for destination.
-/// The others are what a server sends, in pieces.
+/// The others are what a server sends, in pieces; single bytes come to the same.
 func fuzz(_ input: Span<UInt8>) {
   guard !input.isEmpty else { return }
   let mode: ClientHandshake.Mode = input[0] & 2 == 0 ? .stepwise : .pipelined
@@ -14,12 +14,11 @@ func fuzz(_ input: Span<UInt8>) {
   let pieces = pieces(of: input, from: 1)
   var client = start
   for piece in pieces { client.receive(input.extracting(piece)) }
-  // A stepwise client minds where the pieces end: what comes before it has asked is a violation.
-  if mode == .pipelined, let last = pieces.last {
-    var other = start
-    other.receive(input.extracting(1..<last.upperBound))
-    precondition(client.isSame(as: other), "the pieces make a difference")
+  var other = start
+  for index in 1..<(pieces.last?.upperBound ?? 1) {
+    other.receive(input.extracting(index..<(index + 1)))
   }
+  precondition(client.isSame(as: other, mode), "the pieces make a difference")
   client.end()
 }
 
@@ -53,8 +52,13 @@ private struct Client {
       machine.boundAddress == nil || action == .established, "bound but not established")
   }
 
-  func isSame(as other: Client) -> Bool {
-    action == other.action && consumed == other.consumed && sent == other.sent
+  /// Whether it ended as one did that was given single bytes. A stepwise client has it as a violation if a
+  /// piece goes on behind a message that it has to answer first, which no single byte does.
+  func isSame(as other: Client, _ mode: ClientHandshake.Mode) -> Bool {
+    if mode == .stepwise, action == .failed(.protocolViolation(.trailingBytes)) {
+      return consumed <= other.consumed && other.sent.starts(with: sent)
+    }
+    return action == other.action && consumed == other.consumed && sent == other.sent
       && machine.boundAddress == other.machine.boundAddress
   }
 

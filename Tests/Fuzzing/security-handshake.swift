@@ -3,16 +3,23 @@ internal import SOCKS
 
 /// The first byte says what the client accepts: its lowest two bits the best level, 4 another one too, 8
 /// credentials. The others are what a server sends, in pieces. A token of the context's begins with a
-/// byte that says what the library makes of it.
+/// byte that says what the library makes of it. Single bytes come to the same as the pieces.
 func fuzz(_ input: Span<UInt8>) {
   guard !input.isEmpty else { return }
   let level = ProtectionLevel(rawValue: input[0] & 3) ?? .integrity
-  var client = Client(
+  let start = Client(
     SecurityOffer(
       service: "rcmd@proxy.example",
       levels: input[0] & 4 == 0 ? [level] : [level, .confidentiality],
       credentials: input[0] & 8 == 0 ? nil : try? Credentials(username: "u", password: "p")))
-  for piece in pieces(of: input, from: 1) { client.receive(input.extracting(piece)) }
+  let pieces = pieces(of: input, from: 1)
+  var client = start
+  for piece in pieces { client.receive(input.extracting(piece)) }
+  var other = start
+  for index in 1..<(pieces.last?.upperBound ?? 1) {
+    other.receive(input.extracting(index..<(index + 1)))
+  }
+  precondition(client.isSame(as: other), "the pieces make a difference")
   client.end()
 }
 
@@ -20,6 +27,7 @@ private struct Client {
   private var machine: SecurityHandshake
   private let offer: SecurityOffer
   private var sent: [UInt8] = []
+  private var consumed = 0
   private var action = ClientHandshake.Action.receive
 
   init(_ offer: SecurityOffer) {
@@ -38,6 +46,7 @@ private struct Client {
       (taken, next) = (taken + more, other)
     }
     action = next
+    consumed += taken
     precondition((0...piece.count).contains(taken), "took bytes that are not there")
     precondition(action != .receive || taken == piece.count, "left bytes and asked for more")
     precondition(
@@ -46,6 +55,18 @@ private struct Client {
     precondition(
       machine.level == .none || offer.levels.contains(machine.level), "took a level not offered")
     precondition(machine.rest.isEmpty || action == .established, "has bytes but no connection")
+  }
+
+  /// Whether it ended as one did that was given single bytes. It has it as a violation if a piece goes on
+  /// behind a message that it has to answer first, which no single byte does.
+  func isSame(as other: Client) -> Bool {
+    if action == .failed(.protocolViolation(.trailingBytes)) {
+      return consumed <= other.consumed && other.sent.starts(with: sent)
+    }
+    return action == other.action && consumed == other.consumed && sent == other.sent
+      && machine.level == other.machine.level && machine.rest == other.machine.rest
+      && machine.boundAddress == other.machine.boundAddress
+      && machine.boundPort == other.machine.boundPort
   }
 
   /// The server closes; what comes then of an established connection is not the machine's business.
