@@ -78,24 +78,27 @@ struct HostileInputTests {
   @Test(arguments: 0..<4)
   func serverDoesNotCareHowBytesArrive(seed: UInt64) {
     var generator = SplitMix(seed: 200 + seed)
-    var (connected, associated) = (0, 0)
+    var (connected, associated, listening) = (0, 0, 0)
     for _ in 0..<5_000 {
       let login = logins[Int.random(in: logins.indices, using: &generator)]
       let destination = destinations[Int.random(in: destinations.indices, using: &generator)]
-      let command = Bool.random(using: &generator) ? Command.connect : .udpAssociate
+      let commands = [Command.connect, .udpAssociate, .bind]
+      let command = commands[Int.random(in: commands.indices, using: &generator)]
       let transcript = Client(command, to: destination, login, .pipelined).sent + hex("00 05 01")
       let bytes = mutated(transcript, using: &generator)
-      let server = Server(login, relaysDatagrams: true)
+      let server = Server(login, relaysDatagrams: true, listens: true)
       let whole = outcome(of: server, pieces: [bytes])
       let cut = randomPieces(of: bytes, using: &generator)
       #expect(outcome(of: server, pieces: cut) == whole)
       switch whole.action {
       case .connect: connected += 1
       case .associate: associated += 1
-      case .bind, .receive, .reject: break
+      case .bind: listening += 1
+      case .receive, .reject: break
       }
     }
     #expect(connected > 250)
     #expect(associated > 250)
+    #expect(listening > 250)
   }
 }

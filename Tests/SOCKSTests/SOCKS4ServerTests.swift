@@ -116,16 +116,23 @@ struct SOCKS4ServerTests {
   @Test(arguments: 0..<4 as Range<UInt64>)
   func piecesMakeNoDifference(seed: UInt64) {
     var generator = SplitMix(seed: 300 + seed)
-    var connected = 0
+    var (connected, listening) = (0, 0)
     for _ in 0..<5_000 {
+      let command = Bool.random(using: &generator) ? "01" : "02"
       let name = Bool.random(using: &generator) ? "C0000201 6D65 00" : "00000001 00 78 00"
-      let bytes = mutated(hex("04 01 0050" + name + "00 05 01"), using: &generator)
+      let bytes = mutated(hex("04" + command + "0050" + name + "00 05 01"), using: &generator)
       let login = Int.random(in: 0..<8, using: &generator) == 0 ? logins[1] : nil
-      let whole = outcome(of: Server(login), pieces: [bytes])
+      let server = Server(login, listens: true)
+      let whole = outcome(of: server, pieces: [bytes])
       let cut = randomPieces(of: bytes, using: &generator)
-      #expect(outcome(of: Server(login), pieces: cut) == whole)
-      if case .connect = whole.action { connected += 1 }
+      #expect(outcome(of: server, pieces: cut) == whole)
+      switch whole.action {
+      case .connect: connected += 1
+      case .bind: listening += 1
+      case .associate, .receive, .reject: break
+      }
     }
     #expect(connected > 250)
+    #expect(listening > 250)
   }
 }
