@@ -238,6 +238,7 @@ def test_upstream_down(
             assert not sluice.events("upstream_down")
         else:
             wait_until(lambda: seen() == at.client, "connections to go directly")
+            sluice.wait_for("upstream_down")
             assert len(sluice.events("upstream_down")) == 1
         stack.enter_context(upstreams.microsocks(topology.proxy, port=1084))
         wait_until(lambda: seen() == at.proxy_exit, "connections to be captured again")
