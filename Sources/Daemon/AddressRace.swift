@@ -71,7 +71,7 @@ struct AddressRace {
   private func ask(_ upstream: Upstream) -> UpstreamSetup.Attempt {
     UpstreamSetup.Attempt(
       upstream: upstream,
-      outcome: UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout))
+      outcome: AdmissionQuestion.ask(upstream, mark: mark, timeout: timeout))
   }
 
   /// The addresses by turns of their families, so that a whole family that does not work costs one

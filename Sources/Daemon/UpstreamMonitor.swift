@@ -56,7 +56,7 @@ final class UpstreamMonitor {
     guard !isAsking else { return }
     let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
     let question: @Sendable () -> Void = {
-      let outcome = UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout)
+      let outcome = AdmissionQuestion.ask(upstream, mark: mark, timeout: timeout)
       switch outcome {
       case .replied, .failed(.closed(.reply), _): answers.post(.up)
       case .cannotConnect, .failed, .stuck: answers.post(.down)

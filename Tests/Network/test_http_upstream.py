@@ -248,6 +248,14 @@ def test_fault_resets_the_flow_and_is_counted(
         check_flow(topology, "ipv4", 2)
 
 
+def test_proxy_that_hangs_up_in_place_of_a_refusal(topology: Topology) -> None:
+    """It is asked for itself then: what takes the question is an HTTP proxy."""
+    with ScriptedProxy(topology.proxy, Behaviour(closes_tests=True)) as proxy, \
+            Sluice.capturing(topology, GATEWAY, url()):
+        assert [one.destination for one in proxy.flows()] == [f"{PROXY}:{upstreams.HTTP_PORT}"]
+        check_flow(topology, "ipv4")
+
+
 #: Servers that cannot be used, and words of what the doctor says about them.
 UNUSABLE: dict[str, tuple[Behaviour, tuple[str, ...]]] = {
     "hangs": (Behaviour(at_request="silence"), ("does not answer", "HTTP proxy")),

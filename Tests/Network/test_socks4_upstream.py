@@ -140,6 +140,14 @@ def test_target_that_speaks_first(
             assert stream.recv(100) == b"and on"
 
 
+def test_server_that_hangs_up_in_place_of_a_refusal(topology: Topology) -> None:
+    """It is asked for itself then: what takes the question is a SOCKS4 server."""
+    with ScriptedSOCKS4(topology.proxy, Behaviour(GRANTED, closes_tests=True)) as server, \
+            Sluice.capturing(topology, GATEWAY, url()):
+        assert [one.destination for one in server.flows()] == [(AT.proxy, upstreams.PORT)]
+        check_flow(topology)
+
+
 def code(number: int) -> Behaviour:
     return Behaviour(struct.pack("!BB6x", 0, number), target=None)
 

@@ -37,6 +37,8 @@ class Behaviour:
     """Every byte of the response is sent by itself, without waiting for others (TCP_NODELAY)."""
     at_request: str = "answer"
     """"answer", "silence", "close" or "reset"."""
+    closes_tests: bool = False
+    """Whoever only wants to know how the server behaves is not refused but hung up on."""
     target: Callable[[socket.socket], None] | None = echo
     """What follows the response; None: the end."""
 
@@ -112,7 +114,8 @@ class OneAnswer(Target):
                 stream.sendall(part)
             return
         if request.is_test and behaviour.target is not None:
-            stream.sendall(self.refusal)
+            if not behaviour.closes_tests:
+                stream.sendall(self.refusal)
             return
         size = 1 if behaviour.single_bytes else len(behaviour.response)
         for start in range(0, len(behaviour.response), size):
