@@ -79,7 +79,7 @@ package struct Configuration: Hashable, Sendable {
   package static let maximumWorkers = 256
   package static let defaultControl = "/run/sluice/control.sock"
 
-  package let upstream: UpstreamChain
+  package let upstreams: UpstreamSelection
   /// Every user of the host can read the upstream's password.
   package let isPasswordInArguments: Bool
   /// Nil: this host's own traffic is left alone.
@@ -108,18 +108,8 @@ package struct Configuration: Hashable, Sendable {
   package let control: SocketPath?
 
   package init(_ options: Options) throws(ConfigurationError) {
-    let url = options.upstream ?? "embedded"
-    do {
-      var upstream = try UpstreamChain(url)
-      isPasswordInArguments = upstream.hasPassword && !options.isUpstreamHidden
-      if let password = options.password, upstream.lacksPassword {
-        try upstream.setPassword(password.bytes)
-      }
-      self.upstream = upstream
-    } catch {
-      // Where there may be a password, the text is not repeated.
-      throw ConfigurationError(url.contains("@") ? "\(error)" : "\(url): \(error)")
-    }
+    upstreams = try UpstreamSelection(options)
+    isPasswordInArguments = options.showsPassword
     machine = try MachineSelection(options)
     gateway = try GatewaySelection(options)
     guard machine != nil || gateway != nil else {
@@ -127,7 +117,7 @@ package struct Configuration: Hashable, Sendable {
         "nothing to capture: give --machine for this host's own traffic, --gateway INTERFACE for "
           + "what arrives from a LAN, or both")
     }
-    guard machine != nil || !upstream.placeholders.contains(where: \.isOfProgram) else {
+    guard machine != nil || !upstreams.placeholders.contains(where: \.isOfProgram) else {
       throw ConfigurationError(
         "{uid}, {gid} and {cgroup} of the upstream's user or password are of programs of this host, "
           + "and --gateway alone captures those of others: give --machine, too, or leave them out")
@@ -150,7 +140,7 @@ package struct Configuration: Hashable, Sendable {
     for (flag, isProxied) in [
       ("--udp proxy", uncaptured.udp == .proxy), ("--dns udp", dns == .udp),
     ] where isProxied {
-      if let obstacle = upstream.obstacleToDatagrams {
+      if let obstacle = upstreams.obstacleToDatagrams {
         throw ConfigurationError(
           "\(flag): \(obstacle): leave it out, and DNS goes by TCP and other UDP is rejected")
       }
@@ -184,8 +174,21 @@ package struct Configuration: Hashable, Sendable {
   }
 }
 
+extension Configuration {
+  /// The only upstream, or the first.
+  package var upstream: UpstreamChain { upstreams.members[0] }
+}
+
+extension Options {
+  /// Whether a URL that stands in the arguments has a password.
+  fileprivate var showsPassword: Bool {
+    let visible = (isUpstreamHidden ? [] : [upstream].compactMap { $0 }) + furtherUpstreams
+    return visible.contains { (try? UpstreamChain($0))?.hasPassword == true }
+  }
+}
+
 /// One of the words of a setting.
-private func choice<Value: RawRepresentable<String> & CaseIterable>(
+func choice<Value: RawRepresentable<String> & CaseIterable>(
   _ text: String?, _ flag: String
 ) throws(ConfigurationError) -> Value? {
   guard let text else { return nil }

@@ -15,6 +15,9 @@ package struct Options: Hashable, Sendable {
   }
 
   package var upstream: String?
+  /// More of them, with which it is a group.
+  package var furtherUpstreams: [String] = []
+  package var balance: String?
   /// It does not stand in the arguments, which every user of the host can read.
   package var isUpstreamHidden = false
   /// Of the upstream's user, where the URL does not say it.

@@ -104,7 +104,7 @@ extension ProgramOptions {
       }
       return nil
     }
-    guard engine.upstream == nil else {
+    guard engine.upstream == nil, engine.furtherUpstreams.isEmpty else {
       throw ConfigurationError(
         "--daemon uses the upstream of the run: leave out either that or the upstream")
     }
@@ -125,7 +125,7 @@ extension Options {
   /// What was said of how an engine works, by its flags.
   fileprivate var engineFlags: [String] {
     let settings: [(String, Bool)] = [
-      ("--password-file", passwordFile != nil),
+      ("--password-file", passwordFile != nil), ("--balance", balance != nil),
       ("--workers", workers != nil), ("--connect-timeout", connectTimeout != nil),
       ("--handshake-timeout", handshakeTimeout != nil), ("--idle-timeout", idleTimeout != nil),
       ("--half-close", halfClose != nil), ("--half-close-timeout", halfCloseTimeout != nil),

@@ -32,21 +32,21 @@ extension Logger {
   func tell(
     _ refusal: HandshakeFailure, _ configuration: Configuration, level: Level = .warning
   ) {
-    tellRefusal(by: configuration.upstream, refusal, configuration, level: level)
+    tellRefusal(by: configuration.upstreams, refusal, configuration, level: level)
   }
 
   /// The same of any upstream.
   /// - Parameter refusal: nil where it was another process that met with it.
   func tellRefusal(
-    by upstream: UpstreamChain, _ refusal: HandshakeFailure?, _ configuration: Configuration,
+    by upstreams: UpstreamSelection, _ refusal: HandshakeFailure?, _ configuration: Configuration,
     level: Level
   ) {
     var fields: Metadata = ["event": "datagrams_refused"]
     if let refusal { fields["failure"] = .string(refusal.name) }
-    let reason = (upstream.obstacleToDatagrams ?? refusal.map { "\($0)" }).map { " (\($0))" } ?? ""
+    let reason = (upstreams.obstacleToDatagrams ?? refusal.map { "\($0)" }).map { " (\($0))" } ?? ""
     log(
       level: level,
-      "\(upstream) relays no datagrams\(reason): \(configuration.datagramsWithoutRelay)",
+      "\(upstreams) relays no datagrams\(reason): \(configuration.datagramsWithoutRelay)",
       metadata: fields)
   }
 }

@@ -19,10 +19,10 @@ package struct ExplainCommand {
   package init(
     _ configuration: Configuration, _ flow: Flow, isRunning: Bool
   ) throws(CommandFailure) {
-    let places = try UpstreamSetup.places(configuration.upstream.first)
-    let policy = try Scope(configuration, upstreams: places.compactMap(\.exemption)).policy
+    let places = try UpstreamSetup.places(configuration.upstreams)
+    let policy = try Scope(configuration, upstreams: places.joined().compactMap(\.exemption)).policy
     self.flow = flow
-    upstream = "\(configuration.upstream)"
+    upstream = "\(configuration.upstreams)"
     packet = try Packet(flow)
     explanation = policy.explain(packet, isRunning: isRunning)
     remark = nil

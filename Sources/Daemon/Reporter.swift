@@ -9,30 +9,38 @@ struct Reporter {
   private let log: Logger
   /// As people call it: the URL without the password.
   private let upstream: String
-  /// The same of each hop of a chain.
-  private let hops: [String]
+  /// The same of each hop of each member of a group, a lone upstream's being the only one.
+  private let parts: [[String]]
+  private var members: [String] = []
   private var toldCulprits: Set<String> = []
   private var isToldPaused = false
 
   init(log: Logger, upstream: String) {
     self.log = log
     self.upstream = upstream
-    hops = [upstream]
+    parts = [[upstream]]
   }
 
-  init(log: Logger, upstream: UpstreamChain) {
+  init(log: Logger, upstreams: UpstreamSelection) {
     self.log = log
-    self.upstream = "\(upstream)"
-    hops = upstream.hops.indices.map { upstream.name(ofHop: $0) }
+    upstream = "\(upstreams)"
+    parts = upstreams.members.map { chain in chain.hops.indices.map { chain.name(ofHop: $0) } }
+    members = upstreams.members.map { "\($0)" }
+  }
+
+  /// The upstream that a part belongs to.
+  private func name(of member: Int) -> String {
+    members.indices.contains(member) ? members[member] : upstream
   }
 
   mutating func report(_ event: Event) {
     switch event {
-    case .failures(let failure, let count, let destination, let hop):
-      report(failure, count: count, destination: destination, hop: hop)
+    case .failures(let failure, let count, let destination, let part):
+      report(failure, count: count, destination: destination, part)
     case .loop(let cause, let destination):
       report(cause, destination)
-    case .pipelining(let proved):
+    case .pipelining(let proved, let member):
+      let upstream = name(of: member)
       log.debug(
         proved
           ? "\(upstream) takes the handshake in one write, one round trip saved per connection"
@@ -50,12 +58,31 @@ struct Reporter {
       log.debug(
         "\(upstream) refuses to relay datagrams (\(failure.name))",
         metadata: ["event": "refusal", "failure": .string(failure.name)])
+    case .memberDown(let member, let failure, let othersLive):
+      log.warning(
+        """
+        \(failure.explanation(upstream: name(of: member))): \(othersLive
+          ? "new connections go through the others until it answers again"
+          : "no upstream is left, each is tried all the same")
+        """,
+        metadata: [
+          "event": "member_down", "upstream": .string(name(of: member)),
+          "failure": .string(failure.name),
+        ])
+    case .memberUp(let member):
+      log.notice(
+        "\(name(of: member)) answers again: new connections go there, too",
+        metadata: ["event": "member_up", "upstream": .string(name(of: member))])
     case .drained: break
     }
   }
 
-  private func report(_ failure: Failure, count: UInt64, destination: Endpoint?, hop: Int) {
-    let what = failure.explanation(upstream: hops.indices.contains(hop) ? hops[hop] : upstream)
+  private func report(
+    _ failure: Failure, count: UInt64, destination: Endpoint?, _ part: UpstreamPart
+  ) {
+    let hops = parts.indices.contains(part.member) ? parts[part.member] : []
+    let what = failure.explanation(
+      upstream: hops.indices.contains(part.hop) ? hops[part.hop] : upstream)
     let which = destination.map { count == 1 ? ": \($0)" : ": \($0) and \(count - 1) more" } ?? ""
     log.log(
       level: failure.concernsUpstream ? .warning : .debug, "\(what)\(which)",
@@ -122,9 +149,11 @@ struct Reporter {
     let failed = Failure.allCases.filter { !$0.isReset && snapshot[$0] > 0 }
       .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
     let queries = snapshot[.queriesCarried]
+    let retried = snapshot[.handshakesRetried]
     return
       "\(snapshot[.sessionsOpened]) flows, \(byteCount(snapshot[.bytesUpstream])) sent, "
       + "\(byteCount(snapshot[.bytesDownstream])) received"
+      + (retried > 0 ? ", \(retried) handshakes begun anew with another upstream" : "")
       + (reset > 0 ? ", \(reset) reset by a peer" : "")
       + (queries > 0 ? ", \(queries) DNS queries by TCP" : "")
       + ", \(snapshot[.sessionsFailed]) failed" + (failed.isEmpty ? "" : " (\(failed))")
@@ -152,6 +181,7 @@ struct Reporter {
       "live_sessions": .stringConvertible(snapshot.liveSessions),
       "sessions_opened": .stringConvertible(snapshot[.sessionsOpened]),
       "sessions_failed": .stringConvertible(snapshot[.sessionsFailed]),
+      "handshakes_retried": .stringConvertible(snapshot[.handshakesRetried]),
       "bytes_upstream": .stringConvertible(snapshot[.bytesUpstream]),
       "bytes_downstream": .stringConvertible(snapshot[.bytesDownstream]),
       "queries_carried": .stringConvertible(snapshot[.queriesCarried]),

@@ -67,8 +67,8 @@ package enum RulesCommand {
   private static func policy(_ configuration: Configuration) throws(CommandFailure)
     -> RedirectPolicy
   {
-    let places = try UpstreamSetup.places(configuration.upstream.first)
-    return try Scope(configuration, upstreams: places.compactMap(\.exemption)).policy
+    let places = try UpstreamSetup.places(configuration.upstreams)
+    return try Scope(configuration, upstreams: places.joined().compactMap(\.exemption)).policy
   }
 
   private static func withInstaller(

@@ -16,11 +16,11 @@ extension RunCommand {
     report: @escaping @Sendable (Event) -> Void
   ) -> ControlSocket? {
     guard let path = configuration.control else { return nil }
-    guard let upstream = dataPlane.upstream else {
+    guard let group = dataPlane.group else {
       preconditionFailure("a run has somewhere to send what it captures")
     }
     let service = NamespaceService(
-      configuration, upstream, mark: scope.policy.numbers.marks.own.value, share, post: report)
+      configuration, group, mark: scope.policy.numbers.marks.own.value, share, post: report)
     do {
       let control = try ControlSocket(
         path, group: Accounts.group(named: Self.controlGroup) ?? 0, service, log: log)

@@ -10,7 +10,7 @@ internal import SOCKS
 
 extension RunCommand {
   func makeDataPlane(
-    _ scope: Scope, _ upstream: Upstream?, descriptors: Int,
+    _ scope: Scope, _ group: UpstreamGroup?, descriptors: Int,
     report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     var listeners: [ListenerConfiguration] = []
@@ -28,7 +28,7 @@ extension RunCommand {
     plane.connectsDirectly = configuration.upstream.first == .direct
     plane.datagrams = try datagrams(scope)
     plane.listeners = listeners
-    return try plane.opened(upstream, report)
+    return try plane.opened(group, report)
   }
 
   /// Nil where no datagrams are captured.
@@ -62,14 +62,14 @@ extension RunCommand {
 }
 
 extension DataPlaneConfiguration {
-  /// The data plane that has this configuration and this upstream; nil: the embedded server, which
+  /// The data plane that has this configuration and these upstreams; nil: the embedded server, which
   /// becomes a part of it.
   func opened(
-    _ upstream: Upstream?, _ report: @escaping @Sendable (Event) -> Void
+    _ group: UpstreamGroup?, _ report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     var plane = self
-    if let upstream {
-      plane.upstream = upstream
+    if let group {
+      plane.group = group
       return try plane.opened(report)
     }
     // Holds the embedded server's port until its listeners are on it, at the end of this scope.

@@ -28,8 +28,8 @@ package struct RunCommand {
         "redirecting traffic needs CAP_NET_ADMIN: run it with sudo", .noPermission)
     }
     let descriptors = DescriptorLimit.raise()
-    let places = try UpstreamSetup.places(configuration.upstream.first)
-    let scope = try Scope(configuration, upstreams: places.compactMap(\.exemption))
+    let places = try UpstreamSetup.places(configuration.upstreams)
+    let scope = try Scope(configuration, upstreams: places.joined().compactMap(\.exemption))
     guard System.hasRawSockets || !scope.policy.capturesDatagrams else {
       throw CommandFailure(
         "answering datagrams in the name of others needs CAP_NET_RAW: run it with sudo, or leave UDP "
@@ -46,13 +46,13 @@ package struct RunCommand {
 
   /// Everything behind the point from which nothing leaves directly, where the user wants that.
   private func run(
-    _ scope: Scope, _ rules: RuleKeeper, _ places: [Upstream.Place], descriptors: Int
+    _ scope: Scope, _ rules: RuleKeeper, _ places: [[Upstream.Place]], descriptors: Int
   ) throws(CommandFailure) {
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
-    let upstream = try reachUpstream(places, scope)
-    if let upstream, scope.policy.capturesDatagrams {
-      let refusal = UpstreamProbe.askForDatagrams(
-        upstream, mark: scope.policy.numbers.marks.own.value,
+    let group = try reachUpstreams(places, scope)
+    if let group, scope.policy.capturesDatagrams {
+      let refusal = group.askForDatagrams(
+        mark: scope.policy.numbers.marks.own.value,
         timeout: Timeouts(configuration).connect)
       if let refusal {
         log.tell(refusal, configuration)
@@ -60,12 +60,15 @@ package struct RunCommand {
       }
     }
     let supervisor = try startedUp { () throws(Errno) in
-      try Supervisor(reporter: Reporter(log: log, upstream: configuration.upstream))
+      try Supervisor(reporter: Reporter(log: log, upstreams: configuration.upstreams))
     }
     let share = NamespaceService.Share(of: configuration.control == nil ? 0 : descriptors)
     let dataPlane = try makeDataPlane(
-      scope, upstream, descriptors: descriptors - share.total, report: supervisor.post)
-    try startedUp { () throws(Errno) in try dataPlane.start() }
+      scope, group, descriptors: descriptors - share.total, report: supervisor.post)
+    try startedUp { () throws(Errno) in
+      try dataPlane.start()
+      try dataPlane.watchGroup()
+    }
     defer { dataPlane.stop() }
 
     var forwarding = Forwarding()
@@ -80,7 +83,9 @@ package struct RunCommand {
 
     try keeping { () throws(NetfilterError) in try rules.install() }
     let steward = try startedUp { () throws(Errno) in
-      try Steward(configuration, rules, upstream, supervisor, log: log)
+      try Steward(
+        configuration, rules, group, places.map { $0.compactMap(\.exemption) }, supervisor, log: log
+      )
     }
     let control = openControl(scope, dataPlane, share, report: supervisor.post)
     defer { control?.stop() }
@@ -134,10 +139,10 @@ package struct RunCommand {
     if configuration.dns != .off { tellDirectQueries(scope) }
     UpstreamSecrets.tell(configuration, log)
     log.notice(
-      "capturing \(scope.description), sending it through \(configuration.upstream)",
+      "capturing \(scope.description), sending it through \(configuration.upstreams)",
       metadata: [
         "event": "ready", "scope": .string(scope.description),
-        "upstream": .string("\(configuration.upstream)"),
+        "upstream": .string("\(configuration.upstreams)"),
       ])
     do {
       try dataPlane.provePipelining(timeout: Self.probeTimeout)
@@ -173,13 +178,13 @@ package struct RunCommand {
   // MARK: Pieces
 
   /// Nil for the embedded server, which starts with the data plane.
-  private func reachUpstream(
-    _ places: [Upstream.Place], _ scope: Scope
-  ) throws(CommandFailure) -> Upstream? {
+  private func reachUpstreams(
+    _ places: [[Upstream.Place]], _ scope: Scope
+  ) throws(CommandFailure) -> UpstreamGroup? {
     if configuration.upstream.first.isThisProcess { return nil }
     return try UpstreamSetup.reach(
-      places, configuration.upstream, mark: scope.policy.numbers.marks.own.value,
-      timeout: Timeouts(configuration).connect)
+      places, configuration.upstreams, mark: scope.policy.numbers.marks.own.value,
+      timeout: Timeouts(configuration).connect, log: log)
   }
 }
 

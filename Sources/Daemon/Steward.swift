@@ -15,19 +15,25 @@ final class Steward {
   private let rules: RuleKeeper
   private let supervisor: Supervisor
   private let log: Logger
-  /// Nil where the user wants nothing to go directly while the upstream is down.
+  /// Nil where the user wants nothing to go directly while the upstream is down, and for a group, which
+  /// knows by itself.
   private let monitor: UpstreamMonitor?
-  /// Nil where the upstream is not given by its name.
-  private let addresses: AddressMonitor?
-  private let upstream: Upstream?
-  /// Nil for the embedded server, which can do everything.
-  private let abilities: AbilityMonitor?
+  /// Of each upstream; nil where that is not given by its name.
+  private var addresses: [AddressMonitor?] = []
+  /// Nil for the embedded server.
+  private let group: UpstreamGroup?
+  /// Of each upstream; none for the embedded server, which can do everything.
+  private var abilities: [AbilityMonitor] = []
+  /// The addresses of each upstream that are exempt.
+  private var exemptions: [[IPAddress]]
 
   /// Registers everything with the supervisor.
-  /// - Parameter upstream: nil for the embedded server.
+  /// - Parameters:
+  ///   - group: nil for the embedded server.
+  ///   - exemptions: the addresses of each member.
   init(
-    _ configuration: Configuration, _ rules: RuleKeeper, _ upstream: Upstream?,
-    _ supervisor: Supervisor, log: Logger
+    _ configuration: Configuration, _ rules: RuleKeeper, _ group: UpstreamGroup?,
+    _ exemptions: [[IPAddress]], _ supervisor: Supervisor, log: Logger
   ) throws(Errno) {
     self.configuration = configuration
     self.rules = rules
@@ -35,34 +41,38 @@ final class Steward {
     self.log = log
     let timeout = Timeouts(configuration).connect
     let mark = rules.policy.numbers.marks.own.value
-    self.upstream = upstream
-    addresses = try upstream.flatMap { (upstream) throws(Errno) in
-      try AddressMonitor(configuration.upstream, upstream, mark: mark, timeout: timeout)
-    }
-    abilities = try upstream.map { (upstream) throws(Errno) in
-      try AbilityMonitor(upstream, mark: mark, timeout: timeout)
-    }
-    if let upstream, configuration.onUpstreamDown == .open {
-      monitor = try UpstreamMonitor(upstream, mark: mark, timeout: timeout)
+    self.group = group
+    self.exemptions = exemptions
+    if let group, !group.isPlural, configuration.onUpstreamDown == .open {
+      monitor = try UpstreamMonitor(group.members[0], mark: mark, timeout: timeout)
     } else {
       monitor = nil
     }
     for descriptor in rules.descriptors {
       try supervisor.watch(descriptor) { [rules] in rules.handleChanges() }
     }
-    if let abilities {
-      try supervisor.watch(abilities.wakeDescriptor) { [weak self] in self?.handleAbilities() }
+    for (member, upstream) in (group?.members ?? []).enumerated() {
+      let ability = try AbilityMonitor(upstream, mark: mark, timeout: timeout)
+      abilities.append(ability)
+      try supervisor.watch(ability.wakeDescriptor) { [weak self] in self?.handleAbilities() }
+      let address = try AddressMonitor(
+        configuration.upstreams.members[member], upstream, mark: mark, timeout: timeout)
+      addresses.append(address)
+      if let address {
+        try supervisor.watch(address.wakeDescriptor) { [weak self] in
+          self?.handleAddress(of: member)
+        }
+      }
     }
     if let monitor {
       try supervisor.watch(monitor.wakeDescriptor) { [weak self] in self?.handleAnswer() }
     }
-    if let addresses {
-      try supervisor.watch(addresses.wakeDescriptor) { [weak self] in self?.handleAddress() }
-    }
     supervisor.onReload = { [weak self] in self?.reload() }
     supervisor.onTick = { [weak self] in self?.handleTick() }
     supervisor.onEvent = { [weak self] event in self?.handle(event) }
-    if configuration.uncaptured.ipv6 == nil { try abilities?.askForIPv6() }
+    if configuration.uncaptured.ipv6 == nil {
+      for ability in abilities { try ability.askForIPv6() }
+    }
   }
 
   /// Nothing changes by itself from here on, except what others take away.
@@ -95,7 +105,11 @@ final class Steward {
     rules.tellSettings()
     renewControlGroups()
     monitor?.handleTime(now: .now())
-    abilities?.handleTime(now: .now())
+    for ability in abilities { ability.handleTime(now: .now()) }
+    // No flow goes to one that is out, so that none would tell that it has moved.
+    for member in addresses.indices where group?.isOut(member) == true {
+      addresses[member]?.handleFailure(.connectFailed, known: exemptions[member])
+    }
   }
 
   /// A unit that is started again has a control group of the same name and another number.
@@ -116,49 +130,74 @@ final class Steward {
 
   private func handleAnswer() {
     switch monitor?.handleAnswer() {
-    case .down:
-      attempt("let connections go directly") { () throws(NetfilterError) in
-        try rules.change { $0.phase = .suspended }
-      }
-      log.warning(
-        "\(configuration.upstream) is down: capturing nothing until it answers again",
-        metadata: ["event": "upstream_down"])
-    case .up:
-      attempt("capture again") { () throws(NetfilterError) in
-        try rules.change { $0.phase = .capturing }
-      }
-      log.notice(
-        "\(configuration.upstream) answers again: capturing", metadata: ["event": "upstream_up"])
+    case .down: handleDown()
+    case .up: handleUp()
     case nil: break
     }
   }
 
-  /// The name leads elsewhere now: that is exempted first, then used.
-  private func handleAddress() {
-    guard let answer = addresses?.handleAnswer() else { return }
-    attempt("exempt the upstream's new addresses") { () throws(NetfilterError) in
-      try rules.change { $0.upstreams = answer.addresses }
+  private func handleDown() {
+    attempt("let connections go directly") { () throws(NetfilterError) in
+      try rules.change { $0.phase = .suspended }
     }
-    upstream?.move(to: answer.place)
+    log.warning(
+      "\(configuration.upstreams) is down: capturing nothing until it answers again",
+      metadata: ["event": "upstream_down"])
+  }
+
+  private func handleUp() {
+    attempt("capture again") { () throws(NetfilterError) in
+      try rules.change { $0.phase = .capturing }
+    }
     log.notice(
-      "\(answer.place.name(in: configuration.upstream.first)): new connections go there",
+      "\(configuration.upstreams) answers again: capturing", metadata: ["event": "upstream_up"])
+  }
+
+  /// The name leads elsewhere now: that is exempted first, then used.
+  private func handleAddress(of member: Int) {
+    guard let answer = addresses[member]?.handleAnswer() else { return }
+    exemptions[member] = answer.addresses
+    attempt("exempt the upstream's new addresses") { () throws(NetfilterError) in
+      try rules.change { $0.upstreams = Array(exemptions.joined()) }
+    }
+    group?.members[member].move(to: answer.place)
+    let url = configuration.upstreams.members[member].first
+    log.notice(
+      "\(answer.place.name(in: url)): new connections go there",
       metadata: ["event": "upstream_moved", "place": .string("\(answer.place)")])
   }
 
   private func handle(_ event: Event) {
     switch event {
-    case .failures(let failure, _, _, _):
+    case .failures(let failure, _, _, let part):
       monitor?.handleFailure(failure)
-      addresses?.handleFailure(failure, known: rules.policy.upstreams)
+      handle(failure, of: part.member)
+    case .memberDown(let member, let failure, othersLive: _):
+      handle(failure, of: member)
+      followGroup()
+    case .memberUp: followGroup()
     case .datagramsRefused(let failure): handleRefusal(failure)
     case .loop, .pipelining, .acceptPaused, .drained: break
     }
   }
 
+  private func handle(_ failure: Failure, of member: Int) {
+    guard addresses.indices.contains(member) else { return }
+    addresses[member]?.handleFailure(failure, known: exemptions[member])
+  }
+
+  /// Nothing is captured while no member of the group lives, where the user wants that.
+  private func followGroup() {
+    guard let group, configuration.onUpstreamDown == .open else { return }
+    let isDown = group.alive.isEmpty
+    guard isDown != (rules.policy.phase == .suspended) else { return }
+    if isDown { handleDown() } else { handleUp() }
+  }
+
   private func handleAbilities() {
-    for ability in abilities?.takeAll() ?? [] {
+    for ability in abilities.flatMap({ $0.takeAll() }) {
       switch ability {
-      case .noIPv6: handleNoIPv6()
+      case .noIPv6: if group?.carriesIPv6 != true { handleNoIPv6() }
       case .relaysDatagrams: handleRelaying()
       }
     }
@@ -170,7 +209,7 @@ final class Steward {
     }
     log.warning(
       """
-      \(configuration.upstream) cannot carry IPv6: it is rejected, so that programs take IPv4 \
+      \(configuration.upstreams) cannot carry IPv6: it is rejected, so that programs take IPv4 \
       (--ipv6 says otherwise)
       """, metadata: ["event": "no_ipv6"])
   }
@@ -187,12 +226,12 @@ final class Steward {
   }
 
   private func handleRelaying() {
-    guard configuration.wantsDatagrams else { return }
+    guard configuration.wantsDatagrams, rules.policy.uncaptured.udp != nil else { return }
     attempt("capture UDP") { () throws(NetfilterError) in
       try rules.change { $0.uncaptured.udp = nil }
     }
     log.notice(
-      "\(configuration.upstream) relays datagrams now: capturing UDP",
+      "\(configuration.upstreams) relays datagrams now: capturing UDP",
       metadata: ["event": "datagrams_relayed"])
   }
 

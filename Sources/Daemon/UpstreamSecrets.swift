@@ -28,7 +28,7 @@ package struct UpstreamSecrets {
 
   /// Fills in the upstream alone, for a command that does not connect to it.
   package func fillUpstream(_ options: inout Options) {
-    guard options.upstream == nil else { return }
+    guard options.upstream == nil, options.furtherUpstreams.isEmpty else { return }
     options.upstream = upstream
     options.isUpstreamHidden = upstream != nil
   }
@@ -37,11 +37,12 @@ package struct UpstreamSecrets {
   package func fill(_ options: inout Options, log: Logger) throws(CommandFailure) {
     fillUpstream(&options)
     // What is wrong with it is said by who uses it.
-    guard let url = try? UpstreamChain(options.upstream ?? "embedded") else { return }
-    guard url.lacksPassword else {
+    let urls = options.upstreams.compactMap { try? UpstreamChain($0) }
+    guard urls.count == options.upstreams.count else { return }
+    guard urls.contains(where: \.lacksPassword) else {
       guard options.passwordFile == nil else {
         throw CommandFailure(
-          url.hasPassword
+          urls.contains(where: \.hasPassword)
             ? "--password-file: the upstream's URL has a password: leave out one of the two"
             : "--password-file: the upstream has no user with a password: expected a URL such as "
               + "socks5://user@host", .usage)

@@ -56,6 +56,13 @@ enum UpstreamSetup {
     guard let attempt = try attempt(places, chain, mark: mark, timeout: timeout) else {
       throw CommandFailure("\(chain) has no address", .unavailable)
     }
+    return try admit(attempt, chain)
+  }
+
+  /// The upstream that was asked, if it lets us in.
+  static func admit(
+    _ attempt: Attempt, _ chain: UpstreamChain
+  ) throws(CommandFailure) -> Upstream {
     let place = attempt.upstream.place
     let last = chain.name(ofHop: chain.hops.count - 1, at: place)
     switch attempt.outcome {

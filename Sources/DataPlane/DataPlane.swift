@@ -10,6 +10,7 @@ package final class DataPlane: Sendable {
   private let resolver = Resolver()
   private let report: @Sendable (Event) -> Void
   private let threads = Mutex<[Thread]>([])
+  private let monitor = Mutex<(GroupMonitor, Thread)?>(nil)
 
   /// A listener could not be opened.
   package struct ListenError: Error, Sendable {
@@ -91,27 +92,50 @@ package final class DataPlane: Sendable {
       return threads
     }
     guard !running.isEmpty else { return }
+    if let (monitor, thread) = monitor.withLock({ $0 }) {
+      monitor.stop()
+      thread.join()
+    }
     for worker in workers { worker.mailbox.post(.stop) }
     resolver.stop()
     for thread in running { thread.join() }
   }
 
   /// Where captured flows go; nil if there are none to capture.
-  package var upstream: Upstream? { configuration.upstream }
+  package var group: UpstreamGroup? { configuration.group }
 
   package func snapshot() -> Snapshot {
     var snapshot = Snapshot()
     for worker in workers { worker.counters.read(into: &snapshot) }
-    if let datagrams = configuration.datagrams, let upstream = configuration.upstream {
-      snapshot.datagrams = DatagramWays(ability: upstream.datagramAbility, dns: datagrams.dns)
+    if let datagrams = configuration.datagrams, let group = configuration.group {
+      snapshot.datagrams = DatagramWays(ability: group.datagramAbility, dns: datagrams.dns)
     }
     return snapshot
   }
 
-  /// Finds out whether the upstream takes a pipelined handshake, on a thread of its own, and reports
+  /// Looks after the members of the group from now on; nothing where there is but one, or where somebody
+  /// else's data plane does.
+  package func watchGroup() throws(Errno) {
+    guard let group = configuration.group,
+      let monitor = GroupMonitor(
+        group, mark: configuration.mark, timeout: configuration.timeouts.connect, report: report)
+    else { return }
+    let thread = try monitor.start()
+    self.monitor.withLock { $0 = (monitor, thread) }
+  }
+
+  /// Finds out whether each upstream takes a pipelined handshake, on threads of their own, and reports
   /// `Event.pipelining`. Flows go stepwise until it is proved. Nothing where there is but one message.
   package func provePipelining(timeout: Timeout) throws(Errno) {
-    guard let upstream = configuration.upstream, upstream.dialect.canPipeline else { return }
+    guard let group = configuration.group else { return }
+    for (index, upstream) in group.members.enumerated() where upstream.dialect.canPipeline {
+      try provePipelining(of: upstream, index, timeout)
+    }
+  }
+
+  private func provePipelining(
+    of upstream: Upstream, _ member: Int, _ timeout: Timeout
+  ) throws(Errno) {
     let (mark, report) = (configuration.mark, report)
     try Thread(name: "sluice-probe") {
       let outcome = UpstreamProbe.run(upstream, mode: .pipelined, mark: mark, timeout: timeout)
@@ -121,7 +145,7 @@ package final class DataPlane: Sendable {
         case .cannotConnect, .failed, .stuck: false
         }
       upstream.setPipelining(isProved)
-      report(.pipelining(proved: isProved))
+      report(.pipelining(proved: isProved, member: member))
     }.detach()
   }
 }

@@ -79,7 +79,7 @@ package struct DataPlaneConfiguration: Sendable {
   package var workers: Int
   package var listeners: [ListenerConfiguration]
   /// Where captured flows go; nil if there are none to capture.
-  package var upstream: Upstream?
+  package var group: UpstreamGroup?
   /// Captured connections go straight to their destinations, and only datagrams and queries through the
   /// upstream.
   package var connectsDirectly = false
@@ -120,6 +120,12 @@ package struct DataPlaneConfiguration: Sendable {
     self.workers = workers
     self.listeners = listeners
     self.descriptorLimit = descriptorLimit
+  }
+
+  /// The same where there is but one.
+  package var upstream: Upstream? {
+    get { group?.members.first }
+    set { group = newValue.map(UpstreamGroup.init) }
   }
 
   /// The sockets that all workers together need on the captured side, in the order in which they are

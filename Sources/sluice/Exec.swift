@@ -47,6 +47,8 @@ struct ProgramArguments: ParsableArguments {
     ))
   var upstream: String?
 
+  @OptionGroup var group: GroupOptions
+
   @Option(
     help: ArgumentHelp(
       "Make this port of this host's loopback lead to the program's port of the same number, or to INSIDE.",
@@ -128,6 +130,7 @@ struct ProgramArguments: ParsableArguments {
   func run(_ command: [String], environment: [String: String] = [:]) throws {
     var options = ProgramOptions()
     options.engine.upstream = upstream
+    group.fill(&options.engine)
     options.engine.udp = udp
     options.engine.quic = quic
     options.engine.dns = dns

@@ -12,6 +12,8 @@ struct ScopeOptions: ParsableArguments {
     ))
   var upstream: String?
 
+  @OptionGroup var group: GroupOptions
+
   @Flag(help: "Capture what this host itself sends; implied by the choices of it that follow.")
   var machine = false
 
@@ -179,6 +181,7 @@ struct ScopeOptions: ParsableArguments {
   var options: Options {
     var options = Options()
     options.upstream = upstream
+    group.fill(&options)
     options.machine = machine
     options.users = Options.Choice(only: users, except: exceptUsers)
     options.groups = Options.Choice(only: groups, except: exceptGroups)

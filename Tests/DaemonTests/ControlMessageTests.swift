@@ -36,7 +36,8 @@ struct ControlMessageTests {
     (.serving, #"{"serving":true}"#),
     (
       .service(
-        ServiceDescription(upstream: socket, datagrams: .relays, carriesIPv6: true)),
+        ServiceDescription(
+          upstreams: UpstreamSelection(socket), datagrams: .relays, carriesIPv6: true)),
       #"{"datagrams":"relayed","ipv6":true,"upstream":"socks5:///run/a%20b"}"#
     ),
     (
@@ -57,16 +58,27 @@ struct ControlMessageTests {
       "transport":"udp"}],"omitted":{"failed":0,"flows":1,"received":0,"sent":0}}
       """
     ),
+    (
+      .service(
+        ServiceDescription(
+          upstreams: UpstreamSelection([socket, hidden], .hash), datagrams: .relays,
+          carriesIPv6: true)),
+      """
+      {"balance":"hash","datagrams":"relayed","ipv6":true,\
+      "others":["socks5://me:***@127.0.0.1:1080"],"upstream":"socks5:///run/a%20b"}
+      """
+    ),
     (.error("a \"word\" / two\n"), #"{"error":"a \"word\" / two\n"}"#),
     (
       .service(
-        ServiceDescription(upstream: .embedded, datagrams: .unknown, carriesIPv6: true)),
+        ServiceDescription(
+          upstreams: UpstreamSelection(.embedded), datagrams: .unknown, carriesIPv6: true)),
       #"{"datagrams":"unknown","ipv6":true,"upstream":"embedded"}"#
     ),
     (
       .service(
         ServiceDescription(
-          upstream: hidden, datagrams: .refuses, carriesIPv6: false)),
+          upstreams: UpstreamSelection(hidden), datagrams: .refuses, carriesIPv6: false)),
       #"{"datagrams":"refused","ipv6":false,"upstream":"socks5://me:***@127.0.0.1:1080"}"#
     ),
   ]
@@ -114,6 +126,8 @@ struct ControlMessageTests {
     #"{"destinations":[]}"#, #"{"destinations":[{}],"omitted":{}}"#,
     #"{"datagrams":"maybe","ipv6":true,"upstream":"embedded"}"#,
     #"{"datagrams":"unknown","ipv6":true,"upstream":"ftp://here"}"#,
+    #"{"datagrams":"unknown","ipv6":true,"upstream":"socks5://a","others":["socks5://b"]}"#,
+    #"{"datagrams":"unknown","ipv6":true,"upstream":"socks5://a","others":["b"],"balance":"hash"}"#,
   ])
   func noAnswer(text: String) {
     #expect(ControlAnswer(line: Array(text.utf8)) == nil)

@@ -142,8 +142,7 @@ struct AuditedFlowsTests {
       let client = try StreamSocket.connect(to: listener.address, mark: nil)
       let accepted = try listener.accept()
       worker.beginCaptured(
-        accepted.release(), from: listener.address, to: OriginalDestination(destination),
-        through: upstream)
+        accepted.release(), from: listener.address, to: OriginalDestination(destination))
       return ScriptedConnection(socket: client)
     }
 

@@ -9,8 +9,9 @@ struct LoopDetectorTests {
 
   private func detector() throws -> LoopDetector {
     LoopDetector(
-      upstream: Upstream(
-        at: .address(try #require(SocketAddress("192.0.2.1:1080"))), credentials: nil))
+      upstreams: [
+        Upstream(at: .address(try #require(SocketAddress("192.0.2.1:1080"))), credentials: nil)
+      ])
   }
 
   private let start = Instant.now()

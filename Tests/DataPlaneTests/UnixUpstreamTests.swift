@@ -76,7 +76,7 @@ struct UnixUpstreamTests {
       let isGranted = budget.take(Worker.descriptorsPerSession)
       #expect(isGranted)
       let target = OriginalDestination(UnixUpstreamTests.target)
-      worker.beginCaptured(socket, from: peer, to: target, through: upstream)
+      worker.beginCaptured(socket, from: peer, to: target)
       return ScriptedConnection(socket: application)
     }
 
@@ -400,7 +400,7 @@ struct UnixUpstreamTests {
   /// No destination is the upstream; the program that listens on its socket is.
   @Test func findsLoops() throws {
     let place = TemporarySocketPath()
-    let detector = LoopDetector(upstream: Upstream(at: .socket(place.path), credentials: nil))
+    let detector = LoopDetector(upstreams: [Upstream(at: .socket(place.path), credentials: nil)])
     let destination = OriginalDestination(Self.target)
     #expect(detector.check(destination, now: .now()) == nil)
     #expect(Upstream.Place.socket(place.path).owner == nil)

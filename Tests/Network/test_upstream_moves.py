@@ -74,6 +74,32 @@ def test_moves_where_the_name_leads(
         assert sluice.finish()["failures"] == {"connect_refused": 1}
 
 
+def test_member_of_a_group_moves(
+    topology: Topology, website: Website, hosts: Hosts
+) -> None:
+    """Although no flow goes there any more that could tell."""
+    hosts.lead_to(AT.proxy)
+    machine = Capture("machine", "tproxy")
+    with upstreams.microsocks(topology.proxy) as former, upstreams.microsocks(topology.server), \
+            Sluice.capturing(
+                topology, machine, URL, "--upstream", upstreams.url(AT.third),
+                within=hosts.within()) as sluice:
+        del website.peers[:]
+        assert fetch(topology.client, AT.server, website.port, 1).code == 0
+        former.end()
+        assert fetch(topology.client, AT.server, website.port, 1).code == 0
+        assert website.peers == [AT.proxy_exit, AT.server]
+        hosts.lead_to(AT.gateway_lan)
+        with upstreams.microsocks(topology.gateway):
+            assert sluice.wait_for("upstream_moved")["place"] == f"{AT.gateway_lan}:1080"
+            sluice.wait_for("member_up")
+            listing = exempt(topology.client)
+            assert AT.gateway_lan in listing and AT.third in listing and AT.proxy not in listing
+            assert fetch(topology.client, AT.server, website.port, 1).code == 0
+            assert website.peers[-1] == AT.gateway_wan
+            assert sluice.finish()["failures"] == {}
+
+
 def test_takes_another_address_of_the_same_name(
     topology: Topology, website: Website, hosts: Hosts
 ) -> None:

@@ -33,7 +33,7 @@ enum ControlAnswer: Hashable {
 /// What a program can have of a run.
 struct ServiceDescription: Hashable {
   /// As people call it: without the password.
-  var upstream: UpstreamChain
+  var upstreams: UpstreamSelection
   var datagrams: Upstream.DatagramAbility
   var carriesIPv6: Bool
 }
@@ -105,8 +105,8 @@ extension ControlRequest: ControlMessage {
 }
 
 extension ControlAnswer: ControlMessage {
-  private enum Key: String, CodingKey {
-    case error, serving, upstream, datagrams, ipv6, destinations, omitted
+  fileprivate enum Key: String, CodingKey {
+    case error, serving, upstream, others, balance, datagrams, ipv6, destinations, omitted
   }
 
   init(from decoder: any Decoder) throws {
@@ -122,7 +122,7 @@ extension ControlAnswer: ControlMessage {
     } else {
       self = .service(
         ServiceDescription(
-          upstream: try members.decodeText({ try? UpstreamChain($0) }, forKey: .upstream),
+          upstreams: try members.decodeUpstreams(),
           datagrams: try members.decodeText(Upstream.DatagramAbility.init, forKey: .datagrams),
           carriesIPv6: try members.decode(Bool.self, forKey: .ipv6)))
     }
@@ -137,10 +137,28 @@ extension ControlAnswer: ControlMessage {
       try members.encode(report.entries.map(AuditLine.init), forKey: .destinations)
       try members.encode(AuditLine.Traffic(report.omitted), forKey: .omitted)
     case .service(let service):
-      try members.encode("\(service.upstream)", forKey: .upstream)
+      let upstreams = service.upstreams
+      try members.encode("\(upstreams.members[0])", forKey: .upstream)
+      if upstreams.isPlural {
+        try members.encode(upstreams.members.dropFirst().map { "\($0)" }, forKey: .others)
+        try members.encode(upstreams.balance.rawValue, forKey: .balance)
+      }
       try members.encode(service.datagrams.word, forKey: .datagrams)
       try members.encode(service.carriesIPv6, forKey: .ipv6)
     }
+  }
+}
+
+extension KeyedDecodingContainer<ControlAnswer.Key> {
+  /// The other members of a group are beside the first.
+  fileprivate func decodeUpstreams() throws -> UpstreamSelection {
+    let first = try decodeText({ try? UpstreamChain($0) }, forKey: .upstream)
+    guard let others = try decodeIfPresent([String].self, forKey: .others) else {
+      return UpstreamSelection(first)
+    }
+    return UpstreamSelection(
+      [first] + (try others.map { try UpstreamChain($0) }),
+      try decodeText(UpstreamSelection.Balance.init, forKey: .balance))
   }
 }
 

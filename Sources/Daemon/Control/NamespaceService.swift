@@ -52,7 +52,7 @@ final class NamespaceService: Sendable {
   }
 
   private let configuration: Configuration
-  private let upstream: Upstream
+  private let group: UpstreamGroup
   private let mark: UInt32
   private let share: Share
   private let post: @Sendable (Event) -> Void
@@ -62,11 +62,11 @@ final class NamespaceService: Sendable {
   ///   - mark: of everything that is sent for them (`SO_MARK`).
   ///   - post: is called on worker threads with what concerns the run as well, and must not block.
   init(
-    _ configuration: Configuration, _ upstream: Upstream, mark: UInt32, _ share: Share,
+    _ configuration: Configuration, _ group: UpstreamGroup, mark: UInt32, _ share: Share,
     post: @escaping @Sendable (Event) -> Void
   ) {
     self.configuration = configuration
-    self.upstream = upstream
+    self.group = group
     self.mark = mark
     self.share = share
     self.post = post
@@ -74,8 +74,8 @@ final class NamespaceService: Sendable {
 
   var description: ServiceDescription {
     ServiceDescription(
-      upstream: configuration.upstream, datagrams: upstream.datagramAbility,
-      carriesIPv6: upstream.carriesIPv6)
+      upstreams: configuration.upstreams, datagrams: group.datagramAbility,
+      carriesIPv6: group.carriesIPv6)
   }
 
   /// Makes sure that there is room for another program until `leave`.
@@ -105,7 +105,7 @@ final class NamespaceService: Sendable {
   ) throws(Refusal) -> Int {
     var configuration = traffic.plane(self.configuration, workers: Self.workers)
     configuration.handedSockets = try Self.check(descriptors, configuration.ingressSockets)
-    configuration.upstream = upstream
+    configuration.group = group
     configuration.mark = mark
     configuration.owners = .fixed(owner)
     configuration.descriptorLimit = share.ofEachProgram
@@ -208,7 +208,7 @@ extension Event {
   /// Whether it is more than a matter of the program alone.
   fileprivate var concernsRun: Bool {
     switch self {
-    case .failures, .pipelining, .datagramsRefused, .drained: true
+    case .failures, .pipelining, .datagramsRefused, .memberDown, .memberUp, .drained: true
     // Nil: the share of the program is used up.
     case .acceptPaused(let error): error != nil
     case .loop: false

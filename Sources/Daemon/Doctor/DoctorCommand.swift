@@ -27,7 +27,11 @@ package struct DoctorCommand {
     report([privileges.finding])
     if privileges.canTry { report(Laboratory.findings(policy)) }
     report(HostChecks(policy, privileges).findings())
-    report(UpstreamChecks(configuration.upstream, policy, privileges).findings())
+    let upstreams = configuration.upstreams
+    for member in upstreams.members {
+      report(
+        UpstreamChecks(member, isOneOfSeveral: upstreams.isPlural, policy, privileges).findings())
+    }
     return ExitStatus(findings)
   }
 

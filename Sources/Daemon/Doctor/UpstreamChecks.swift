@@ -14,12 +14,20 @@ struct UpstreamChecks {
   private static let anySource = Endpoint.address(SocketAddress(.v4(.any), 0))
 
   private let chain: UpstreamChain
+  private let isOneOfSeveral: Bool
   private let mark: UInt32?
 
-  init(_ chain: UpstreamChain, _ policy: RedirectPolicy, _ privileges: Privileges) {
+  /// - Parameter isOneOfSeveral: so that findings name it.
+  init(
+    _ chain: UpstreamChain, isOneOfSeveral: Bool, _ policy: RedirectPolicy, _ privileges: Privileges
+  ) {
     self.chain = chain
+    self.isOneOfSeveral = isOneOfSeveral
     mark = privileges.canChangeRules ? policy.numbers.marks.own.value : nil
   }
+
+  /// How its abilities are told.
+  private var subject: String { isOneOfSeveral ? "\(chain)" : "the upstream" }
 
   func findings() -> [Finding] {
     if chain.first.isThisProcess {
@@ -84,26 +92,26 @@ struct UpstreamChecks {
     let outcome = ask(upstream, .connect, UpstreamProbe.targetV6)
     guard case .replied(let code) = outcome, code != .addressTypeNotSupported else {
       return .warning(
-        .upstreamIPv6, "the upstream takes no IPv6 addresses: \(outcome.text)",
+        .upstreamIPv6, "\(subject) takes no IPv6 addresses: \(outcome.text)",
         advice: "reject IPv6, so that programs fall back on IPv4: --ipv6 reject")
     }
-    return .ok(.upstreamIPv6, "the upstream takes IPv6 addresses")
+    return .ok(.upstreamIPv6, "\(subject) takes IPv6 addresses")
   }
 
   private func udp(_ upstream: Upstream) -> Finding {
     guard upstream.hasDatagrams else {
       let reason = chain.obstacleToDatagrams ?? "\(HandshakeFailure.datagramsNotSupported)"
       return .warning(
-        .upstreamUDP, "no UDP: \(reason)",
+        .upstreamUDP, "no UDP\(isOneOfSeveral ? " through \(chain)" : ""): \(reason)",
         advice: "take a SOCKS5 server, or do without: DNS goes over TCP, and other UDP is rejected")
     }
     let outcome = ask(upstream, .udpAssociate, Self.anySource)
     guard case .replied(.succeeded) = outcome else {
       return .warning(
-        .upstreamUDP, "no UDP: the upstream answers UDP ASSOCIATE with \(outcome.text)",
+        .upstreamUDP, "no UDP: \(subject) answers UDP ASSOCIATE with \(outcome.text)",
         advice: "allow UDP ASSOCIATE in the server, or keep UDP away from it: --udp reject")
     }
-    return .ok(.upstreamUDP, "the upstream has UDP ASSOCIATE")
+    return .ok(.upstreamUDP, "\(subject) has UDP ASSOCIATE")
   }
 
   private func ask(

@@ -37,12 +37,12 @@ final class DaemonEngine: ProgramEngine {
     self.lines = lines
   }
 
-  var upstream: UpstreamChain { service.upstream }
+  var upstreams: UpstreamSelection { service.upstreams }
   var carriesIPv6: Bool { service.carriesIPv6 }
 
   func reachUpstream() -> Bool {
     let isRefused = service.datagrams == .refuses
-    if isRefused { log.tellRefusal(by: upstream, nil, configuration, level: .notice) }
+    if isRefused { log.tellRefusal(by: upstreams, nil, configuration, level: .notice) }
     return isRefused
   }
 

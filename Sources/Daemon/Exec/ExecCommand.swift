@@ -32,7 +32,7 @@ package struct ExecCommand {
     let inherited = ThisProcess.inheritedDescriptors
     let output = try AuditOutput(configuration.audit, isJSON: isJSON)
     let engine = try makeEngine()
-    let setup = ProgramSetup(configuration, engine.upstream, carriesIPv6: engine.carriesIPv6)
+    let setup = ProgramSetup(configuration, engine.upstreams, carriesIPv6: engine.carriesIPv6)
     if setup.names.isLost {
       log.warning(
         """
@@ -54,7 +54,7 @@ package struct ExecCommand {
     }
     let supervisor = try startedUp { () throws(Errno) in
       try ProgramSupervisor(
-        of: program.process, reporter: Reporter(log: log, upstream: engine.upstream))
+        of: program.process, reporter: Reporter(log: log, upstreams: engine.upstreams))
     }
     try engine.begin(setup, sockets, supervisor)
     program.start()

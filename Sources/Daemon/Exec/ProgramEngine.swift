@@ -7,7 +7,7 @@ internal import Logging
 /// Who carries what a confined program sends. Its methods are called in this order.
 protocol ProgramEngine: AnyObject {
   /// As the user calls it, known before the namespaces are begun.
-  var upstream: UpstreamChain { get }
+  var upstreams: UpstreamSelection { get }
   /// Whether the upstream takes IPv6 targets, as far as is known.
   var carriesIPv6: Bool { get }
   /// Makes sure of the upstream.
@@ -30,7 +30,7 @@ final class OwnEngine: ProgramEngine {
   private let configuration: Configuration
   private let audit: Audit?
   private let log: Logger
-  private var server: Upstream?
+  private var group: UpstreamGroup?
   private var descriptors = 0
   private var running: (DataPlane, ProgramSupervisor)?
 
@@ -40,19 +40,19 @@ final class OwnEngine: ProgramEngine {
     self.log = log
   }
 
-  var upstream: UpstreamChain { configuration.upstream }
-  var carriesIPv6: Bool { upstream.last.hasIPv6 }
+  var upstreams: UpstreamSelection { configuration.upstreams }
+  var carriesIPv6: Bool { upstreams.members.contains(where: \.last.hasIPv6) }
 
   func reachUpstream() throws(CommandFailure) -> Bool {
     // The program has the limit that it was given.
     descriptors = DescriptorLimit.raise()
     // The embedded server starts with the data plane.
-    if upstream.first.isThisProcess { return false }
+    if configuration.upstream.first.isThisProcess { return false }
     let timeout = Timeouts(configuration).connect
-    let server = try UpstreamSetup.reach(
-      try UpstreamSetup.places(upstream.first), upstream, mark: nil, timeout: timeout)
-    self.server = server
-    let refusal = UpstreamProbe.askForDatagrams(server, mark: nil, timeout: timeout)
+    let group = try UpstreamSetup.reach(
+      try UpstreamSetup.places(upstreams), upstreams, mark: nil, timeout: timeout, log: log)
+    self.group = group
+    let refusal = group.askForDatagrams(mark: nil, timeout: timeout)
     if let refusal { log.tell(refusal, configuration, level: .notice) }
     return refusal != nil
   }
@@ -62,8 +62,11 @@ final class OwnEngine: ProgramEngine {
     _ supervisor: ProgramSupervisor
   ) throws(CommandFailure) {
     let dataPlane = try setup.dataPlane(
-      server, sockets, audit, descriptors: descriptors, report: supervisor.post)
-    try startedUp { () throws(Errno) in try dataPlane.start() }
+      group, sockets, audit, descriptors: descriptors, report: supervisor.post)
+    try startedUp { () throws(Errno) in
+      try dataPlane.start()
+      try dataPlane.watchGroup()
+    }
     running = (dataPlane, supervisor)
   }
 

@@ -17,7 +17,7 @@ struct ProgramSetup {
   /// What the engine carries.
   let traffic: ConfinedTraffic
   private let configuration: ProgramConfiguration
-  private let upstream: UpstreamChain
+  private let upstreams: UpstreamSelection
   private let policy: ConfinementPolicy
   let names: ConfinedNames
   /// What does not depend on the upstream.
@@ -26,11 +26,11 @@ struct ProgramSetup {
   /// - Parameters:
   ///   - upstream: where everything goes.
   ///   - carriesIPv6: whether it takes IPv6 targets, as far as is known.
-  init(_ configuration: ProgramConfiguration, _ upstream: UpstreamChain, carriesIPv6: Bool) {
+  init(_ configuration: ProgramConfiguration, _ upstreams: UpstreamSelection, carriesIPv6: Bool) {
     self.configuration = configuration
-    self.upstream = upstream
+    self.upstreams = upstreams
     let engine = configuration.engine
-    names = ConfinedNames(engine, upstream, .current())
+    names = ConfinedNames(engine, upstreams.members[0], .current())
     let hasIPv6 = System.hasIPv6
     var policy = ConfinementPolicy(
       addresses: hasIPv6 ? [Plan.addressV4, Plan.addressV6] : [Plan.addressV4])
@@ -82,7 +82,7 @@ struct ProgramSetup {
     if let control = configuration.daemon { plan.coveredFiles = ["\(control)"] }
     plan.resolverFile = names.file
     plan.environment = configuration.environment
-    plan.environment["SLUICE"] = "\(upstream)"
+    plan.environment["SLUICE"] = "\(upstreams)"
     plan.ignoresChildren = ChildProcess.noticeChildren()
     plan.preservedDescriptors = configuration.preservedDescriptors
     plan.suppliesSockets = !configuration.publications.isEmpty
@@ -99,7 +99,7 @@ struct ProgramSetup {
 
   /// - Parameter upstream: nil for the embedded server, which is made with it.
   func dataPlane(
-    _ upstream: Upstream?, _ sockets: borrowing ConfinedProgram.Sockets, _ audit: Audit?,
+    _ group: UpstreamGroup?, _ sockets: borrowing ConfinedProgram.Sockets, _ audit: Audit?,
     descriptors: Int, report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     var plane = plane
@@ -112,7 +112,7 @@ struct ProgramSetup {
     }
     plane.handedSockets = handed
     if let supply = sockets.supply { plane.insideSocket = { supply.socket(isIPv4: $0) } }
-    return try plane.opened(upstream, report)
+    return try plane.opened(group, report)
   }
 }
 

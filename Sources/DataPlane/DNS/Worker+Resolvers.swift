@@ -143,20 +143,18 @@ extension Worker {
 
   /// Starts the connection, or waits for room in the upstream's queue.
   private func connect(_ connection: ResolverConnection, at index: Int) -> Failure? {
-    guard let upstream = configuration.upstream else {
-      preconditionFailure("a captured query without an upstream")
-    }
     guard budget.take(1, share: configuration.servesItself ? .half : .all) else {
       return .resourcesExhausted
     }
     if connection.state == .closed {
+      chooseMember(for: connection)
       connection.state = .connecting
       connection.deadline = now + min(configuration.timeouts.connect, configuration.timeouts.dns)
     }
     connection.generation = resolvers.nextGeneration()
     connection.readiness = []
     do {
-      guard let socket = try connect(to: upstream) else {
+      guard let socket = try connect(to: member(of: connection.negotiation)) else {
         budget.giveBack(1)
         return nil
       }
@@ -173,12 +171,9 @@ extension Worker {
   }
 
   private func beginHandshake(_ connection: ResolverConnection) {
-    guard let upstream = configuration.upstream else {
-      preconditionFailure("a captured query without an upstream")
-    }
     connection.state = .handshaking
     connection.negotiation.startClient(
-      .connect, to: .address(connection.resolver), at: upstream)
+      .connect, to: .address(connection.resolver), at: member(of: connection.negotiation))
     // No query waits for longer.
     connection.deadline = now + min(configuration.timeouts.handshake, configuration.timeouts.dns)
   }
@@ -197,6 +192,7 @@ extension Worker {
       return beginStep(of: connection.negotiation, for: token) ? nil : .resourcesExhausted
     case .established(let rest):
       connection.state = .open
+      configuration.group?.bringBack(connection.negotiation.member)
       if let channel = connection.negotiation.channel, channel.isProtected {
         channel.hold(rest)
         return takeProtected(from: connection, channel) ?? exchange(connection)
@@ -278,13 +274,19 @@ extension Worker {
   private func lose(_ connection: ResolverConnection, _ failure: Failure) {
     let isHarmless = connection.lastAnswer != nil || connection.pipeline.isEmpty
     if connection.state != .open || !isHarmless {
-      note(failure, resolver: connection.resolver, hop: connection.negotiation.hop)
+      note(failure, resolver: connection.resolver, connection.negotiation.part)
     }
     // The time-out is so short here that it is no sign of a server that hangs.
     if failure != .handshakeTimeout {
       doubtPipelining(of: connection.negotiation, after: failure)
     }
+    var tried = MemberSet()
+    if connection.state != .open {
+      noteFailure(failure, of: connection)
+      tried = connection.negotiation.tried
+    }
     close(connection)
+    connection.negotiation.tried = tried
     for completion in connection.pipeline.connectionLost() { fail(completion) }
   }
 
@@ -316,10 +318,12 @@ extension Worker {
   }
 
   /// Counts what befell a query or its connection, and tells of it if that has not just been done.
-  private func note(_ failure: Failure, resolver: SocketAddress, hop: Int = 0) {
+  private func note(
+    _ failure: Failure, resolver: SocketAddress, _ part: UpstreamPart = UpstreamPart()
+  ) {
     counters.add(failure)
     if let count = problems.note(failure, now: now) {
-      report(.failures(failure, count: count, destination: .address(resolver), hop: hop))
+      report(.failures(failure, count: count, destination: .address(resolver), part))
     }
   }
 }

@@ -20,6 +20,8 @@ struct Association: ~Copyable, Slot {
   var isDNS = true
   /// The relay may be at another address than the one that is used.
   var isRelayUncertain = false
+  /// Which member of the group of upstreams it is with.
+  var member: UInt8 = 0
   var generation: UInt32 = 0
   /// Index of the worker's `Negotiation` while there is one: up to the handshake's end, and longer where
   /// GSSAPI protects the datagrams.

@@ -16,7 +16,7 @@ extension Worker {
   /// there is no room.
   func findAssociation(of client: SocketAddress, to destination: SocketAddress) -> Int? {
     if let index = datagrams.associations.find(client) { return index }
-    guard let upstream = configuration.upstream, upstream.datagramAbility != .refuses,
+    guard let group = configuration.group, group.datagramAbility != .refuses,
       datagrams.nextAttempt <= now, !goesRound(client, to: OriginalDestination(destination)),
       makeRoom(for: client.address)
     else { return nil }
@@ -25,11 +25,23 @@ extension Worker {
     let association = datagrams.associations.slots[index]
     association.pointee.lastActivity = now
     association.pointee.negotiation = negotiations.take()
+    let negotiation = negotiations[Int(association.pointee.negotiation)]
+    negotiation.flow = identity(ofDatagramsFrom: client, to: destination)
+    if group.isPlural {
+      negotiation.key = group.key(of: client, to: destination)
+      _ = choose(for: negotiation, among: group.relaying, of: group, by: &associationChoice)
+    }
+    return beginControl(of: index) ? index : nil
+  }
+
+  /// Starts an association's way through the upstream that was chosen for it; false if it has failed by
+  /// that.
+  func beginControl(of index: Int) -> Bool {
+    let association = datagrams.associations.slots[index]
     association.pointee.state = .connecting
     let negotiation = negotiations[Int(association.pointee.negotiation)]
     negotiation.connectDeadline = now + configuration.timeouts.connect
-    negotiation.flow = identity(ofDatagramsFrom: client, to: destination)
-    return connectControl(of: index, to: upstream) ? index : nil
+    return connectControl(of: index, to: member(of: negotiation))
   }
 
   /// Starts an association's control connection, or waits for room in the upstream's queue; false if
@@ -50,8 +62,7 @@ extension Worker {
         ).rawValue)
       association.pointee.control = consume socket
     } catch {
-      failAssociation(index, Failure(connecting: error))
-      return false
+      return retryAssociation(index, after: Failure(connecting: error))
     }
     datagrams.timers.schedule(index, at: deadline)
     return true
@@ -59,12 +70,11 @@ extension Worker {
 
   private func handleControlTimeout(_ index: Int) {
     let association = datagrams.associations.slots[index]
-    if association.pointee.control == nil, let upstream = configuration.upstream,
-      now < negotiations[Int(association.pointee.negotiation)].connectDeadline
-    {
-      _ = connectControl(of: index, to: upstream)
+    let negotiation = negotiations[Int(association.pointee.negotiation)]
+    if association.pointee.control == nil, now < negotiation.connectDeadline {
+      _ = connectControl(of: index, to: member(of: negotiation))
     } else {
-      failAssociation(index, .connectTimeout)
+      _ = retryAssociation(index, after: .connectTimeout)
     }
   }
 
@@ -126,12 +136,14 @@ extension Worker {
     let readiness = association.pointee.controlReadiness
     if !readiness.isDisjoint(with: [.error, .hangUp]) {
       let error = association.pointee.control?.pendingError ?? .connectionReset
-      failAssociation(index, Failure(connecting: error))
-    } else if readiness.contains(.writable), let upstream = configuration.upstream {
+      _ = retryAssociation(index, after: Failure(connecting: error))
+    } else if readiness.contains(.writable) {
       association.pointee.state = .handshaking
-      negotiations[Int(association.pointee.negotiation)].startClient(
+      let negotiation = negotiations[Int(association.pointee.negotiation)]
+      let upstream = member(of: negotiation)
+      negotiation.startClient(
         .udpAssociate, to: upstream.place.associationRequest, at: upstream)
-      datagrams.timers.schedule(index, at: now + configuration.timeouts.handshake)
+      datagrams.timers.schedule(index, at: now + associatingTimeout)
       driveAssociating(index)
     }
   }
@@ -150,16 +162,20 @@ extension Worker {
       let token = Token(
         .associationControl, index: index, generation: association.pointee.generation)
       if !beginStep(of: negotiation, for: token) { failAssociation(index, .resourcesExhausted) }
-    case .established: completeAssociating(index, reported: negotiation.bound)
+    case .established:
+      configuration.group?.bringBack(negotiation.member)
+      association.pointee.member = UInt8(negotiation.member)
+      completeAssociating(index, reported: negotiation.bound)
     case .failed(let failure):
       doubtPipelining(of: negotiation, after: Failure(failure))
-      handleRefusal(failure)
-      failAssociation(index, Failure(failure))
+      handleRefusal(failure, by: member(of: negotiation))
+      _ = retryAssociation(index, after: Failure(failure))
     }
   }
 
   private func completeAssociating(_ index: Int, reported: (address: Endpoint?, port: UInt16)) {
-    guard let upstream = configuration.upstream, let plan = configuration.datagrams else {
+    let association = datagrams.associations.slots[index]
+    guard let upstream = member(of: association), let plan = configuration.datagrams else {
       preconditionFailure("an association without an upstream")
     }
     guard
@@ -170,7 +186,6 @@ extension Worker {
       failAssociation(index, .protocolViolation)
       return
     }
-    let association = datagrams.associations.slots[index]
     if let channel = datagramChannel(of: association), channel.isProtected {
       channel.expectDatagrams()
     } else {
@@ -247,11 +262,11 @@ extension Worker {
 
   /// If the upstream relays no datagrams, queries go over TCP from now on, and all else is dropped until
   /// the rules refuse it. One that is known to relay them and closes a connection is only restarting.
-  private func handleRefusal(_ failure: HandshakeFailure) {
-    guard failure.refusesDatagrams, let upstream = configuration.upstream else { return }
+  private func handleRefusal(_ failure: HandshakeFailure, by upstream: Upstream) {
+    guard failure.refusesDatagrams else { return }
     if upstream.datagramAbility == .relays, case .closed = failure { return }
     upstream.datagramAbility = .refuses
-    report(.datagramsRefused(failure))
+    if configuration.group?.datagramAbility == .refuses { report(.datagramsRefused(failure)) }
   }
 
   // MARK: Time
@@ -268,9 +283,10 @@ extension Worker {
     case .vacant: return
     case .connecting: handleControlTimeout(index)
     case .handshaking:
-      doubtPipelining(
-        of: negotiations[Int(association.pointee.negotiation)], after: .handshakeTimeout)
-      failAssociation(index, .handshakeTimeout)
+      let negotiation = negotiations[Int(association.pointee.negotiation)]
+      doubtPipelining(of: negotiation, after: .handshakeTimeout)
+      configuration.group?.takeOut(negotiation.member, after: .handshakeTimeout)
+      _ = retryAssociation(index, after: .handshakeTimeout)
     case .open:
       // Datagrams since the deadline was set only put it off.
       let deadline = association.pointee.lastActivity + idleTimeout(of: association)
@@ -297,7 +313,7 @@ extension Worker {
   /// next association tries the address that is known to work, and the other way round.
   private func learnFromSilence(of association: UnsafeMutablePointer<Association>) {
     guard !association.pointee.isReplied, association.pointee.isRelayUncertain,
-      let upstream = configuration.upstream, !upstream.hasRelayAnswered
+      let upstream = member(of: association), !upstream.hasRelayAnswered
     else { return }
     upstream.relayIsAtControlAddress.toggle()
   }
@@ -307,7 +323,10 @@ extension Worker {
   /// Ends an association that could not be made; queries are answered in another way.
   func failAssociation(_ index: Int, _ failure: Failure) {
     let association = datagrams.associations.slots[index]
-    note(failure, destination: nil)
+    let negotiation = association.pointee.negotiation
+    note(
+      failure, destination: nil,
+      negotiation >= 0 ? negotiations[Int(negotiation)].part : UpstreamPart())
     if association.pointee.state == .connecting {
       datagrams.nextAttempt = now + Self.pauseAfterFailure
     }

@@ -85,7 +85,7 @@ extension Worker {
     datagrams.associations.touch(index)
     if !association.pointee.isReplied {
       association.pointee.isReplied = true
-      configuration.upstream?.hasRelayAnswered = true
+      member(of: association)?.hasRelayAnswered = true
       scheduleIdle(index)
     }
     if let audit = configuration.audit {

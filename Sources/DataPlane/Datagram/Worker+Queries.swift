@@ -44,7 +44,7 @@ extension Worker {
     case .ordinary, .datagrams, nil: return false
     case .stream: return true
     case .automatic:
-      if configuration.upstream?.datagramAbility == .refuses { return true }
+      if configuration.group?.datagramAbility == .refuses { return true }
       guard !datagrams.resolvers.isEmpty,
         case .silent(let until) = datagrams.resolvers[resolver(insteadOf: destination)]
       else { return false }

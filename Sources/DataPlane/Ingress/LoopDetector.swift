@@ -14,20 +14,22 @@ struct LoopDetector {
   /// flow takes tens of milliseconds, in which a worker does nothing else.
   static let patience = Timeout.seconds(10)
 
-  private let upstream: Upstream
+  private let upstreams: [Upstream]
   private var looping: [SocketAddress: Instant] = [:]
   private var culprit: LoopCause?
   /// Sessions at which the next look is due.
   private var nextLook = suspiciousSessions
   private var lastLook = Instant(milliseconds: 0)
 
-  init(upstream: Upstream) { self.upstream = upstream }
+  init(upstreams: [Upstream]) { self.upstreams = upstreams }
 
   /// What is known of a new flow by its destination alone.
   func check(_ destination: OriginalDestination, now: Instant) -> LoopCause? {
-    switch upstream.place {
-    case .address(destination.address): return .connectionToUpstream
-    case .address, .socket: break
+    for upstream in upstreams {
+      switch upstream.place {
+      case .address(destination.address): return .connectionToUpstream
+      case .address, .socket: break
+      }
     }
     guard !looping.isEmpty, let until = looping[destination.address], now < until else {
       return nil
@@ -58,7 +60,7 @@ struct LoopDetector {
     let cause: LoopCause
     if owner.isOurselves {
       cause = .ourselves
-    } else if owner.executable == upstream.place.owner?.executable {
+    } else if upstreams.contains(where: { $0.place.owner?.executable == owner.executable }) {
       cause = .upstreamProgram(name: owner.name, processID: owner.processID)
     } else {
       return nil

@@ -64,9 +64,7 @@ extension Worker {
   private func beginCaptured(
     _ socket: consuming Descriptor, from peer: SocketAddress, by listener: Listener
   ) {
-    guard let upstream = configuration.upstream else {
-      preconditionFailure("a capturing listener without an upstream")
-    }
+    precondition(configuration.group != nil, "a capturing listener without an upstream")
     let destination: OriginalDestination
     do {
       destination = try listener.destination(of: socket)
@@ -81,7 +79,7 @@ extension Worker {
       reportLoop(cause, destination)
       return
     }
-    beginCaptured(socket, from: peer, to: destination, through: upstream)
+    beginCaptured(socket, from: peer, to: destination)
     if loops?.isSuspicious(sessions: sessions.count, now: now) == true {
       investigateLoop(destination, peer: peer)
     }
@@ -97,11 +95,11 @@ extension Worker {
   }
 
   /// Counts a failure, and tells of it if that has not just been done.
-  func note(_ failure: Failure, destination: Endpoint?, hop: Int = 0) {
+  func note(_ failure: Failure, destination: Endpoint?, _ part: UpstreamPart = UpstreamPart()) {
     counters.add(failure)
     if !failure.isReset { counters.add(to: .sessionsFailed) }
     if let count = problems.note(failure, now: now) {
-      report(.failures(failure, count: count, destination: destination, hop: hop))
+      report(.failures(failure, count: count, destination: destination, part))
     }
   }
 

@@ -3,6 +3,8 @@ internal import Synchronization
 /// What a worker counts.
 package enum Counter: Int, CaseIterable, Sendable {
   case sessionsOpened, sessionsClosed, sessionsFailed
+  /// Handshakes that failed with one upstream of a group, and were begun anew with another.
+  case handshakesRetried
   /// The embedded server's halves of captured flows, which are not sessions of their own to anybody
   /// outside.
   case innerOpened, innerClosed

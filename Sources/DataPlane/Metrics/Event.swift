@@ -4,19 +4,34 @@ package import SOCKS
 
 /// What the data plane tells whoever runs it. Every kind is limited in rate at its source.
 package enum Event: Sendable {
-  /// Sessions failed in this way; `count` since it was last told, `destination` of the last one, and
-  /// `hop` of the upstream's chain, counted from 0, that it was about.
-  case failures(Failure, count: UInt64, destination: Endpoint?, hop: Int)
+  /// Sessions failed in this way; `count` since it was last told, `destination` of the last one, and the
+  /// part of the upstream that it was about.
+  case failures(Failure, count: UInt64, destination: Endpoint?, UpstreamPart)
   /// Captured traffic comes back to us; `culprit` sends it, as far as it is known.
   case loop(LoopCause, destination: SocketAddress)
-  /// Whether this upstream takes a handshake in one write.
-  case pipelining(proved: Bool)
-  /// The upstream has refused to relay datagrams.
+  /// Whether this member of the group takes a handshake in one write.
+  case pipelining(proved: Bool, member: Int)
+  /// No flow goes through this member of the group any more, for this reason, until it answers again.
+  case memberDown(Int, Failure, othersLive: Bool)
+  /// Flows go through it again.
+  case memberUp(Int)
+  /// The upstream has refused to relay datagrams, and so has every other of its group.
   case datagramsRefused(HandshakeFailure)
   /// Accepting stopped because the descriptor budget is used up, or the kernel refused another.
   case acceptPaused(Errno?)
   /// A worker has no session left, after `drain`.
   case drained
+}
+
+/// A hop of the chain that a member of the group is, both counted from 0.
+package struct UpstreamPart: Hashable, Sendable {
+  package let member: Int
+  package let hop: Int
+
+  package init(member: Int = 0, hop: Int = 0) {
+    self.member = member
+    self.hop = hop
+  }
 }
 
 /// How captured traffic came back to us.

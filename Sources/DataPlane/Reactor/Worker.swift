@@ -49,6 +49,11 @@ final class Worker: @unchecked Sendable {
   /// Nil where nobody asks.
   let socketOwners: SocketOwners?
   var problems = ProblemLimiter()
+  /// Of members of the group, for connections, for associations, and for queries by TCP: each on its own,
+  /// since those that come by turns would else be sorted.
+  var sessionChoice: MemberChoice
+  var associationChoice: MemberChoice
+  var resolverChoice: MemberChoice
   /// Sessions that wait for the peer of a BIND.
   var listeningCount = 0
   /// Made when the embedded server has its first association.
@@ -66,10 +71,14 @@ final class Worker: @unchecked Sendable {
 
   /// - Parameter carrier: leads to the worker that carries queries; nil if that is this one.
   init(
-    _ configuration: DataPlaneConfiguration, budget: DescriptorBudget, quota: AssociationQuota,
+    _ configuration: DataPlaneConfiguration, budget: DescriptorBudget,
+    quota: AssociationQuota,
     resolver: Resolver, carrier: QueryCarrier?, report: @escaping @Sendable (Event) -> Void
   ) throws(Errno) {
     self.configuration = configuration
+    let choice = MemberChoice(
+      configuration.group?.balance ?? .failover, turn: System.randomBytes(1)[0])
+    (sessionChoice, associationChoice, resolverChoice) = (choice, choice, choice)
     self.budget = budget
     self.quota = quota
     self.resolver = resolver
@@ -84,7 +93,7 @@ final class Worker: @unchecked Sendable {
     datagrams = DatagramResources(now: now)
     resolvers = ResolverTable(now: now)
     if configuration.detectsLoops {
-      loops = configuration.upstream.map { LoopDetector(upstream: $0) }
+      loops = configuration.group.map { LoopDetector(upstreams: $0.members) }
     }
     datagramLoops = loops
     try epoll.add(

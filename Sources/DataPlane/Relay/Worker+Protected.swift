@@ -13,7 +13,7 @@ extension Worker {
 
   /// Has the step made that the handshake of `token` asks for; false if there is no room for one more.
   func beginStep(of negotiation: Negotiation, for token: Token) -> Bool {
-    guard let channel = negotiation.channel, let stepper = configuration.upstream?.stepper else {
+    guard let channel = negotiation.channel, let stepper = member(of: negotiation).stepper else {
       preconditionFailure("a step without a security context")
     }
     return stepper.step(channel.context, channel.token, for: token.rawValue, answerTo: mailbox)

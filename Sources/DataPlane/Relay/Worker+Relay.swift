@@ -180,7 +180,7 @@ extension Worker {
     switch session.pointee.state {
     case .vacant: return
     case .connecting: handleConnectTimeout(index)
-    case .handshaking: failHandshake(index, .handshakeTimeout)
+    case .handshaking: handleHandshakeTimeout(index)
     case .negotiating, .resolving: fail(index, .handshakeTimeout)
     case .listening: handleListeningTimeout(index)
     case .associated: handleServedTimeout(index)
@@ -221,8 +221,9 @@ extension Worker {
   func note(_ failure: Failure, of index: Int) {
     let session = sessions[index]
     guard !isInner(session) else { return }
-    let hop = session.pointee.negotiation >= 0 ? negotiation(of: index).hop : 0
-    note(failure, destination: destination(of: index), hop: hop)
+    let part =
+      session.pointee.negotiation >= 0 ? negotiation(of: index).part : UpstreamPart()
+    note(failure, destination: destination(of: index), part)
   }
 
   func isInner(_ session: UnsafeMutablePointer<Session>) -> Bool {

@@ -28,10 +28,20 @@ final class Negotiation {
   var isPipelined = false
   /// Which hop of a chain the client machine speaks with.
   private(set) var hop = 0
+  /// What of the upstream a failure is about.
+  var part: UpstreamPart { UpstreamPart(member: member, hop: hop) }
   /// What is asked for at the end of a chain; nil for a lone upstream.
   private var goal: Goal?
+  /// Which member of the group of upstreams it is with.
+  var member = 0
+  /// Those that it has been with, this one included.
+  var tried = MemberSet()
+  /// What a member is chosen by where the same flows go the same way.
+  var key: UInt64 = 0
   /// When connecting to the upstream has taken too long.
   var connectDeadline = Instant(milliseconds: 0)
+  /// When the handshake has, where that is looked at more often.
+  var handshakeDeadline = Instant(milliseconds: 0)
   /// What a captured flow fills in in the upstream's credentials; nil where they are the same for all.
   var flow: FlowIdentity?
   /// Where a client of the embedded server wants to go.
@@ -55,16 +65,23 @@ final class Negotiation {
 
   /// Makes it ready for the next session.
   func reset() {
-    machine = .none
-    isPipelined = false
+    restart()
+    member = 0
+    tried = MemberSet()
     flow = nil
-    hop = 0
-    goal = nil
     destination = nil
     command = .connect
     attempted = nil
     targetError = nil
     candidates.removeAll(keepingCapacity: true)
+  }
+
+  /// Forgets a client's handshake, to begin another for the same flow.
+  func restart() {
+    machine = .none
+    isPipelined = false
+    hop = 0
+    goal = nil
     outputCount = 0
     sentCount = 0
   }
@@ -298,6 +315,18 @@ final class Negotiation {
     case .client(let handshake): return (handshake.boundAddress, handshake.boundPort)
     case .protected(let channel): return channel.bound
     case .none, .tunnel, .socks4, .impossible, .server: preconditionFailure("no client machine")
+    }
+  }
+
+  /// Whether the upstream has been asked for the destination and owes nothing but the reply, which may take
+  /// as long as reaching the destination does.
+  var awaitsDestination: Bool {
+    guard isAtLastHop else { return false }
+    let end =
+      if case .protected(let channel) = machine { channel.presentEnd } else { endAsClient() }
+    switch end {
+    case .closed(.reply), .closed(.answer): return true
+    default: return false
     }
   }
 

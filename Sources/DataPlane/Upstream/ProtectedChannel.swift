@@ -52,6 +52,12 @@ final class ProtectedChannel {
 
   func receiveEnd() -> HandshakeFailure { handshake.receiveEnd() }
 
+  /// What an end of the stream would mean now.
+  var presentEnd: HandshakeFailure {
+    var handshake = handshake
+    return handshake.receiveEnd()
+  }
+
   /// Takes the result of the step that `receive` has asked for.
   func handleStep(_ result: Result<SecurityStep, SecurityFailure>) {
     handshake.handleStep(result, context, into: &outgoing.bytes)

@@ -8,22 +8,22 @@ extension Worker {
   func identity(
     ofConnectionFrom client: SocketAddress, to destination: SocketAddress
   ) -> FlowIdentity? {
-    guard let upstream = configuration.upstream, !upstream.attributes.isEmpty else { return nil }
+    guard let group = configuration.group, !group.attributes.isEmpty else { return nil }
     return FlowIdentity(
       client: client.address, to: .address(destination),
-      owner: owner(.stream, client, destination, upstream.attributes))
+      owner: owner(.stream, client, destination, group.attributes))
   }
 
   /// - Parameter destination: of the first datagram.
   func identity(
     ofDatagramsFrom client: SocketAddress, to destination: SocketAddress
   ) -> FlowIdentity? {
-    guard let upstream = configuration.upstream, !upstream.attributes.isEmpty else { return nil }
+    guard let group = configuration.group, !group.attributes.isEmpty else { return nil }
     let isQuery = destination.port == Self.dnsPort && configuration.datagrams?.dns != .ordinary
     return FlowIdentity(
       client: client.address,
       to: .address(isQuery ? resolver(insteadOf: destination) : destination),
-      owner: owner(.datagrams, client, destination, upstream.attributes))
+      owner: owner(.datagrams, client, destination, group.attributes))
   }
 
   private func owner(
@@ -48,7 +48,7 @@ extension Worker {
 extension DataPlaneConfiguration {
   /// Nil where no credentials tell of programs, or their sockets are not of this network namespace.
   func makeSocketOwners() throws(Errno) -> SocketOwners? {
-    guard case .bySocket = owners, let attributes = upstream?.attributes,
+    guard case .bySocket = owners, let attributes = group?.attributes,
       !attributes.isDisjoint(with: [.user, .group, .controlGroup])
     else { return nil }
     return try SocketOwners()

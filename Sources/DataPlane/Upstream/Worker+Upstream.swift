@@ -5,18 +5,28 @@ internal import SOCKS
 /// A captured flow on its way to the relay: connect to the upstream, ask it for the destination.
 extension Worker {
   func beginCaptured(
-    _ socket: consuming Descriptor, from client: SocketAddress, to destination: OriginalDestination,
-    through upstream: Upstream
+    _ socket: consuming Descriptor, from client: SocketAddress, to destination: OriginalDestination
   ) {
     guard let index = openSession(socket, origin: .captured(destination)) else { return }
     if configuration.connectsDirectly {
       beginDirect(index, to: destination)
       return
     }
+    let negotiation = negotiation(of: index)
+    negotiation.flow = identity(ofConnectionFrom: client, to: destination.address)
+    if let group = configuration.group, group.isPlural {
+      negotiation.key = group.key(of: client, to: destination.address)
+      let able = group.able(toReachIPv4: destination.address.address.isIPv4)
+      _ = choose(for: negotiation, among: able, of: group, by: &sessionChoice)
+    }
+    beginConnecting(index)
+  }
+
+  /// Starts a captured session's way through the member that was chosen for it.
+  func beginConnecting(_ index: Int) {
     sessions[index].pointee.state = .connecting
     negotiation(of: index).connectDeadline = now + configuration.timeouts.connect
-    negotiation(of: index).flow = identity(ofConnectionFrom: client, to: destination.address)
-    connectCaptured(index, to: upstream)
+    connectCaptured(index, to: member(of: negotiation(of: index)))
   }
 
   /// Starts a captured session's connection to where it wanted to go.
@@ -44,15 +54,16 @@ extension Worker {
         timers.schedule(index, at: min(deadline, nextUpstreamAttempt))
       }
     } catch {
-      fail(index, Failure(connecting: error))
+      failAttempt(index, Failure(connecting: error))
     }
   }
 
   /// Starts a connection to the upstream; nil while its queue is full, until `nextUpstreamAttempt`.
   /// However many flows wait for room, one of them tries each time.
   func connect(to upstream: Upstream) throws(Errno) -> Descriptor? {
-    guard nextUpstreamAttempt <= now else { return nil }
-    if let socket = try upstream.place.connect(mark: configuration.mark) { return socket }
+    let place = upstream.place
+    if case .socket = place, nextUpstreamAttempt > now { return nil }
+    if let socket = try place.connect(mark: configuration.mark) { return socket }
     nextUpstreamAttempt = now + Upstream.Place.pauseWhileFull
     return nil
   }
@@ -93,9 +104,9 @@ extension Worker {
 
   func handleConnectTimeout(_ index: Int) {
     if case .captured = sessions[index].pointee.origin, sessions[index].pointee.upstream == nil,
-      now < negotiation(of: index).connectDeadline, let upstream = configuration.upstream
+      now < negotiation(of: index).connectDeadline
     {
-      connectCaptured(index, to: upstream)
+      connectCaptured(index, to: member(of: negotiation(of: index)))
     } else {
       // An error that the kernel has been told by ICMP, and that it went on in spite of.
       let error = sessions[index].pointee.upstream?.pendingError
@@ -123,12 +134,9 @@ extension Worker {
 
   func handleConnectFailure(_ index: Int, _ error: Errno) {
     switch sessions[index].pointee.origin {
-    case .captured(let destination):
-      fail(
-        index,
-        configuration.connectsDirectly
-          ? TargetError(errno: error, isIPv4: destination.address.address.isIPv4).failure
-          : Failure(connecting: error))
+    case .captured(let destination) where configuration.connectsDirectly:
+      fail(index, TargetError(errno: error, isIPv4: destination.address.address.isIPv4).failure)
+    case .captured: failAttempt(index, Failure(connecting: error))
     case .served, .forwarded: connectNext(index, after: error)
     }
   }
@@ -136,16 +144,17 @@ extension Worker {
   // MARK: Handshake
 
   private func beginHandshake(_ index: Int) {
-    guard let upstream = configuration.upstream, var destination = destination(of: index) else {
-      preconditionFailure("a captured session without an upstream or a destination")
+    guard var destination = destination(of: index) else {
+      preconditionFailure("a captured session without a destination")
     }
     if case .address(let address) = destination, let resolver = resolver(insteadOf: address) {
       destination = .address(resolver)
     }
     sessions[index].pointee.state = .handshaking
-    negotiation(of: index).flow?.destination = destination
-    negotiation(of: index).startClient(.connect, to: destination, at: upstream)
-    timers.schedule(index, at: now + configuration.timeouts.handshake)
+    let negotiation = negotiation(of: index)
+    negotiation.flow?.destination = destination
+    negotiation.startClient(.connect, to: destination, at: member(of: negotiation))
+    timers.schedule(index, at: beginHandshakeTiming(negotiation))
     driveHandshaking(index)
   }
 
@@ -166,6 +175,7 @@ extension Worker {
       let token = Token(.upstream, index: index, generation: session.pointee.generation)
       if !beginStep(of: negotiation(of: index), for: token) { fail(index, .resourcesExhausted) }
     case .established(let rest):
+      configuration.group?.bringBack(negotiation(of: index).member)
       if let channel = negotiation(of: index).channel, channel.isProtected {
         beginProtectedRelay(index, channel, rest: rest)
         return
@@ -180,7 +190,7 @@ extension Worker {
 
   func failHandshake(_ index: Int, _ failure: Failure) {
     doubtPipelining(of: negotiation(of: index), after: failure)
-    fail(index, failure)
+    failAttempt(index, failure)
   }
 
   /// A pipelined handshake that did not get as far as a reply speaks against the proof that this
@@ -190,8 +200,8 @@ extension Worker {
     switch failure {
     case .closedInMethodSelection, .closedInAuthentication, .closedInReply, .handshakeTimeout,
       .protocolViolation, .noAcceptableMethod:
-      configuration.upstream?.setPipelining(false)
-      report(.pipelining(proved: false))
+      member(of: negotiation).setPipelining(false)
+      report(.pipelining(proved: false, member: negotiation.member))
     default: break
     }
   }

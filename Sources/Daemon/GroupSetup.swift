@@ -1,0 +1,139 @@
+internal import Configuration
+internal import DataPlane
+internal import LinuxIO
+internal import Logging
+internal import SOCKS
+internal import Synchronization
+
+// From the URLs of a group to upstreams of which at least one has answered.
+
+extension UpstreamSetup {
+  /// Where each of the upstreams listens.
+  static func places(
+    _ upstreams: UpstreamSelection
+  ) throws(CommandFailure) -> [[Upstream.Place]] {
+    var places: [[Upstream.Place]] = []
+    for member in upstreams.members { places.append(try Self.places(member.first)) }
+    return places
+  }
+
+  /// The upstreams, all asked at once. Those of a group that do not let us in are told, and out until they
+  /// do.
+  /// - Parameter places: of each.
+  /// - Throws: if none lets us in.
+  static func reach(
+    _ places: [[Upstream.Place]], _ upstreams: UpstreamSelection, mark: UInt32?, timeout: Timeout,
+    log: Logger
+  ) throws(CommandFailure) -> UpstreamGroup {
+    guard upstreams.isPlural else {
+      return UpstreamGroup(
+        try reach(places[0], upstreams.members[0], mark: mark, timeout: timeout))
+    }
+    var attempts: [Attempt] = []
+    for (member, result) in ask(places, upstreams, mark: mark, timeout: timeout).enumerated() {
+      guard let attempt = try result.get() else {
+        throw CommandFailure("\(upstreams.members[member]) has no address", .unavailable)
+      }
+      attempts.append(attempt)
+    }
+    let group = try startedUp { () throws(Errno) in
+      try UpstreamGroup(attempts.map(\.upstream), Balance(upstreams.balance))
+    }
+    var failures: [CommandFailure] = []
+    for (member, attempt) in attempts.enumerated() {
+      do {
+        _ = try admit(attempt, upstreams.members[member])
+      } catch {
+        failures.append(error)
+        group.takeOut(member, after: attempt.outcome.failure ?? .connectFailed, isTold: true)
+      }
+    }
+    guard failures.count < attempts.count else {
+      throw CommandFailure(
+        "none of the upstreams lets us in: " + failures.map(\.message).joined(separator: "; "),
+        failures[0].status)
+    }
+    for failure in failures {
+      log.warning(
+        "\(failure.message) (going through the others until it lets us in)",
+        metadata: ["event": "member_down"])
+    }
+    return group
+  }
+
+  /// What came of asking each of them.
+  private static func ask(
+    _ places: [[Upstream.Place]], _ upstreams: UpstreamSelection, mark: UInt32?, timeout: Timeout
+  ) -> [Result<Attempt?, CommandFailure>] {
+    let answers = Answers(count: upstreams.members.count)
+    for (member, chain) in upstreams.members.enumerated() {
+      let question: @Sendable () -> Void = {
+        answers.add(
+          Result { () throws(CommandFailure) in
+            try attempt(places[member], chain, mark: mark, timeout: timeout)
+          }, of: member)
+      }
+      do {
+        try Thread(name: "sluice-start", question).detach()
+      } catch {
+        question()
+      }
+    }
+    return answers.wait()
+  }
+
+  /// What the threads that ask leave for the one that waits.
+  private final class Answers: Sendable {
+    private let results: Mutex<[Result<Attempt?, CommandFailure>?]>
+    private let arrivals = Semaphore()
+
+    init(count: Int) { results = Mutex(Array(repeating: nil, count: count)) }
+
+    func add(_ result: Result<Attempt?, CommandFailure>, of member: Int) {
+      results.withLock { $0[member] = result }
+      arrivals.signal()
+    }
+
+    /// Blocks until all are there.
+    func wait() -> [Result<Attempt?, CommandFailure>] {
+      let count = results.withLock { $0.count }
+      for _ in 0..<count { arrivals.wait() }
+      return results.withLock { $0.compactMap { $0 } }
+    }
+  }
+}
+
+extension UpstreamGroup {
+  /// Whether a member of several is out.
+  func isOut(_ member: Int) -> Bool { isPlural && !alive.contains(member) }
+
+  /// Finds out which members relay datagrams; blocks like `UpstreamProbe.askForDatagrams`. Those that are
+  /// out are asked later.
+  /// - Returns: why none does.
+  func askForDatagrams(mark: UInt32?, timeout: Timeout) -> HandshakeFailure? {
+    var refusal: HandshakeFailure?
+    for (index, member) in members.enumerated() where !isOut(index) {
+      let answer = UpstreamProbe.askForDatagrams(member, mark: mark, timeout: timeout)
+      refusal = refusal ?? answer
+      if answer == nil { return nil }
+    }
+    // One that is out may relay them: that is found out by asking it again.
+    for (index, member) in members.enumerated() where isOut(index) {
+      member.datagramAbility = .refuses
+    }
+    return refusal
+  }
+}
+
+extension Balance {
+  init(_ balance: UpstreamSelection.Balance) {
+    self =
+      switch balance {
+      case .failover: .failover
+      case .roundRobin: .roundRobin
+      case .hash: .hash
+      case .hashDestination: .hashDestination
+      case .fastest: .fastest
+      }
+  }
+}

@@ -1,0 +1,122 @@
+package import LinuxIO
+internal import SOCKS
+internal import Synchronization
+
+/// The upstreams that captured flows may go through, at least one, and which of them live. Workers read it
+/// for each flow, without a lock; they and the monitor tell one another what they find out.
+package final class UpstreamGroup: Sendable {
+  /// What the monitor is told.
+  enum Notice: Sendable {
+    /// A flow, or the start, has found a member down; `isTold` where a person has heard of it.
+    case takenOut(Int, Failure, isTold: Bool)
+    /// A flow failed in a way that may be the member's fault.
+    case doubted(Int)
+    /// A flow has got through a member that was out.
+    case broughtBack(Int)
+    /// What came of asking, and how long it took.
+    case answered(Int, Failure?, milliseconds: UInt64)
+    case stop
+  }
+
+  package let members: [Upstream]
+  package let balance: Balance
+  /// What of a flow the credentials of any member tell.
+  let attributes: Set<FlowAttribute>
+  /// Nil where there is but one.
+  let notices: Mailbox<Notice>?
+
+  private let down = Atomic<UInt16>(0)
+  /// Those of whose doubt the monitor has not heard.
+  private let doubted = Atomic<UInt16>(0)
+  private let order = Atomic<UInt64>(MemberRanking.given.packed)
+
+  /// The only upstream.
+  package init(_ upstream: Upstream) {
+    members = [upstream]
+    balance = .failover
+    attributes = upstream.attributes
+    notices = nil
+  }
+
+  /// - Parameter members: 1 to `MemberSet.maximumMembers`.
+  package init(_ members: [Upstream], _ balance: Balance) throws(Errno) {
+    precondition((1...MemberSet.maximumMembers).contains(members.count))
+    self.members = members
+    self.balance = balance
+    attributes = members.reduce(into: []) { $0.formUnion($1.attributes) }
+    notices = members.count > 1 ? try Mailbox() : nil
+  }
+
+  /// Whether there is a choice.
+  package var isPlural: Bool { notices != nil }
+
+  // MARK: Health
+
+  var all: MemberSet { MemberSet(count: members.count) }
+
+  /// Those that are not known to be down; all of a single one.
+  package var alive: MemberSet {
+    all.subtracting(MemberSet(bits: down.load(ordering: .relaxed)))
+  }
+
+  /// A member does not let flows through: new ones go elsewhere until it answers the monitor, or a flow.
+  /// - Parameter isTold: whether a person has heard of it.
+  package func takeOut(_ member: Int, after failure: Failure, isTold: Bool = false) {
+    let bit = UInt16(1) << UInt16(member)
+    guard let notices, down.bitwiseOr(bit, ordering: .relaxed).oldValue & bit == 0 else { return }
+    notices.post(.takenOut(member, failure, isTold: isTold))
+  }
+
+  /// A member lets flows through.
+  func bringBack(_ member: Int) {
+    let bit = UInt16(1) << UInt16(member)
+    guard let notices, down.load(ordering: .relaxed) & bit != 0,
+      down.bitwiseAnd(~bit, ordering: .relaxed).oldValue & bit != 0
+    else { return }
+    notices.post(.broughtBack(member))
+  }
+
+  /// Has a member asked whether it lives; however many flows want to know, once until the monitor hears.
+  func doubt(_ member: Int) {
+    let bit = UInt16(1) << UInt16(member)
+    guard let notices, doubted.bitwiseOr(bit, ordering: .relaxed).oldValue & bit == 0 else {
+      return
+    }
+    notices.post(.doubted(member))
+  }
+
+  /// The monitor has heard of a doubt.
+  func clearDoubt(_ member: Int) {
+    doubted.bitwiseAnd(~(1 << UInt16(member)), ordering: .relaxed)
+  }
+
+  var ranking: MemberRanking {
+    get { MemberRanking(packed: order.load(ordering: .relaxed)) }
+    set { order.store(newValue.packed, ordering: .relaxed) }
+  }
+
+  // MARK: Abilities
+
+  /// Whether any member takes IPv6 targets.
+  package var carriesIPv6: Bool { members.contains(where: \.carriesIPv6) }
+
+  /// Of all together: they relay datagrams if one does.
+  package var datagramAbility: Upstream.DatagramAbility {
+    if members.contains(where: { $0.datagramAbility == .relays }) { return .relays }
+    return members.allSatisfy { $0.datagramAbility == .refuses } ? .refuses : .unknown
+  }
+
+  /// Those that can be asked for a destination of this family; all, if none can.
+  func able(toReachIPv4 isIPv4: Bool) -> MemberSet {
+    isIPv4 ? all : those(where: \.carriesIPv6)
+  }
+
+  /// Those that may relay datagrams; all, if none do.
+  var relaying: MemberSet { those { $0.datagramAbility != .refuses } }
+
+  private func those(where isAble: (Upstream) -> Bool) -> MemberSet {
+    var able = MemberSet()
+    for (index, member) in members.enumerated() where isAble(member) { able.insert(index) }
+    return able.isEmpty ? all : able
+  }
+}

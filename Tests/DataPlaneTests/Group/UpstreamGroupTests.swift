@@ -1,0 +1,76 @@
+import Addressing
+import LinuxIO
+import SOCKS
+import Testing
+
+@testable import DataPlane
+
+struct UpstreamGroupTests {
+  private func upstream(_ dialect: Dialect = .socks5(nil)) throws -> Upstream {
+    Upstream(at: .address(try #require(SocketAddress("192.0.2.1:1080"))), dialect)
+  }
+
+  private func group(_ dialects: Dialect...) throws -> UpstreamGroup {
+    try UpstreamGroup(try dialects.map(upstream), .failover)
+  }
+
+  @Test func whoIsTakenOutIsToldOnce() throws {
+    let group = try group(.socks5(nil), .socks5(nil))
+    for _ in 0..<3 { group.takeOut(1, after: .connectRefused) }
+    #expect(!group.alive.contains(1) && group.alive.contains(0))
+    for _ in 0..<3 { group.bringBack(1) }
+    #expect(group.alive == group.all)
+    let notices = try #require(group.notices).takeAll()
+    #expect(notices.count == 2)
+    guard case .takenOut(1, .connectRefused, isTold: false) = notices[0],
+      case .broughtBack(1) = notices[1]
+    else {
+      Issue.record("\(notices)")
+      return
+    }
+  }
+
+  @Test func doubtIsToldOnceUntilItIsHeard() throws {
+    let group = try group(.socks5(nil), .socks5(nil))
+    for _ in 0..<3 { group.doubt(0) }
+    group.clearDoubt(0)
+    group.doubt(0)
+    #expect(try #require(group.notices).takeAll().count == 2)
+    #expect(group.alive == group.all)
+  }
+
+  /// There is nothing to choose from.
+  @Test func onlyUpstreamStays() throws {
+    let group = UpstreamGroup(try upstream())
+    group.takeOut(0, after: .connectRefused)
+    group.doubt(0)
+    #expect(!group.isPlural && group.alive.contains(0))
+  }
+
+  @Test func onlyTheAbleAreAsked() throws {
+    let group = try group(.socks4(nil, takesNames: false), .socks5(nil), .http(nil))
+    #expect(group.able(toReachIPv4: true) == group.all)
+    #expect(!group.able(toReachIPv4: false).contains(0))
+    #expect(group.able(toReachIPv4: false).contains(1))
+    #expect(group.relaying.first() == 1 && group.relaying.count == 1)
+    #expect(group.carriesIPv6 && group.datagramAbility == .unknown)
+    group.members[1].datagramAbility = .refuses
+    #expect(group.datagramAbility == .refuses)
+  }
+
+  /// A reply that speaks of the target is passed on.
+  @Test(arguments: [
+    ReplyCode.networkUnreachable, .hostUnreachable, .connectionRefused, .ttlExpired,
+  ])
+  func repliesOfTheTargetAreNobodysFault(code: ReplyCode) {
+    #expect(Failure(.refused(code)).blame == .nobody)
+  }
+
+  @Test(arguments: [
+    (Failure.connectRefused, Failure.Blame.member), (.connectTimeout, .member),
+    (.closedInMethodSelection, .member), (.closedInReply, .doubt), (.handshakeTimeout, .doubt),
+    (.replyGeneralFailure, .flow), (.replyNotAllowed, .flow), (.resetByDownstream, .nobody),
+    (.resourcesExhausted, .nobody),
+  ])
+  func blame(failure: Failure, blame: Failure.Blame) { #expect(failure.blame == blame) }
+}
