@@ -11,6 +11,8 @@ package struct UpstreamSelection: Hashable, Sendable {
     case hashDestination = "hash-destination"
     /// The one that answers fastest.
     case fastest
+    /// The one whose reply is first.
+    case race
   }
 
   package static let maximumMembers = 16

@@ -134,6 +134,7 @@ extension Balance {
       case .hash: .hash
       case .hashDestination: .hashDestination
       case .fastest: .fastest
+      case .race: .race
       }
   }
 }

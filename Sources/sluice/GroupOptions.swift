@@ -12,7 +12,7 @@ struct GroupOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "How flows are shared out among several upstreams: failover (the first that lives, the default), round-robin, hash (a client stays with one), hash-destination or fastest.",
+      "How flows are shared out among several upstreams: failover (the first that lives, the default), round-robin, hash (a client stays with one), hash-destination, fastest, or race (several are asked at once, and the first good reply wins).",
       valueName: "how"))
   var balance: String?
 

@@ -416,6 +416,74 @@ class TestShares:
             assert sluice.finish()["failures"] == {}
 
 
+class TestRace:
+    def test_late_one_loses(self, topology: Topology, servers: Servers, echo: Echo) -> None:
+        """And its connections are closed while the flows go on elsewhere."""
+        servers.start(0)
+        with Late(topology.proxy) as late, \
+                capturing(topology, *group(1, 0, balance="race")) as sluice:
+            assert [way(topology, echo) for _ in range(10)] == [EXITS[0]] * 10
+            wait_until(lambda: len(late.peers) >= 10, "connections to the late one")
+            wait_until(
+                lambda: all(one.over.is_set() for one in list(late.conversations)), "their ends")
+            summary = sluice.finish()
+            assert (summary["failures"], summary["handshakes_retried"]) == ({}, 0)
+
+    def test_blackholed_one_costs_nothing(
+        self, topology: Topology, servers: Servers, echo: Echo
+    ) -> None:
+        """Its connect timeout is longer than any client waits here."""
+        servers.start(1, 2)
+        with capturing(
+                topology, *group(1, 2, balance="race"), "--connect-timeout", "600"), \
+                deaf(topology.proxy):
+            assert [way(topology, echo) for _ in range(10)] == [EXITS[2]] * 10
+
+    @pytest.mark.parametrize("behaviour", [
+        Behaviour(at_greeting="close"), Behaviour(at_greeting="silence"),
+        Behaviour(at_request="reset"), Behaviour(reply=1),
+    ], ids=lambda one: f"{one.at_greeting}-{one.at_request}-{one.reply}")
+    def test_one_that_fails_is_not_waited_for(
+        self, topology: Topology, servers: Servers, echo: Echo, first: ScriptedUpstream,
+        behaviour: Behaviour,
+    ) -> None:
+        servers.start(1)
+        with capturing(topology, *group(0, 1, balance="race")) as sluice:
+            first.behaviour = behaviour
+            assert [way(topology, echo) for _ in range(5)] == [EXITS[1]] * 5
+            assert sluice.finish()["failures"] == {}
+
+    def test_word_about_the_target_counts(
+        self, topology: Topology, first: ScriptedUpstream
+    ) -> None:
+        with ScriptedUpstream(topology.proxy) as second, \
+                capturing(topology, *group(0, 1, balance="race")) as sluice:
+            first.behaviour = Behaviour(reply=5)
+            second.behaviour = Behaviour(at_request="silence")
+            assert outcome(topology.client, AT.server, 80) == (b"", "RST")
+            assert sluice.finish()["failures"] == {"reply_connection_refused": 1}
+
+    def test_when_all_fail_the_flow_does(
+        self, topology: Topology, first: ScriptedUpstream
+    ) -> None:
+        with ScriptedUpstream(topology.proxy) as second, \
+                capturing(topology, *group(0, 1, balance="race")) as sluice:
+            first.behaviour = second.behaviour = Behaviour(at_request="close")
+            assert outcome(topology.client, AT.server, 80) == (b"", "RST")
+            assert sluice.finish()["failures"] == {"closed_in_reply": 1}
+
+    def test_descriptors_are_given_back(
+        self, topology: Topology, servers: Servers, echo: Echo
+    ) -> None:
+        servers.start(0, 1, 2)
+        with capturing(topology, *group(0, 1, 2, balance="race")) as sluice:
+            assert way(topology, echo) is not None
+            wait_until(lambda: sluice.status()["live_sessions"] == 0, "the flow to be over")
+            known = len(sluice.descriptors())
+            assert None not in [way(topology, echo) for _ in range(50)]
+            wait_until(lambda: len(sluice.descriptors()) <= known, "the descriptors to be closed")
+
+
 class TestDatagrams:
     def test_go_through_who_carries_them(
         self, topology: Topology, servers: Servers, datagram_echo: DatagramEcho

@@ -15,6 +15,7 @@ struct Token: Hashable {
     case resolver = 8
     case servedExit = 9
     case servedExitV6 = 10
+    case contender = 11
   }
 
   let rawValue: UInt64

@@ -49,6 +49,8 @@ final class Worker: @unchecked Sendable {
   /// Nil where nobody asks.
   let socketOwners: SocketOwners?
   var problems = ProblemLimiter()
+  /// Connections that race for sessions.
+  var contenders = SlotTable<Contender>()
   /// Of members of the group, for connections, for associations, and for queries by TCP: each on its own,
   /// since those that come by turns would else be sorted.
   var sessionChoice: MemberChoice
@@ -152,6 +154,7 @@ final class Worker: @unchecked Sendable {
         ? session.pointee.downstream?.rawValue : session.pointee.upstream?.rawValue
       if readiness.contains(.urgent), let socket { StreamSocket.receiveUrgentInline(socket) }
       drive(token.index)
+    case .contender: handleContender(token, readiness)
     case .servedRelay, .servedExit, .servedExitV6:
       handleServed(token)
     case .resolver:
@@ -184,6 +187,7 @@ final class Worker: @unchecked Sendable {
     switch sessions[index].pointee.state {
     case .vacant: return
     case .connecting: driveConnecting(index)
+    case .racing: driveRacing(index)
     case .handshaking: driveHandshaking(index)
     case .negotiating: driveNegotiating(index)
     case .resolving: driveResolving(index)

@@ -16,13 +16,15 @@ internal import LinuxIO
 ///                  ├─(UDP ASSOCIATE)──▶ associated ──▶ vacant
 ///                  └─(BIND, after resolving a name)──▶ listening ──▶ relaying, or rejecting
 ///
-/// Through an upstream by GSSAPI, `protected` stands in the place of `relaying`.
+/// With several upstreams at once, `racing` stands in the place of `connecting` and `handshaking`, and the
+/// session has no upstream socket before one of them has won. Through an upstream by GSSAPI, `protected` stands in the place of `relaying`.
 ///
 /// Any state goes to vacant on failure, and the application then sees RST. A slot lives as long as
 /// its worker; only its contents come and go, and its generation counts the tenants.
 struct Session: ~Copyable {
   enum State: UInt8 {
-    case vacant, connecting, handshaking, negotiating, resolving, listening, relaying, protected
+    case vacant, connecting, racing, handshaking, negotiating, resolving, listening, relaying,
+      protected
     case associated, rejecting
   }
 

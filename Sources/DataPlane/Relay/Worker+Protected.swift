@@ -28,6 +28,10 @@ extension Worker {
       }
       negotiation(of: token.index).channel?.handleStep(result)
       driveHandshaking(token.index)
+    case .contender:
+      guard let contender = contenders.find(token) else { return }
+      negotiations[Int(contender.pointee.negotiation)].channel?.handleStep(result)
+      driveContender(token.index)
     case .associationControl:
       guard let association = datagrams.associations.slots.find(token),
         association.pointee.state == .handshaking

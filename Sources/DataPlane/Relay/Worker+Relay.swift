@@ -180,6 +180,7 @@ extension Worker {
     switch session.pointee.state {
     case .vacant: return
     case .connecting: handleConnectTimeout(index)
+    case .racing: handleRaceTimeout(index)
     case .handshaking: handleHandshakeTimeout(index)
     case .negotiating, .resolving: fail(index, .handshakeTimeout)
     case .listening: handleListeningTimeout(index)
@@ -238,6 +239,7 @@ extension Worker {
     timers.cancel(index)
     session.pointee.upstreamward.release(&resources)
     session.pointee.downstreamward.release(&resources)
+    if session.pointee.state == .racing { endContenders(of: index) }
     releaseNegotiation(&session.pointee.negotiation)
     if session.pointee.state == .listening { listeningCount -= 1 }
     releaseServed(session)

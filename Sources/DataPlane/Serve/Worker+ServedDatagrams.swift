@@ -12,7 +12,8 @@ extension Worker {
     case .servedRelay: relayFromClient(turn)
     case .servedExit: relayFromTargets(turn, isIPv4: true)
     case .servedExitV6: relayFromTargets(turn, isIPv4: false)
-    case .downstream, .upstream, .listener, .waker, .associationControl, .associationRelay,
+    case .downstream, .upstream, .contender, .listener, .waker, .associationControl,
+      .associationRelay,
       .datagramListener, .resolver:
       preconditionFailure("not a token of an association")
     }

@@ -36,6 +36,8 @@ final class Negotiation {
   var member = 0
   /// Those that it has been with, this one included.
   var tried = MemberSet()
+  /// The contenders of a session that upstreams race for.
+  var contenders: [Int32] = []
   /// What a member is chosen by where the same flows go the same way.
   var key: UInt64 = 0
   /// When connecting to the upstream has taken too long.
@@ -68,6 +70,7 @@ final class Negotiation {
     restart()
     member = 0
     tried = MemberSet()
+    contenders.removeAll(keepingCapacity: true)
     flow = nil
     destination = nil
     command = .connect

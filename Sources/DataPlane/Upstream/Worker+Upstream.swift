@@ -15,6 +15,10 @@ extension Worker {
     let negotiation = negotiation(of: index)
     negotiation.flow = identity(ofConnectionFrom: client, to: destination.address)
     if let group = configuration.group, group.isPlural {
+      if group.balance == .race {
+        beginRace(index)
+        return
+      }
       negotiation.key = group.key(of: client, to: destination.address)
       let able = group.able(toReachIPv4: destination.address.address.isIPv4)
       _ = choose(for: negotiation, among: able, of: group, by: &sessionChoice)
@@ -144,11 +148,8 @@ extension Worker {
   // MARK: Handshake
 
   private func beginHandshake(_ index: Int) {
-    guard var destination = destination(of: index) else {
+    guard let destination = requestedDestination(of: index) else {
       preconditionFailure("a captured session without a destination")
-    }
-    if case .address(let address) = destination, let resolver = resolver(insteadOf: address) {
-      destination = .address(resolver)
     }
     sessions[index].pointee.state = .handshaking
     let negotiation = negotiation(of: index)
@@ -156,6 +157,26 @@ extension Worker {
     negotiation.startClient(.connect, to: destination, at: member(of: negotiation))
     timers.schedule(index, at: beginHandshakeTiming(negotiation))
     driveHandshaking(index)
+  }
+
+  /// What the upstream is asked for.
+  func requestedDestination(of index: Int) -> Endpoint? {
+    guard case .address(let address)? = destination(of: index),
+      let resolver = resolver(insteadOf: address)
+    else { return destination(of: index) }
+    return .address(resolver)
+  }
+
+  /// Begins the relay of a captured session whose handshake is through.
+  /// - Parameter rest: what came behind the reply.
+  func beginRelay(_ index: Int, rest: UnsafeRawBufferPointer) {
+    if let channel = negotiation(of: index).channel, channel.isProtected {
+      beginProtectedRelay(index, channel, rest: rest)
+      return
+    }
+    // A server that speaks first may have been faster than we read.
+    sessions[index].pointee.downstreamward.hold(rest, &resources)
+    beginRelay(index)
   }
 
   func driveHandshaking(_ index: Int) {
@@ -176,13 +197,7 @@ extension Worker {
       if !beginStep(of: negotiation(of: index), for: token) { fail(index, .resourcesExhausted) }
     case .established(let rest):
       configuration.group?.bringBack(negotiation(of: index).member)
-      if let channel = negotiation(of: index).channel, channel.isProtected {
-        beginProtectedRelay(index, channel, rest: rest)
-        return
-      }
-      // A server that speaks first may have been faster than we read.
-      session.pointee.downstreamward.hold(rest, &resources)
-      beginRelay(index)
+      beginRelay(index, rest: rest)
     case .failed(let failure):
       failHandshake(index, Failure(failure, of: negotiation(of: index)))
     }

@@ -18,7 +18,7 @@ private struct ChoiceModel {
   mutating func next(of members: [Int], key: UInt64, order: [Int]) -> Int? {
     guard !members.isEmpty else { return nil }
     switch balance {
-    case .failover: return members.min()
+    case .failover, .race: return members.min()
     case .fastest: return order.first { members.contains($0) }
     case .roundRobin:
       turn += 1
@@ -33,7 +33,9 @@ private struct ChoiceModel {
 }
 
 struct MemberChoiceTests {
-  static let balances: [Balance] = [.failover, .roundRobin, .hash, .hashDestination, .fastest]
+  static let balances: [Balance] = [
+    .failover, .roundRobin, .hash, .hashDestination, .fastest, .race,
+  ]
 
   /// Random members, keys and orders.
   @Test(arguments: balances)

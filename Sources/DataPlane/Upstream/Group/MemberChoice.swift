@@ -10,6 +10,8 @@ package enum Balance: Hashable, Sendable {
   case hashDestination
   /// All go through the one that answers fastest.
   case fastest
+  /// Several are asked for each connection at once; what else there is goes through the first that lives.
+  case race
 }
 
 /// The order in which members are preferred, best first.
@@ -61,7 +63,7 @@ struct MemberChoice {
   mutating func next(of members: MemberSet, key: UInt64, _ ranking: MemberRanking) -> Int? {
     guard !members.isEmpty else { return nil }
     switch balance {
-    case .failover: return members.first()
+    case .failover, .race: return members.first()
     case .fastest: return ranking.first(of: members)
     case .roundRobin:
       defer { turn &+= 1 }

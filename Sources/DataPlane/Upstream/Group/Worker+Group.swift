@@ -192,7 +192,7 @@ extension UpstreamGroup {
     switch balance {
     case .hash: MemberChoice.key(of: client.address)
     case .hashDestination: MemberChoice.key(of: destination.address)
-    case .failover, .roundRobin, .fastest: 0
+    case .failover, .roundRobin, .fastest, .race: 0
     }
   }
 }
