@@ -16,7 +16,7 @@ struct SegmentLimit: Equatable {
 ///     begin(on: socket) ──▶ append … append ──▶ finish
 ///
 /// Nothing waits: what the socket does not take is dropped, and the order is kept. Payloads are not
-/// copied, so they must stay where they are until `finish`.
+/// copied, so they must stay where they are until `finish`, as must what precedes all headers.
 struct DatagramSender: ~Copyable {
   /// What became of the datagrams between `begin` and `finish`.
   struct Outcome: Equatable {
@@ -61,6 +61,8 @@ struct DatagramSender: ~Copyable {
   private var count = 0
 
   private var socket: Int32 = -1
+  /// What precedes the header of each datagram.
+  private var prefix = UnsafeRawBufferPointer(start: nil, count: 0)
   private var outcome = Outcome()
 
   init() {
@@ -72,9 +74,14 @@ struct DatagramSender: ~Copyable {
   deinit { payloads.deallocate() }
 
   /// Begins to collect for `socket`, of which `limit` is known.
-  mutating func begin(on socket: Int32, limit: SegmentLimit) {
+  /// - Parameter prefix: what precedes the header of each datagram; with any, each has a header.
+  mutating func begin(
+    on socket: Int32, limit: SegmentLimit,
+    prefix: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
+  ) {
     precondition(count == 0, "the last collection was not finished")
     self.socket = socket
+    self.prefix = prefix
     outcome = Outcome(limit: limit)
   }
 
@@ -132,7 +139,7 @@ struct DatagramSender: ~Copyable {
   ) -> Int {
     let last = runs.count - 1
     let runCount = runs[last].datagrams.count
-    let perDatagram = segment + runs[last].headerCount
+    let perDatagram = bytesPerDatagram(of: last)
     guard !runs[last].isComplete, runs[last].size == segment else { return start }
     // The last datagram may be shorter, and then ends the run: it goes the ordinary way.
     let room = min(
@@ -155,21 +162,28 @@ struct DatagramSender: ~Copyable {
     guard !runs.isEmpty else { return false }
     let last = runs.count - 1
     let runCount = runs[last].datagrams.count
-    let perDatagram = runs[last].size + header.count
+    let perDatagram = bytesPerDatagram(of: last)
+    let whole = prefix.count + header.count + size
     // The kernel cuts nothing into datagrams without a byte.
-    guard !runs[last].isComplete, size <= runs[last].size, size + header.count > 0,
+    guard !runs[last].isComplete, size <= runs[last].size, whole > 0,
       runCount < Self.maximumRunDatagrams,
-      perDatagram * runCount + size + header.count <= Self.maximumRunBytes,
+      perDatagram * runCount + whole <= Self.maximumRunBytes,
       runs[last].headerCount == header.count, runs[last].address == address
     else { return false }
     for index in 0..<header.count where runs[last].header[index] != header[index] { return false }
     return true
   }
 
+  /// Of all datagrams of a run but perhaps the last, with what precedes their payloads.
+  private func bytesPerDatagram(of run: Int) -> Int {
+    prefix.count + runs[run].headerCount + runs[run].size
+  }
+
   private mutating func beginRun(
     _ size: Int, behind header: Span<UInt8>, to address: SocketAddress?
   ) {
     precondition(header.count <= Self.maximumHeaderBytes)
+    precondition(prefix.isEmpty || header.count > 0)
     var copy = [32 of UInt8](repeating: 0)
     for index in 0..<header.count { copy[index] = header[index] }
     runs.append(
@@ -198,19 +212,20 @@ struct DatagramSender: ~Copyable {
     var (run, first) = (nextRun, next)
     while run < runs.count {
       let end = runs[run].datagrams.upperBound
-      let isSegmented = runs[run].size + runs[run].headerCount <= outcome.limit.bytes
+      let isSegmented = bytesPerDatagram(of: run) <= outcome.limit.bytes
       let taken = isSegmented ? end - first : 1
-      guard writer.hasRoom(parts: 2 * taken) else { return }
-      write(runs[run], datagrams: first..<first + taken)
+      guard writer.hasRoom(parts: (prefix.isEmpty ? 2 : 3) * taken) else { return }
+      write(run, datagrams: first..<first + taken)
       messages.append(taken)
       first += taken
       if first == end { run += 1 }
     }
   }
 
-  private mutating func write(_ run: Run, datagrams: Range<Int>) {
+  private mutating func write(_ index: Int, datagrams: Range<Int>) {
+    let run = runs[index]
     if let address = run.address { writer.begin(to: address) } else { writer.begin() }
-    if datagrams.count > 1 { writer.cutLastMessage(every: run.size + run.headerCount) }
+    if datagrams.count > 1 { writer.cutLastMessage(every: bytesPerDatagram(of: index)) }
     guard run.headerCount > 0 else {
       writePayloads(datagrams)
       return
@@ -218,6 +233,7 @@ struct DatagramSender: ~Copyable {
     let header = UnsafeMutableBufferPointer(rebasing: writer.header[..<run.headerCount])
     for index in header.indices { header[index] = run.header[index] }
     for index in datagrams {
+      if !prefix.isEmpty { writer.append(prefix) }
       writer.append(UnsafeRawBufferPointer(header))
       if !payloads[index].isEmpty { writer.append(payloads[index]) }
     }
@@ -270,7 +286,7 @@ struct DatagramSender: ~Copyable {
   private mutating func lowerLimit(_ error: Errno) -> Bool {
     switch error {
     case .invalidArgument, .messageTooLong:
-      outcome.limit.lower(below: runs[nextRun].size + runs[nextRun].headerCount)
+      outcome.limit.lower(below: bytesPerDatagram(of: nextRun))
     case .inputOutput:
       outcome.limit.lower(below: 1)
     default:

@@ -67,6 +67,61 @@ struct DatagramSenderTests {
     #expect(receipts.first?.bytes == sent.flatMap { $0.header + $0.payload })
   }
 
+  /// What precedes all headers counts as much as they do, and is in each datagram of a run.
+  @Test(arguments: hosts, [10, 44, 600])
+  func headersBehindOthers(host: IPAddress, prefixBytes: Int) throws {
+    let target = try DatagramTarget(on: host)
+    let sender = try DatagramSocket.connect(to: target.address, .init())
+    let prefix = bytes(prefixBytes, 5)
+    var sent: [Datagram] = []
+    for (size, header) in [(300, [1]), (1200, [1, 2]), (0, [1, 2])] as [(Int, [UInt8])] {
+      sent += (0..<70).map { Datagram(payload: bytes(size, $0), header: header) }
+    }
+    let all = sent.flatMap(\.payload)
+    let result = all.withUnsafeBytes { memory in
+      prefix.withUnsafeBytes { prefix in
+        var runs = DatagramSender()
+        runs.begin(on: sender.rawValue, limit: SegmentLimit(), prefix: prefix)
+        for (offset, count, segment, header) in [
+          (0, 70 * 300, 300, [1]), (70 * 300, 70 * 1200, 1200, [1, 2]),
+        ] as [(Int, Int, Int, [UInt8])] {
+          let part = UnsafeRawBufferPointer(rebasing: memory[offset..<offset + count])
+          runs.append(part, joinedEvery: segment, behind: header.span, to: nil)
+        }
+        for _ in 0..<70 {
+          runs.append(
+            UnsafeRawBufferPointer(start: nil, count: 0), behind: [1, 2].span, to: nil)
+        }
+        return runs.finish()
+      }
+    }
+    #expect(result.sentCount == 210)
+    #expect(result.sentBytes == 70 * 1500)
+    #expect(result.limit == SegmentLimit())
+    #expect(target.receiveAll().map(\.payload) == sent.map { prefix + $0.header + $0.payload })
+  }
+
+  /// What fits without it does not fit with it.
+  @Test func tooLargeWithWhatPrecedesTheHeader() throws {
+    let target = try DatagramTarget()
+    let sender = try DatagramSocket.connect(to: target.address, .init())
+    let payload = bytes(65_507 - 30, 1)
+    let prefix = bytes(20, 2)
+    for (headerBytes, isSent) in [(10, true), (11, false)] {
+      var runs = DatagramSender()
+      let result = payload.withUnsafeBytes { payload in
+        prefix.withUnsafeBytes { prefix in
+          runs.begin(on: sender.rawValue, limit: SegmentLimit(), prefix: prefix)
+          runs.append(payload, behind: bytes(headerBytes, 3).span, to: nil)
+          return runs.finish()
+        }
+      }
+      #expect(result.sentCount == (isSent ? 1 : 0))
+      #expect(result.tooLargeCount == (isSent ? 0 : 1))
+      #expect(target.receiveAll().count == (isSent ? 1 : 0))
+    }
+  }
+
   @Test(arguments: hosts)
   func toThePeerOfAConnectedSocket(host: IPAddress) throws {
     let target = try DatagramTarget(on: host)
