@@ -71,13 +71,10 @@ package struct UpstreamChain: Hashable, Sendable {
     isChain ? "hop \(index + 1), \(hops[index])" : "\(hops[index])"
   }
 
-  /// Why a chain carries no datagrams, which names the hop that is to blame; nil for a lone upstream.
+  /// Why a chain carries no datagrams, which names the hop that is to blame; nil for a lone upstream, and
+  /// where each hop has to be asked.
   package var obstacleToDatagrams: String? {
-    guard isChain else { return nil }
-    let index = hops.firstIndex { !$0.hasDatagrams }
-    guard let index else {
-      return "\(name(ofHop: 1)): UDP through one relay to the next is not supported"
-    }
+    guard isChain, let index = hops.firstIndex(where: { !$0.hasDatagrams }) else { return nil }
     return "\(name(ofHop: index)): this kind of upstream has no UDP"
   }
 

@@ -1,4 +1,5 @@
 internal import Configuration
+internal import DataPlane
 internal import Logging
 internal import RedirectPolicy
 internal import SOCKS
@@ -30,7 +31,7 @@ extension Configuration {
 extension Logger {
   /// Tells that the upstream relays no datagrams.
   func tell(
-    _ refusal: HandshakeFailure, _ configuration: Configuration, level: Level = .warning
+    _ refusal: DatagramRefusal, _ configuration: Configuration, level: Level = .warning
   ) {
     tellRefusal(by: configuration.upstreams, refusal, configuration, level: level)
   }
@@ -38,16 +39,25 @@ extension Logger {
   /// The same of any upstream.
   /// - Parameter refusal: nil where it was another process that met with it.
   func tellRefusal(
-    by upstreams: UpstreamSelection, _ refusal: HandshakeFailure?, _ configuration: Configuration,
+    by upstreams: UpstreamSelection, _ refusal: DatagramRefusal?, _ configuration: Configuration,
     level: Level
   ) {
     var fields: Metadata = ["event": "datagrams_refused"]
-    if let refusal { fields["failure"] = .string(refusal.name) }
-    let reason = (upstreams.obstacleToDatagrams ?? refusal.map { "\($0)" }).map { " (\($0))" } ?? ""
+    if let refusal { fields["failure"] = .string(refusal.failure.name) }
+    let reason = upstreams.obstacleToDatagrams ?? refusal.map(upstreams.reason)
     log(
       level: level,
-      "\(upstreams) relays no datagrams\(reason): \(configuration.datagramsWithoutRelay)",
+      "\(upstreams) relays no datagrams\(reason.map { " (\($0))" } ?? ""): \(configuration.datagramsWithoutRelay)",
       metadata: fields)
+  }
+}
+
+extension UpstreamSelection {
+  /// Why the last of them that was asked relays none, with the hop of a chain that is to blame.
+  fileprivate func reason(of refusal: DatagramRefusal) -> String {
+    let chain = members[refusal.part.member]
+    return chain.isChain
+      ? "\(chain.name(ofHop: refusal.part.hop)): \(refusal.failure)" : "\(refusal.failure)"
   }
 }
 

@@ -110,10 +110,11 @@ extension UpstreamGroup {
   /// Finds out which members relay datagrams; blocks like `UpstreamProbe.askForDatagrams`. Those that are
   /// out are asked later.
   /// - Returns: why none does.
-  func askForDatagrams(mark: UInt32?, timeout: Timeout) -> HandshakeFailure? {
-    var refusal: HandshakeFailure?
+  func askForDatagrams(mark: UInt32?, timeout: Timeout) -> DatagramRefusal? {
+    var refusal: DatagramRefusal?
     for (index, member) in members.enumerated() where !isOut(index) {
-      let answer = UpstreamProbe.askForDatagrams(member, mark: mark, timeout: timeout)
+      let answer = UpstreamProbe.askForDatagrams(
+        member, member: index, mark: mark, timeout: timeout)
       refusal = refusal ?? answer
       if answer == nil { return nil }
     }

@@ -33,6 +33,12 @@ struct Reporter {
     members.indices.contains(member) ? members[member] : upstream
   }
 
+  /// A hop of it.
+  private func name(of part: UpstreamPart) -> String {
+    let hops = parts.indices.contains(part.member) ? parts[part.member] : []
+    return hops.indices.contains(part.hop) ? hops[part.hop] : upstream
+  }
+
   mutating func report(_ event: Event) {
     switch event {
     case .failures(let failure, let count, let destination, let part):
@@ -54,10 +60,11 @@ struct Reporter {
         "descriptors: \(reason), new connections wait; raise the limit (ulimit -n, LimitNOFILE=)",
         metadata: ["event": "accept_paused"])
     // What changes with it is told by whoever changes the rules.
-    case .datagramsRefused(let failure):
+    case .datagramsRefused(let refusal):
+      let server = name(of: refusal.part)
       log.debug(
-        "\(upstream) refuses to relay datagrams (\(failure.name))",
-        metadata: ["event": "refusal", "failure": .string(failure.name)])
+        "\(server) refuses to relay datagrams (\(refusal.failure.name))",
+        metadata: ["event": "refusal", "failure": .string(refusal.failure.name)])
     case .memberDown(let member, let failure, let othersLive):
       log.warning(
         """
@@ -80,9 +87,7 @@ struct Reporter {
   private func report(
     _ failure: Failure, count: UInt64, destination: Endpoint?, _ part: UpstreamPart
   ) {
-    let hops = parts.indices.contains(part.member) ? parts[part.member] : []
-    let what = failure.explanation(
-      upstream: hops.indices.contains(part.hop) ? hops[part.hop] : upstream)
+    let what = failure.explanation(upstream: name(of: part))
     let which = destination.map { count == 1 ? ": \($0)" : ": \($0) and \(count - 1) more" } ?? ""
     log.log(
       level: failure.concernsUpstream ? .warning : .debug, "\(what)\(which)",

@@ -176,7 +176,7 @@ final class Steward {
       handle(failure, of: member)
       followGroup()
     case .memberUp: followGroup()
-    case .datagramsRefused(let failure): handleRefusal(failure)
+    case .datagramsRefused(let refusal): handleRefusal(refusal)
     case .loop, .pipelining, .acceptPaused, .drained: break
     }
   }
@@ -215,14 +215,14 @@ final class Steward {
   }
 
   /// Every worker may have met it.
-  private func handleRefusal(_ failure: HandshakeFailure) {
+  private func handleRefusal(_ refusal: DatagramRefusal) {
     var refused = rules.policy
     refused.refuseDatagrams()
     guard refused != rules.policy else { return }
     attempt("reject UDP") { () throws(NetfilterError) in
       try rules.change { $0.refuseDatagrams() }
     }
-    log.tell(failure, configuration)
+    log.tell(refusal, configuration)
   }
 
   private func handleRelaying() {

@@ -152,12 +152,16 @@ package struct DataPlaneConfiguration: Sendable {
   var datagramWorkers: Int { (workers + 1) / 2 }
 
   /// Associations of all workers together: as many as the user wants, but they use half of the
-  /// descriptors at most, so that some are left for connections. Each has two, and four more where the
-  /// embedded server has its other half.
+  /// descriptors at most, so that some are left for connections.
   var associations: Int {
-    let affordable = sessionDescriptors / 2 / (servesItself ? 6 : 2)
-    return min(datagrams?.maximumAssociations ?? 0, affordable)
+    // The embedded server has four for the other half.
+    let each = descriptorsPerAssociation + (servesItself ? 4 : 0)
+    return min(datagrams?.maximumAssociations ?? 0, sessionDescriptors / 2 / each)
   }
+
+  /// An association's control connection, of which there is one with each hop of a chain, and its socket
+  /// to the relay.
+  var descriptorsPerAssociation: Int { (group?.mostHops ?? 1) + 1 }
 
   /// What is left of the limit for sessions and pipes: each worker has an epoll, a mailbox and its
   /// listeners, and the rest of the program (netlink, signals, look-ups, log) some of its own.

@@ -39,6 +39,16 @@ package struct DatagramHeader: Hashable, Sendable {
     AddressField.encode(address, into: &output)
   }
 
+  /// What an encoded header with `endpoint` takes.
+  package static func bytes(for endpoint: Endpoint) -> Int {
+    AddressField.end(of: endpoint, from: 3)
+  }
+
+  package static func encode(_ endpoint: Endpoint, into output: inout OutputSpan<UInt8>) {
+    for _ in 0..<3 { output.append(0) }
+    AddressField.encode(endpoint, into: &output)
+  }
+
   /// Reads the header of a whole datagram.
   package static func decode(from datagram: Span<UInt8>) throws(Problem) -> DatagramHeader {
     guard datagram.count > 3 else { throw .truncated }

@@ -184,7 +184,7 @@ struct ConfigurationTests {
     Fault("--idle-timeout") { $0.idleTimeout = Configuration.maximumTimeout + 1 },
     Fault("--drain-timeout") { $0.drainTimeout = -5 },
     Fault("--udp proxy: hop 2") { ($0.upstream, $0.udp) = ("socks5://a,http://b", "proxy") },
-    Fault("--dns udp: hop 2") { ($0.upstream, $0.dns) = ("socks5://a,socks5://b", "udp") },
+    Fault("--dns udp: hop 2") { ($0.upstream, $0.dns) = ("socks5://a,socks4://b", "udp") },
     Fault("hop 2") { $0.upstream = "socks5://a,nonsense://host" },
     Fault("nonsense://host") { $0.upstream = "nonsense://host" },
   ]

@@ -80,14 +80,15 @@ struct UpstreamChainTests {
       !dumped.contains("s3cret") && !"\(chain) \(String(reflecting: chain))".contains("s3cret"))
   }
 
-  /// A chain carries none, whatever it is made of.
+  /// The hop whose kind has none; the others have to be asked.
   @Test(arguments: [
     ("socks5://a", nil), ("http://a", nil), ("embedded", nil),
     ("socks5://a,http://b", "hop 2, http://b:8080: this kind of upstream has no UDP"),
     ("socks4://a,socks5://b", "hop 1, socks4://a:1080: this kind of upstream has no UDP"),
+    ("socks5://a,socks5://b", nil),
     (
-      "socks5://a,socks5://b",
-      "hop 2, socks5://b:1080: UDP through one relay to the next is not supported"
+      "socks5://a,socks5://b,socks4a://c",
+      "hop 3, socks4a://c:1080: this kind of upstream has no UDP"
     ),
   ])
   func namesTheHopWithoutDatagrams(_ text: String, _ expected: String?) throws {

@@ -76,7 +76,7 @@ struct UpstreamSelectionTests {
 
   /// Where one of them has UDP, it can be asked for.
   @Test func onlyAllTogetherStandInTheWayOfDatagrams() throws {
-    let chains = try ["socks5://a,socks5://b", "socks5://c"].map { try UpstreamChain($0) }
+    let chains = try ["socks5://a,http://b", "socks5://c"].map { try UpstreamChain($0) }
     #expect(UpstreamSelection(chains, .hash).obstacleToDatagrams == nil)
     #expect(UpstreamSelection(chains[0]).obstacleToDatagrams != nil)
   }

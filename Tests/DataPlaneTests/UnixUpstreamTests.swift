@@ -347,7 +347,8 @@ struct UnixUpstreamTests {
       }
     }
     let refusal = UpstreamProbe.askForDatagrams(upstream, mark: nil, timeout: .seconds(10))
-    #expect(refusal == .refused(.commandNotSupported))
+    #expect(
+      refusal == DatagramRefusal(failure: .refused(.commandNotSupported), part: UpstreamPart()))
     #expect(upstream.datagramAbility == .refuses)
     thread.join()
   }

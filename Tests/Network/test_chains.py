@@ -261,7 +261,7 @@ def test_start_names_the_hop(
 
 
 class TestDatagrams:
-    """A chain has none: known without a question, and the hop is named."""
+    """A hop that has none is named without a question (see test_chain_udp.py for those that have)."""
 
     def test_names_by_tcp_and_the_rest_rejected(
         self, topology: Topology, servers: Servers, unbound: Unbound
@@ -276,8 +276,8 @@ class TestDatagrams:
 
     @pytest.mark.parametrize("option", ["--udp proxy", "--dns udp"])
     def test_refused_where_they_are_asked_for(self, topology: Topology, option: str) -> None:
-        url = "socks5://192.0.2.1,socks5://192.0.2.2"
+        url = "socks5://192.0.2.1,http://192.0.2.2"
         done = topology.client.run(
             binary(), "run", url, "--machine", *option.split(), check=False)
         assert done.returncode == 64
-        assert f"{option}: hop 2, socks5://192.0.2.2:1080: " in done.stderr
+        assert f"{option}: hop 2, http://192.0.2.2:8080: " in done.stderr

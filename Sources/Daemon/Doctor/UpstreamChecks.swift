@@ -10,8 +10,6 @@ internal import SOCKS
 struct UpstreamChecks {
   /// For each of a connection and a handshake.
   private static let patience = Timeout.seconds(5)
-  /// "From wherever my datagrams will come" (RFC 1928, section 7).
-  private static let anySource = Endpoint.address(SocketAddress(.v4(.any), 0))
 
   private let chain: UpstreamChain
   private let isOneOfSeveral: Bool
@@ -105,13 +103,20 @@ struct UpstreamChecks {
         .upstreamUDP, "no UDP\(isOneOfSeveral ? " through \(chain)" : ""): \(reason)",
         advice: "take a SOCKS5 server, or do without: DNS goes over TCP, and other UDP is rejected")
     }
-    let outcome = ask(upstream, .udpAssociate, Self.anySource)
-    guard case .replied(.succeeded) = outcome else {
+    for hop in chain.hops.indices {
+      let outcome = UpstreamProbe.askForDatagrams(
+        upstream, hop: hop, mark: mark, timeout: Self.patience)
+      if case .replied(.succeeded) = outcome { continue }
+      let server = chain.isChain ? "\(chain.name(ofHop: hop))," : subject
       return .warning(
-        .upstreamUDP, "no UDP: \(subject) answers UDP ASSOCIATE with \(outcome.text)",
+        .upstreamUDP, "no UDP: \(server) answers UDP ASSOCIATE with \(outcome.text)",
         advice: "allow UDP ASSOCIATE in the server, or keep UDP away from it: --udp reject")
     }
-    return .ok(.upstreamUDP, "\(subject) has UDP ASSOCIATE")
+    return .ok(
+      .upstreamUDP,
+      chain.isChain
+        ? "every hop\(isOneOfSeveral ? " of \(chain)" : "") has UDP ASSOCIATE"
+        : "\(subject) has UDP ASSOCIATE")
   }
 
   private func ask(

@@ -7,7 +7,8 @@ internal import LinuxIO
 ///
 ///     connecting ──▶ handshaking ──▶ open ──▶ vacant
 ///
-/// One that connects to a Unix socket whose queue is full has no control connection meanwhile. What the
+/// Through a chain of upstreams it has a control connection with each hop (`NestedAssociation`), and none
+/// of its own. One that connects to a Unix socket whose queue is full has no control connection meanwhile. What the
 /// client sends before it is open waits. It ends when its control connection does, when it has
 /// been idle for too long, or when another one needs its place.
 struct Association: ~Copyable, Slot {
@@ -35,6 +36,8 @@ struct Association: ~Copyable, Slot {
   var controlReadiness: Readiness = []
   var client = SocketAddress(.v4(.any), 0)
   var control: Descriptor?
+  /// What it has through a chain; nil with a lone upstream.
+  var nested: NestedAssociation?
   var relay: Descriptor?
   /// When a datagram last went either way.
   var lastActivity = Instant(milliseconds: 0)

@@ -40,6 +40,38 @@ package enum RelayPlace: Hashable, Sendable {
   }
 }
 
+extension RelayPlace {
+  /// The same of a hop of a chain behind its first, as the relay of the hop before it is to be told. What
+  /// is `fixed` is where the first takes datagrams, and the others are found as by `automatic`.
+  /// - Parameter hop: where its control connection goes. How far the address of a name is understood is
+  ///   the former hop's to know, so that what the server reports is taken for right unless it is of the
+  ///   server's own host alone.
+  func resolve(
+    reported: Endpoint?, port: UInt16, hop: Endpoint, prefersControl: Bool
+  ) -> Endpoint? {
+    switch hop {
+    case .address(let control):
+      let place: Self = if case .fixed = self { .automatic } else { self }
+      return place.resolve(
+        reported: reported, port: port, control: control.unmapped, prefersControl: prefersControl
+      ).map { .address($0) }
+    case .name(let name, _):
+      guard port != 0 else { return nil }
+      let isBelieved =
+        switch self {
+        case .reported: true
+        case .control: false
+        case .automatic, .fixed:
+          !prefersControl && reported?.usableAddress?.reach != .host
+        }
+      guard isBelieved, let address = reported?.usableAddress else {
+        return .name(name, port: port)
+      }
+      return .address(SocketAddress(address, port))
+    }
+  }
+}
+
 extension Endpoint {
   /// Nil for a name and for the unspecified address.
   fileprivate var usableAddress: IPAddress? {

@@ -4,8 +4,6 @@ internal import SOCKS
 
 /// The life of associations: from a client's first datagram, through UDP ASSOCIATE, to their end.
 extension Worker {
-  /// An association's control connection and its socket to the relay.
-  private static let descriptorsPerAssociation = 2
   /// What may wait to be received from a relay: a burst of a thousand small datagrams.
   private static let receiveBytes: Int32 = 1 << 20
   /// How long nothing is attempted after an upstream could not be connected to: every datagram would be
@@ -41,7 +39,10 @@ extension Worker {
     association.pointee.state = .connecting
     let negotiation = negotiations[Int(association.pointee.negotiation)]
     negotiation.connectDeadline = now + configuration.timeouts.connect
-    return connectControl(of: index, to: member(of: negotiation))
+    association.pointee.member = UInt8(negotiation.member)
+    let upstream = member(of: negotiation)
+    if !upstream.further.isEmpty { return beginNested(index, upstream, negotiation) }
+    return connectControl(of: index, to: upstream)
   }
 
   /// Starts an association's control connection, or waits for room in the upstream's queue; false if
@@ -71,7 +72,9 @@ extension Worker {
   private func handleControlTimeout(_ index: Int) {
     let association = datagrams.associations.slots[index]
     let negotiation = negotiations[Int(association.pointee.negotiation)]
-    if association.pointee.control == nil, now < negotiation.connectDeadline {
+    if let nested = association.pointee.nested {
+      handleConnectTimeout(of: index, nested)
+    } else if association.pointee.control == nil, now < negotiation.connectDeadline {
       _ = connectControl(of: index, to: member(of: negotiation))
     } else {
       _ = retryAssociation(index, after: .connectTimeout)
@@ -104,7 +107,7 @@ extension Worker {
   private func takeRoom(for client: IPAddress) -> AssociationQuota.Answer {
     let answer = quota.take(for: client)
     guard case .granted = answer else { return answer }
-    if budget.take(Self.descriptorsPerAssociation) { return .granted }
+    if budget.take(configuration.descriptorsPerAssociation) { return .granted }
     quota.giveBack(of: client)
     return .full
   }
@@ -164,11 +167,10 @@ extension Worker {
       if !beginStep(of: negotiation, for: token) { failAssociation(index, .resourcesExhausted) }
     case .established:
       configuration.group?.bringBack(negotiation.member)
-      association.pointee.member = UInt8(negotiation.member)
       completeAssociating(index, reported: negotiation.bound)
     case .failed(let failure):
       doubtPipelining(of: negotiation, after: Failure(failure))
-      handleRefusal(failure, by: member(of: negotiation))
+      handleRefusal(failure, by: negotiation.part)
       _ = retryAssociation(index, after: Failure(failure))
     }
   }
@@ -191,6 +193,17 @@ extension Worker {
     } else {
       releaseNegotiation(&association.pointee.negotiation)
     }
+    let other = plan.relayPlace.resolve(
+      reported: reported.address, port: reported.port, control: upstream.place.control,
+      prefersControl: !upstream.relayIsAtControlAddress)
+    guard openRelay(of: index, at: place, isUncertain: place != other) else { return }
+    watchControl(index)
+  }
+
+  /// Opens an association whose upstream takes datagrams at `place`, which may be wrong; false if it has
+  /// failed.
+  func openRelay(of index: Int, at place: SocketAddress, isUncertain: Bool) -> Bool {
+    let association = datagrams.associations.slots[index]
     do {
       let socket = try DatagramSocket.connect(
         to: place, .init(mark: configuration.mark, receiveBytes: Self.receiveBytes))
@@ -202,18 +215,14 @@ extension Worker {
       association.pointee.relay = consume socket
     } catch {
       failAssociation(index, Failure(connecting: error))
-      return
+      return false
     }
-    association.pointee.isRelayUncertain =
-      place
-      != plan.relayPlace.resolve(
-        reported: reported.address, port: reported.port, control: upstream.place.control,
-        prefersControl: !upstream.relayIsAtControlAddress)
+    association.pointee.isRelayUncertain = isUncertain
     association.pointee.state = .open
-    upstream.datagramAbility = .relays
+    configuration.upstream?.datagramAbility = .relays
     forwardWaiting(index)
     scheduleIdle(index)
-    watchControl(index)
+    return true
   }
 
   private func forwardWaiting(_ index: Int) {
@@ -255,18 +264,21 @@ extension Worker {
   }
 
   /// What was asked and has not been answered is answered in another way, or told to be lost.
-  private func endByUpstream(_ index: Int) {
+  func endByUpstream(_ index: Int) {
     rescueQueries(of: datagrams.associations.slots[index], sentUpTo: now, blames: false)
     endAssociation(index)
   }
 
   /// If the upstream relays no datagrams, queries go over TCP from now on, and all else is dropped until
   /// the rules refuse it. One that is known to relay them and closes a connection is only restarting.
-  private func handleRefusal(_ failure: HandshakeFailure, by upstream: Upstream) {
-    guard failure.refusesDatagrams else { return }
+  func handleRefusal(_ failure: HandshakeFailure, by part: UpstreamPart) {
+    guard failure.refusesDatagrams, let group = configuration.group else { return }
+    let upstream = group.members[part.member]
     if upstream.datagramAbility == .relays, case .closed = failure { return }
     upstream.datagramAbility = .refuses
-    if configuration.group?.datagramAbility == .refuses { report(.datagramsRefused(failure)) }
+    if group.datagramAbility == .refuses {
+      report(.datagramsRefused(DatagramRefusal(failure: failure, part: part)))
+    }
   }
 
   // MARK: Time
@@ -283,6 +295,10 @@ extension Worker {
     case .vacant: return
     case .connecting: handleControlTimeout(index)
     case .handshaking:
+      if let nested = association.pointee.nested {
+        handleHandshakeTimeout(of: index, nested)
+        return
+      }
       let negotiation = negotiations[Int(association.pointee.negotiation)]
       doubtPipelining(of: negotiation, after: .handshakeTimeout)
       configuration.group?.takeOut(negotiation.member, after: .handshakeTimeout)
@@ -321,13 +337,13 @@ extension Worker {
   // MARK: The end
 
   /// Ends an association that could not be made; queries are answered in another way.
-  func failAssociation(_ index: Int, _ failure: Failure) {
+  /// - Parameter hop: of a chain, counted from 0, the one that it failed at.
+  func failAssociation(_ index: Int, _ failure: Failure, hop: Int = 0) {
     let association = datagrams.associations.slots[index]
-    let negotiation = association.pointee.negotiation
     note(
       failure, destination: nil,
-      negotiation >= 0 ? negotiations[Int(negotiation)].part : UpstreamPart())
-    if association.pointee.state == .connecting {
+      UpstreamPart(member: Int(association.pointee.member), hop: hop))
+    if association.pointee.state == .connecting || failure == .hopRefused {
       datagrams.nextAttempt = now + Self.pauseAfterFailure
     }
     let waiting = takeWaiting(of: association)
@@ -352,11 +368,12 @@ extension Worker {
     let association = datagrams.associations.slots[index]
     datagrams.timers.cancel(index)
     releaseNegotiation(&association.pointee.negotiation)
+    if let nested = association.pointee.nested { releaseNegotiations(of: nested) }
     datagrams.waitingBytes -= association.pointee.waiting.byteCount
     if let audit = configuration.audit { auditEnd(of: association, in: audit) }
     let client = association.pointee.client.address
     datagrams.associations.remove(index)
-    budget.giveBack(Self.descriptorsPerAssociation)
+    budget.giveBack(configuration.descriptorsPerAssociation)
     quota.giveBack(of: client)
     counters.add(to: .associationsClosed)
   }

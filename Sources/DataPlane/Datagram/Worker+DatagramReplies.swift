@@ -22,15 +22,28 @@ extension Worker {
       rescueQueries(of: association, sentUpTo: now)
     case .slots(let count, _):
       datagrams.replies.usedSlots += count
+      let nested = association.pointee.nested
       for slot in first..<first + count {
         datagrams.replies.reader.received(at: slot).forEachDatagram { datagram in
-          if let channel = datagramChannel(of: association) {
+          if let nested {
+            reply(with: datagram, through: nested, to: token.index)
+          } else if let channel = datagramChannel(of: association) {
             reply(with: datagram, through: channel, to: token.index)
           } else {
             reply(with: datagram, to: token.index)
           }
         }
       }
+    }
+  }
+
+  private func reply(
+    with datagram: UnsafeRawBufferPointer, through nested: NestedAssociation, to index: Int
+  ) {
+    do {
+      reply(with: try nested.unwrap(datagram), to: index)
+    } catch {
+      counters.add(error)
     }
   }
 
@@ -51,10 +64,7 @@ extension Worker {
     do throws(DatagramHeader.Problem) {
       header = try DatagramHeader.decode(from: datagram.bindMemory(to: UInt8.self).span)
     } catch {
-      switch error {
-      case .fragment: counters.add(.fragmented)
-      case .truncated, .unknownAddressType, .invalidName: counters.add(.malformed)
-      }
+      counters.add(DatagramDrop(error))
       return
     }
     // A name could only be told if we had asked for it by name.

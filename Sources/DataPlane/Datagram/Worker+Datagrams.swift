@@ -160,7 +160,12 @@ extension Worker {
     guard let socket = association.pointee.relay?.rawValue else {
       preconditionFailure("an open association without a relay")
     }
-    datagrams.sender.begin(on: socket, limit: association.pointee.relayLimit)
+    let limit = association.pointee.relayLimit
+    if let nested = association.pointee.nested {
+      datagrams.sender.begin(on: socket, limit: limit, prefix: nested.prefix)
+    } else {
+      datagrams.sender.begin(on: socket, limit: limit)
+    }
   }
 
   /// Adds a datagram, or several that the kernel has joined, to what goes to the relay of an open

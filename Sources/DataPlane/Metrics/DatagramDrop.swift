@@ -1,5 +1,5 @@
 /// Why a datagram went no further; counted by `name`.
-package enum DatagramDrop: Int, CaseIterable, Sendable {
+package enum DatagramDrop: Int, Error, CaseIterable, Sendable {
   /// A SOCKS header says that it is a part of a larger one.
   case fragmented
   /// A SOCKS header that is truncated, or has an address that nobody understands.

@@ -15,8 +15,8 @@ package enum Event: Sendable {
   case memberDown(Int, Failure, othersLive: Bool)
   /// Flows go through it again.
   case memberUp(Int)
-  /// The upstream has refused to relay datagrams, and so has every other of its group.
-  case datagramsRefused(HandshakeFailure)
+  /// So has every other of the group.
+  case datagramsRefused(DatagramRefusal)
   /// Accepting stopped because the descriptor budget is used up, or the kernel refused another.
   case acceptPaused(Errno?)
   /// A worker has no session left, after `drain`.
@@ -32,6 +32,12 @@ package struct UpstreamPart: Hashable, Sendable {
     self.member = member
     self.hop = hop
   }
+}
+
+/// An upstream has refused to relay datagrams.
+package struct DatagramRefusal: Hashable, Sendable {
+  package let failure: HandshakeFailure
+  package let part: UpstreamPart
 }
 
 /// How captured traffic came back to us.

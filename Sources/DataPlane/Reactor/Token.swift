@@ -16,6 +16,7 @@ struct Token: Hashable {
     case servedExit = 9
     case servedExitV6 = 10
     case contender = 11
+    case associationLeg = 12
   }
 
   let rawValue: UInt64
@@ -24,6 +25,17 @@ struct Token: Hashable {
 
   init(_ kind: Kind, index: Int, generation: UInt32 = 0) {
     rawValue = UInt64(generation) << 32 | UInt64(truncatingIfNeeded: index) << 4 | kind.rawValue
+  }
+
+  /// Of the control connection with one hop of a chain: the index has the hop in its last 3 bits.
+  init(legTo hop: Int, ofAssociation index: Int, generation: UInt32) {
+    precondition(hop < 8)
+    self.init(.associationLeg, index: index << 3 | hop, generation: generation)
+  }
+
+  /// The hop and the association of such a token.
+  var leg: (hop: Int, association: Token) {
+    (index & 7, Token(.associationControl, index: index >> 3, generation: generation))
   }
 
   var kind: Kind { Kind(rawValue: rawValue & 15)! }

@@ -141,6 +141,7 @@ final class Worker: @unchecked Sendable {
     case .datagramListener: receiveDatagrams(isIPv4: token.index == 0)
     case .associationRelay: handleRelay(token)
     case .associationControl: handleAssociation(token, readiness)
+    case .associationLeg: handleLeg(token, readiness)
     case .downstream, .upstream:
       guard let session = sessions.find(token) else { return }
       let isDownstream = token.kind == .downstream

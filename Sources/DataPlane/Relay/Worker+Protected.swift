@@ -42,8 +42,8 @@ extension Worker {
       guard let connection = resolvers.find(token), connection.state == .handshaking else { return }
       connection.negotiation.channel?.handleStep(result)
       driveResolver(token.index)
-    case .downstream, .listener, .waker, .associationRelay, .datagramListener, .servedRelay,
-      .servedExit, .servedExitV6:
+    case .downstream, .listener, .waker, .associationLeg, .associationRelay, .datagramListener,
+      .servedRelay, .servedExit, .servedExitV6:
       preconditionFailure("nobody of this kind makes steps")
     }
   }

@@ -13,8 +13,7 @@ extension Worker {
     case .servedExit: relayFromTargets(turn, isIPv4: true)
     case .servedExitV6: relayFromTargets(turn, isIPv4: false)
     case .downstream, .upstream, .contender, .listener, .waker, .associationControl,
-      .associationRelay,
-      .datagramListener, .resolver:
+      .associationLeg, .associationRelay, .datagramListener, .resolver:
       preconditionFailure("not a token of an association")
     }
   }
@@ -240,7 +239,7 @@ extension Worker {
 }
 
 extension DatagramDrop {
-  fileprivate init(_ problem: DatagramHeader.Problem) {
+  init(_ problem: DatagramHeader.Problem) {
     switch problem {
     case .fragment: self = .fragmented
     case .truncated, .unknownAddressType, .invalidName: self = .malformed

@@ -7,6 +7,8 @@ internal import SOCKS
 final class Negotiation {
   private struct Goal {
     let chain: Upstream
+    /// The hop that is asked for it.
+    let hop: Int
     let command: SOCKS.Command
     let destination: Endpoint
   }
@@ -30,7 +32,7 @@ final class Negotiation {
   private(set) var hop = 0
   /// What of the upstream a failure is about.
   var part: UpstreamPart { UpstreamPart(member: member, hop: hop) }
-  /// What is asked for at the end of a chain; nil for a lone upstream.
+  /// What is asked for at the end of a chain; nil where that is its first hop.
   private var goal: Goal?
   /// Which member of the group of upstreams it is with.
   var member = 0
@@ -140,27 +142,31 @@ final class Negotiation {
   // MARK: Client
 
   /// Begins a handshake in the way that is known to work with `upstream`.
-  func startClient(_ command: SOCKS.Command, to destination: Endpoint, at upstream: Upstream) {
-    startClient(command, to: destination, at: upstream, upstream.mode)
+  /// - Parameter hop: the one that is asked for the destination; nil: the last.
+  func startClient(
+    _ command: SOCKS.Command, to destination: Endpoint, at upstream: Upstream, hop: Int? = nil
+  ) {
+    startClient(command, to: destination, at: upstream, hop: hop, upstream.mode)
   }
 
   /// - Parameter mode: of SOCKS5, towards the first hop; the others have but one message.
   func startClient(
-    _ command: SOCKS.Command, to destination: Endpoint, at upstream: Upstream,
+    _ command: SOCKS.Command, to destination: Endpoint, at upstream: Upstream, hop: Int? = nil,
     _ mode: ClientHandshake.Mode
   ) {
-    guard let next = upstream.further.first else {
+    let hop = hop ?? upstream.further.count
+    guard hop > 0 else {
       startMachine(command, to: destination, upstream.dialect, mode)
       return
     }
-    goal = Goal(chain: upstream, command: command, destination: destination)
-    startMachine(.connect, to: next.endpoint, upstream.dialect, mode)
+    goal = Goal(chain: upstream, hop: hop, command: command, destination: destination)
+    startMachine(.connect, to: upstream.further[0].endpoint, upstream.dialect, mode)
   }
 
   /// Goes on with the next hop of a chain, through the one that has just connected us; false if that was
   /// the last.
   private func startNextHop() -> Bool {
-    guard let goal, hop < goal.chain.further.count else { return false }
+    guard let goal, hop < goal.hop else { return false }
     let dialect = goal.chain.further[hop].dialect
     hop += 1
     isPipelined = false
@@ -179,7 +185,7 @@ final class Negotiation {
   }
 
   /// Whether what the upstream answers now is about the destination, and not about the next hop.
-  var isAtLastHop: Bool { goal.map { hop == $0.chain.further.count } ?? true }
+  var isAtLastHop: Bool { goal.map { hop == $0.hop } ?? true }
 
   private func startMachine(
     _ command: SOCKS.Command, to destination: Endpoint, _ dialect: Dialect,

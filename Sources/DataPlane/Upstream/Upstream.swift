@@ -45,18 +45,33 @@ package final class Upstream: Sendable {
     self.dialect = dialect
     attributes = further.reduce(into: dialect.attributes) { $0.formUnion($1.dialect.attributes) }
     self.further = further
-    hasDatagrams = further.isEmpty && dialect.hasDatagrams
+    let dialects = [dialect] + further.map(\.dialect)
+    hopWithoutDatagrams = dialects.firstIndex { !$0.hasDatagrams }
     hasIPv6 = (further.last?.dialect ?? dialect).hasIPv6
-    let datagrams: DatagramAbility = hasDatagrams ? .unknown : .refuses
+    let datagrams: DatagramAbility = hopWithoutDatagrams == nil ? .unknown : .refuses
     stepper = if case .gssapi = dialect { SecurityStepper() } else { nil }
     ability = Atomic(datagrams.rawValue)
     refusesV6 = Atomic(!hasIPv6)
   }
 
-  /// Whether there is a way to ask for a relay of datagrams: in a chain there is none.
-  package let hasDatagrams: Bool
+  /// Whether there is a way to ask for a relay of datagrams: of each hop, in a chain.
+  package var hasDatagrams: Bool { hopWithoutDatagrams == nil }
+  /// The first hop, counted from 0, whose protocol has no datagrams; nil if there is none.
+  let hopWithoutDatagrams: Int?
   /// Whether IPv6 destinations can be asked for.
   package let hasIPv6: Bool
+
+  package var hopCount: Int { 1 + further.count }
+
+  /// What UDP ASSOCIATE asks the hop at an index for: zeros, since what will be sent comes from an address
+  /// and port that neither side can know (RFC 1928, section 4).
+  func associationRequest(atHop index: Int) -> Endpoint {
+    guard index > 0 else { return place.associationRequest }
+    if case .address(let address) = further[index - 1].endpoint, !address.address.isIPv4 {
+      return .address(SocketAddress(.v6(.any), 0))
+    }
+    return .address(SocketAddress(.v4(.any), 0))
+  }
 
   /// A SOCKS5 server.
   package convenience init(at place: Place, credentials: Credentials?) {

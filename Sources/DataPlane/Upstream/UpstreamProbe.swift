@@ -25,9 +25,10 @@ package enum UpstreamProbe {
 
   /// Blocks until the upstream has answered, at most `timeout` for the connection and as much again
   /// for the handshake.
+  /// - Parameter hop: of a chain, counted from 0, the one that is asked; nil: the last.
   package static func run(
     _ upstream: Upstream, _ command: SOCKS.Command = .connect, to destination: Endpoint = target,
-    mode: ClientHandshake.Mode, mark: UInt32?, timeout: Timeout
+    hop: Int? = nil, mode: ClientHandshake.Mode, mark: UInt32?, timeout: Timeout
   ) -> Outcome {
     let socket: Descriptor
     do {
@@ -36,31 +37,45 @@ package enum UpstreamProbe {
       return .cannotConnect(error)
     }
     let negotiation = Negotiation()
-    negotiation.startClient(command, to: destination, at: upstream, mode)
+    negotiation.startClient(command, to: destination, at: upstream, hop: hop, mode)
     return negotiate(on: socket, negotiation, deadline: .now() + timeout)
   }
 
-  /// Finds out whether the upstream relays datagrams, by an association that is ended at once, and
-  /// remembers it there; blocks like `run`. Returns why it does not.
+  /// Finds out whether the upstream relays datagrams, in a chain each hop, by associations that are ended
+  /// at once, and remembers it there; blocks like `run`, for each hop. Returns why it does not.
+  /// - Parameter member: which of its group it is.
   package static func askForDatagrams(
-    _ upstream: Upstream, mark: UInt32?, timeout: Timeout
-  ) -> HandshakeFailure? {
-    guard upstream.hasDatagrams else { return .datagramsNotSupported }
-    let outcome = run(
-      upstream, .udpAssociate, to: upstream.place.associationRequest, mode: .stepwise, mark: mark,
-      timeout: timeout)
-    let failure: HandshakeFailure
-    switch outcome {
-    case .replied(.succeeded):
-      upstream.datagramAbility = .relays
-      return nil
-    case .replied(let code): failure = .refused(code)
-    case .failed(let reason, isTimeout: false): failure = reason
-    case .failed, .stuck, .cannotConnect: return nil
+    _ upstream: Upstream, member: Int = 0, mark: UInt32?, timeout: Timeout
+  ) -> DatagramRefusal? {
+    func refusal(_ failure: HandshakeFailure, by hop: Int) -> DatagramRefusal {
+      DatagramRefusal(failure: failure, part: UpstreamPart(member: member, hop: hop))
     }
-    guard failure.refusesDatagrams else { return nil }
-    upstream.datagramAbility = .refuses
-    return failure
+    if let hop = upstream.hopWithoutDatagrams {
+      return refusal(.datagramsNotSupported, by: hop)
+    }
+    for hop in 0..<upstream.hopCount {
+      let failure: HandshakeFailure
+      switch askForDatagrams(upstream, hop: hop, mark: mark, timeout: timeout) {
+      case .replied(.succeeded): continue
+      case .replied(let code): failure = .refused(code)
+      case .failed(let reason, isTimeout: false): failure = reason
+      case .failed, .stuck, .cannotConnect: return nil
+      }
+      guard failure.refusesDatagrams else { return nil }
+      upstream.datagramAbility = .refuses
+      return refusal(failure, by: hop)
+    }
+    upstream.datagramAbility = .relays
+    return nil
+  }
+
+  /// Asks the hop at an index of a chain for an association, which is ended at once; blocks like `run`.
+  package static func askForDatagrams(
+    _ upstream: Upstream, hop: Int, mark: UInt32?, timeout: Timeout
+  ) -> Outcome {
+    run(
+      upstream, .udpAssociate, to: upstream.associationRequest(atHop: hop), hop: hop,
+      mode: .stepwise, mark: mark, timeout: timeout)
   }
 
   private static func connect(

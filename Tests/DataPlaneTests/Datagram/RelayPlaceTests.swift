@@ -47,6 +47,46 @@ struct RelayPlaceTests {
     #expect(found?.description == "198.51.100.7:4000")
   }
 
+  /// The same of a hop behind the first, which may be known by its name alone.
+  @Test(arguments: [
+    // As it should be, and repaired.
+    ("203.0.113.9:4000", "198.51.100.7:1080", "203.0.113.9:4000"),
+    ("0.0.0.0:4000", "198.51.100.7:1080", "198.51.100.7:4000"),
+    ("[::]:4000", "[2001:db8::7]:1080", "[2001:db8::7]:4000"),
+    ("10.1.2.3:4000", "198.51.100.7:1080", "198.51.100.7:4000"),
+    ("203.0.113.9:4000", "[::ffff:198.51.100.7]:1080", "203.0.113.9:4000"),
+    // What the hop before it knows is not ours to judge.
+    ("203.0.113.9:4000", "hop.example:1080", "203.0.113.9:4000"),
+    ("[2001:db8::9]:4000", "hop.example:1080", "[2001:db8::9]:4000"),
+    ("10.1.2.3:4000", "hop.example:1080", "10.1.2.3:4000"),
+    ("127.0.0.1:4000", "hop.example:1080", "hop.example:4000"),
+    ("0.0.0.0:4000", "hop.example:1080", "hop.example:4000"),
+    ("[::]:4000", "hop.example:1080", "hop.example:4000"),
+    ("relay.example:4000", "hop.example:1080", "hop.example:4000"),
+    ("relay.example:4000", "198.51.100.7:1080", "198.51.100.7:4000"),
+  ])
+  func ofAHopBehindTheFirst(reported: String, hop: String, place: String) throws {
+    let hop = try #require(Endpoint(hop))
+    let given = try #require(IPAddress("192.0.2.1"))
+    func found(_ place: RelayPlace, port: UInt16 = 4000, prefersControl: Bool = false) -> String? {
+      place.resolve(
+        reported: Endpoint(reported), port: port, hop: hop, prefersControl: prefersControl
+      )?.description
+    }
+    let control =
+      switch hop {
+      case .address(let address): SocketAddress(address.unmapped.address, 4000).description
+      case .name(let name, _): "\(name.text):4000"
+      }
+    #expect(found(.automatic) == place)
+    // Where the first hop takes datagrams says nothing of the others.
+    #expect(found(.fixed(given, port: 9)) == place)
+    #expect(found(.automatic, prefersControl: true) == control)
+    #expect(found(.control) == control)
+    #expect(found(.automatic, port: 0) == nil)
+    #expect(found(.control, port: 0) == nil)
+  }
+
   @Test func preferencesAndOverrides() throws {
     let control = try #require(SocketAddress("198.51.100.7:1080"))
     let other = try #require(SocketAddress("203.0.113.1:5000"))

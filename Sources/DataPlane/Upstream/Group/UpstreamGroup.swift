@@ -22,6 +22,8 @@ package final class UpstreamGroup: Sendable {
   package let balance: Balance
   /// What of a flow the credentials of any member tell.
   let attributes: Set<FlowAttribute>
+  /// Of the longest chain among them, 1 if there is none.
+  let mostHops: Int
   /// Nil where there is but one.
   let notices: Mailbox<Notice>?
 
@@ -35,6 +37,7 @@ package final class UpstreamGroup: Sendable {
     members = [upstream]
     balance = .failover
     attributes = upstream.attributes
+    mostHops = upstream.hopCount
     notices = nil
   }
 
@@ -44,6 +47,7 @@ package final class UpstreamGroup: Sendable {
     self.members = members
     self.balance = balance
     attributes = members.reduce(into: []) { $0.formUnion($1.attributes) }
+    mostHops = members.map(\.hopCount).max() ?? 1
     notices = members.count > 1 ? try Mailbox() : nil
   }
 

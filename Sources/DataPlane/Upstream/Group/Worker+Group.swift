@@ -141,17 +141,20 @@ extension Worker {
 
   /// An association does not get through the member that it is with: it begins anew with the next, and what
   /// waits for it goes on waiting. False if it has ended instead.
-  func retryAssociation(_ index: Int, after failure: Failure) -> Bool {
+  /// - Parameter hop: of a chain, counted from 0, the one that it failed at.
+  func retryAssociation(_ index: Int, after failure: Failure, hop: Int = 0) -> Bool {
     let association = datagrams.associations.slots[index]
     let negotiation = negotiations[Int(association.pointee.negotiation)]
     guard let group = configuration.group, group.isPlural,
       noteFailure(failure, of: negotiation.member, in: group),
       choose(for: negotiation, among: group.relaying, of: group, by: &associationChoice)
     else {
-      failAssociation(index, failure)
+      failAssociation(index, failure, hop: hop)
       return false
     }
     counters.add(to: .handshakesRetried)
+    if let nested = association.pointee.nested { releaseNegotiations(of: nested) }
+    association.pointee.nested = nil
     association.pointee.control = nil
     association.pointee.controlReadiness = []
     // Events and steps of the former connection find nobody.
