@@ -88,6 +88,16 @@ package struct ClientHandshake: Sendable {
       offersUsernamePassword: credentials != nil)
   }
 
+  /// What is waited for; nil before the start and after the end.
+  package var phase: HandshakePhase? {
+    switch state {
+    case .methodSelection: .methodSelection
+    case .authentication: .authentication
+    case .reply: .reply
+    case .ready, .established, .failed: nil
+    }
+  }
+
   /// Writes the first bytes to send; to be called once, before anything else.
   package mutating func start(into output: inout OutputSpan<UInt8>) {
     guard case .ready = state else { preconditionFailure("the handshake was started before") }

@@ -59,6 +59,17 @@ package struct SecurityHandshake: Sendable {
     if case .stepping = state { true } else { false }
   }
 
+  /// What is waited for; nil before the start and after the end.
+  package var phase: HandshakePhase? {
+    switch state {
+    case .methodSelection: .methodSelection
+    case .stepping, .context, .protection: .authentication
+    case .plain: request.phase
+    case .protected: .reply
+    case .ready, .established, .failed: nil
+    }
+  }
+
   /// Writes the greeting; to be called once, before anything else.
   package mutating func start(into output: inout [UInt8]) {
     guard case .ready = state else { preconditionFailure("the handshake was started before") }

@@ -117,6 +117,15 @@ final class Negotiation {
     UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(output)[sentCount..<outputCount])
   }
 
+  /// Whether `flush` has something to do.
+  var hasUnsent: Bool { channel.map { !$0.isSent } ?? (sentCount < outputCount) }
+
+  /// What is unsent, to be sent by whoever takes it. Not of a `channel`, which has its own.
+  func takeUnsent() -> [UInt8] {
+    defer { sentCount = outputCount }
+    return Array(unsent)
+  }
+
   /// Runs a step of the machine that may append to the output.
   private func append<Result>(_ step: (inout OutputSpan<UInt8>) -> Result) -> Result {
     // SAFETY: the first `outputCount` bytes are initialised; the span does not outlive the call.
@@ -225,6 +234,16 @@ final class Negotiation {
   var channel: ProtectedChannel? {
     guard case .protected(let channel) = machine else { return nil }
     return channel
+  }
+
+  /// What the hop that is spoken with is to say next; nil where that is not known.
+  var phase: HandshakePhase? {
+    switch machine {
+    case .client(let handshake): handshake.phase
+    case .tunnel, .socks4: .answer
+    case .protected(let channel): channel.phase
+    case .none, .impossible, .server: nil
+    }
   }
 
   /// Why nothing can be asked; nil where the upstream's answer is to be waited for.

@@ -44,6 +44,9 @@ final class ProtectedChannel {
   /// Whether every byte has to go through this channel, now that it is established.
   var isProtected: Bool { handshake.level != .none }
 
+  /// What the server is to say next.
+  var phase: HandshakePhase? { handshake.phase }
+
   private var isConfidential: Bool { handshake.level == .confidentiality }
 
   func receive(_ input: Span<UInt8>) -> (consumed: Int, action: ClientHandshake.Action) {

@@ -30,15 +30,14 @@ package enum UpstreamProbe {
     _ upstream: Upstream, _ command: SOCKS.Command = .connect, to destination: Endpoint = target,
     hop: Int? = nil, mode: ClientHandshake.Mode, mark: UInt32?, timeout: Timeout
   ) -> Outcome {
-    let socket: Descriptor
+    let connection: ProbeConnection
     do {
-      socket = try connect(to: upstream, mark: mark, deadline: .now() + timeout)
+      connection = try ProbeConnection(to: upstream, mark: mark, deadline: .now() + timeout)
     } catch {
       return .cannotConnect(error)
     }
-    let negotiation = Negotiation()
-    negotiation.startClient(command, to: destination, at: upstream, hop: hop, mode)
-    return negotiate(on: socket, negotiation, deadline: .now() + timeout)
+    connection.deadline = .now() + timeout
+    return connection.request(command, to: destination, hop: hop, mode: mode)
   }
 
   /// Finds out whether the upstream relays datagrams, in a chain each hop, by associations that are ended
@@ -77,62 +76,10 @@ package enum UpstreamProbe {
       upstream, .udpAssociate, to: upstream.associationRequest(atHop: hop), hop: hop,
       mode: .stepwise, mark: mark, timeout: timeout)
   }
-
-  private static func connect(
-    to upstream: Upstream, mark: UInt32?, deadline: Instant
-  ) throws(Errno) -> Descriptor {
-    while true {
-      if let socket = try upstream.place.connect(mark: mark) {
-        guard socket.wait(for: .writable, until: deadline) else { throw .timedOut }
-        if let error = socket.pendingError { throw error }
-        return socket
-      }
-      guard .now() < deadline else { throw .timedOut }
-      pause(Upstream.Place.pauseWhileFull)
-    }
-  }
-
-  private static func negotiate(
-    on socket: borrowing Descriptor, _ negotiation: Negotiation, deadline: Instant
-  ) -> Outcome {
-    if let failure = negotiation.impossibility { return Outcome(failure, of: negotiation) }
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 1)
-    defer { buffer.deallocate() }
-    while true {
-      switch negotiation.flush(to: socket.rawValue) {
-      case .bytes: break
-      case .wouldBlock:
-        // Only a ticket can be longer than a fresh socket's buffer.
-        guard socket.wait(for: .writable, until: deadline) else {
-          return Outcome(end: negotiation, isTimeout: true)
-        }
-        continue
-      case .failed: return Outcome(end: negotiation)
-      }
-      guard socket.wait(for: .readable, until: deadline) else {
-        return Outcome(end: negotiation, isTimeout: true)
-      }
-      switch receive(socket.rawValue, into: buffer) {
-      case .wouldBlock: continue
-      case .bytes(0), .failed: return Outcome(end: negotiation)
-      case .bytes(let count):
-        let input = UnsafeRawBufferPointer(rebasing: buffer[..<count])
-        switch negotiation.receiveAsClient(input).action {
-        case .receive: continue
-        case .step:
-          guard let channel = negotiation.channel else { preconditionFailure("a step of nothing") }
-          channel.makeStep()
-          if let failure = channel.failedStep { return Outcome(failure, of: negotiation) }
-        case .established: return .replied(.succeeded)
-        case .failed(let failure): return Outcome(failure, of: negotiation)
-        }
-      }
-    }
-  }
 }
 
 extension UpstreamProbe.Outcome {
-  fileprivate init(_ failure: HandshakeFailure, of negotiation: Negotiation) {
+  init(_ failure: HandshakeFailure, of negotiation: Negotiation) {
     if !negotiation.isAtLastHop {
       self = .stuck(failure, isTimeout: false, hop: negotiation.hop)
     } else {
@@ -141,7 +88,7 @@ extension UpstreamProbe.Outcome {
   }
 
   /// Nothing more came.
-  fileprivate init(end negotiation: Negotiation, isTimeout: Bool = false) {
+  init(end negotiation: Negotiation, isTimeout: Bool = false) {
     let failure = negotiation.endAsClient()
     self =
       negotiation.isAtLastHop
