@@ -1,6 +1,8 @@
 /// A value as JSON text (RFC 8259), for programs that read what we say.
 enum JSON: CustomStringConvertible {
   case text(String)
+  /// Finite.
+  case number(Double)
   case array([JSON])
   /// Members keep their order; those without a value are left out.
   case object([(name: String, value: JSON?)])
@@ -8,6 +10,8 @@ enum JSON: CustomStringConvertible {
   var description: String {
     switch self {
     case .text(let text): return Self.quote(text)
+    case .number(let value):
+      return value.rounded() == value && abs(value) < 1e15 ? "\(Int(value))" : "\(value)"
     case .array(let values): return "[\(values.map(\.description).joined(separator: ","))]"
     case .object(let members):
       let texts = members.compactMap { member in

@@ -12,8 +12,8 @@ struct Sluice: ParsableCommand {
     abstract: "Sends a machine's, a LAN's or a program's TCP, UDP and DNS through a SOCKS5 server.",
     version: "0.1.0",
     subcommands: [
-      Run.self, Exec.self, Shell.self, Serve.self, Rules.self, Doctor.self, Explain.self,
-      Check.self,
+      Run.self, Exec.self, Shell.self, Serve.self, Rules.self, Doctor.self, Probe.self,
+      Explain.self, Check.self,
     ])
 
   static func main() {

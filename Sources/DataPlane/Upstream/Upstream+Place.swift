@@ -34,7 +34,7 @@ extension Upstream.Place {
 
   /// What UDP ASSOCIATE asks for: zeros, since what will be sent comes from an address and port that
   /// neither side can know (RFC 1928, section 4).
-  var associationRequest: Endpoint {
+  package var associationRequest: Endpoint {
     .address(SocketAddress(control.address.isIPv4 ? .v4(.any) : .v6(.any), 0))
   }
 

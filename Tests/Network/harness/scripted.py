@@ -85,8 +85,14 @@ class Conversation:
     def is_test(self) -> bool:
         """Whether the client only wants to know how the server behaves: no flow goes to the host of
         the server itself, where nothing listens."""
-        return (self.destination is not None
-                and ipaddress.ip_address(self.destination[0]).is_loopback)
+        return self.destination is not None and _is_loopback(self.destination[0])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 class ScriptedUpstream(Target):
