@@ -45,6 +45,8 @@ package struct Configuration: Hashable, Sendable {
     case propagate
     /// Nothing: for servers that would drop the rest of the answer.
     case hold
+    /// What suits the upstream, as far as that is found out.
+    case auto
   }
 
   /// Whether traffic that should be captured goes directly while it cannot be.

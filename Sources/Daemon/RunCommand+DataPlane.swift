@@ -133,6 +133,7 @@ extension HalfClose {
     switch halfClose {
     case .propagate: self = .propagate
     case .hold: self = .hold
+    case .auto: self = .automatic
     }
   }
 }

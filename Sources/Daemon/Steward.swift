@@ -24,6 +24,8 @@ final class Steward {
   private let group: UpstreamGroup?
   /// Of each upstream; none for the embedded server, which can do everything.
   private var abilities: [AbilityMonitor] = []
+  /// Of each upstream; none unless what they find is wanted.
+  private let halfCloses: [HalfCloseMonitor]
   /// The addresses of each upstream that are exempt.
   private var exemptions: [[IPAddress]]
 
@@ -43,6 +45,7 @@ final class Steward {
     let mark = rules.policy.numbers.marks.own.value
     self.group = group
     self.exemptions = exemptions
+    halfCloses = HalfCloseMonitor.monitors(of: group, configuration, mark: mark, log: log)
     if let group, !group.isPlural, configuration.onUpstreamDown == .open {
       monitor = try UpstreamMonitor(group.members[0], mark: mark, timeout: timeout)
     } else {
@@ -70,6 +73,7 @@ final class Steward {
     supervisor.onReload = { [weak self] in self?.reload() }
     supervisor.onTick = { [weak self] in self?.handleTick() }
     supervisor.onEvent = { [weak self] event in self?.handle(event) }
+    for halfClose in halfCloses { halfClose.ask() }
     if configuration.uncaptured.ipv6 == nil {
       for ability in abilities { try ability.askForIPv6() }
     }
@@ -106,6 +110,7 @@ final class Steward {
     renewControlGroups()
     monitor?.handleTime(now: .now())
     for ability in abilities { ability.handleTime(now: .now()) }
+    for halfClose in halfCloses { halfClose.handleTime(now: .now()) }
     // No flow goes to one that is out, so that none would tell that it has moved.
     for member in addresses.indices where group?.isOut(member) == true {
       addresses[member]?.handleFailure(.connectFailed, known: exemptions[member])
@@ -161,6 +166,7 @@ final class Steward {
       try rules.change { $0.upstreams = Array(exemptions.joined()) }
     }
     group?.members[member].move(to: answer.place)
+    if halfCloses.indices.contains(member) { halfCloses[member].handleReturn() }
     let url = configuration.upstreams.members[member].first
     log.notice(
       "\(answer.place.name(in: url)): new connections go there",
@@ -182,6 +188,7 @@ final class Steward {
   }
 
   private func handle(_ failure: Failure, of member: Int) {
+    if halfCloses.indices.contains(member) { halfCloses[member].handleFailure(failure) }
     guard addresses.indices.contains(member) else { return }
     addresses[member]?.handleFailure(failure, known: exemptions[member])
   }

@@ -33,6 +33,8 @@ package enum HalfClose: Sendable {
   case propagate
   /// Nothing until it has ended itself, for one that would drop the rest of the answer.
   case hold
+  /// As `Upstream.dropsAnswers` has it, when the downstream stops.
+  case automatic
 }
 
 /// How DNS queries are carried.

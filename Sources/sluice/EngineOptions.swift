@@ -13,7 +13,7 @@ struct EngineOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Whether the upstream hears that a program has stopped sending: at once (propagate, the default), or not before it has ended itself (hold), for servers that would drop the rest of the answer.",
+      "Whether the upstream hears that a program has stopped sending: at once (propagate, the default), or not before it has ended itself (hold), for servers that would drop the rest of the answer, or what suits it (auto), which is tried at the start.",
       valueName: "what"))
   var halfClose: String?
 

@@ -176,7 +176,7 @@ struct ConfigurationTests {
     Fault("--ipv6") { $0.ipv6 = "off" },
     Fault("--on-exit") { $0.onExit = "ajar" },
     Fault("--on-upstream-down") { $0.onUpstreamDown = "" },
-    Fault("--half-close") { $0.halfClose = "auto" },
+    Fault("--half-close") { $0.halfClose = "never" },
     Fault("--workers") { $0.workers = 0 },
     Fault("--control") { $0.control = "" },
     Fault("--control") { $0.control = "/" + String(repeating: "x", count: 107) },

@@ -71,6 +71,9 @@ final class OwnEngine: ProgramEngine {
   }
 
   func handleStart() {
+    for monitor in HalfCloseMonitor.monitors(of: group, configuration, mark: nil, log: log) {
+      monitor.ask()
+    }
     do {
       try running?.0.provePipelining(timeout: RunCommand.probeTimeout)
     } catch {

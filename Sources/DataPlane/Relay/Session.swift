@@ -54,6 +54,8 @@ struct Session: ~Copyable {
   var isKeptTracked = false
   /// Its downstream is a client of the embedded server on this host.
   var isLocalClient = false
+  /// Which member of the group of upstreams it goes through, once it is relayed.
+  var member: UInt8 = 0
   var generation: UInt32 = 0
   /// Index of the worker's `Negotiation` while there is one: up to the relay, and in `.protected`.
   var negotiation: Int32 = -1

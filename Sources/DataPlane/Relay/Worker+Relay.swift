@@ -104,10 +104,13 @@ extension Worker {
 
   /// Whether the upstream does not hear that the downstream has stopped sending.
   func holdsUpstream(_ session: UnsafeMutablePointer<Session>) -> Bool {
-    guard configuration.halfClose == .hold, case .captured = session.pointee.origin else {
-      return false
+    guard case .captured = session.pointee.origin else { return false }
+    return switch configuration.halfClose {
+    case .propagate: false
+    case .hold: true
+    case .automatic:
+      configuration.group?.members[Int(session.pointee.member)].dropsAnswers ?? false
     }
-    return true
   }
 
   /// Counts the application's bytes that a turn has moved.

@@ -37,6 +37,7 @@ package final class Upstream: Sendable {
   private let pipelines = Atomic<Bool>(false)
   private let ability: Atomic<UInt8>
   private let refusesV6: Atomic<Bool>
+  private let dropsRest = Atomic<Bool>(false)
   private let relayIsControl = Atomic<Bool>(false)
   private let relayAnswered = Atomic<Bool>(false)
 
@@ -110,6 +111,13 @@ package final class Upstream: Sendable {
   package var carriesIPv6: Bool {
     get { !refusesV6.load(ordering: .relaxed) }
     set { refusesV6.store(!newValue, ordering: .relaxed) }
+  }
+
+  /// Whether the upstream drops the rest of an answer when it hears that a client has stopped sending;
+  /// false until it has been found to.
+  package var dropsAnswers: Bool {
+    get { dropsRest.load(ordering: .relaxed) }
+    set { dropsRest.store(newValue, ordering: .relaxed) }
   }
 
   /// Whether the relay is looked for at the control connection's address though the upstream reports

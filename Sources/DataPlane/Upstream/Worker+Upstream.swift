@@ -170,6 +170,7 @@ extension Worker {
   /// Begins the relay of a captured session whose handshake is through.
   /// - Parameter rest: what came behind the reply.
   func beginRelay(_ index: Int, rest: UnsafeRawBufferPointer) {
+    sessions[index].pointee.member = UInt8(negotiation(of: index).member)
     if let channel = negotiation(of: index).channel, channel.isProtected {
       beginProtectedRelay(index, channel, rest: rest)
       return
