@@ -47,8 +47,9 @@ extension HandshakeFailure {
     case .closed(.reply), .closed(.answer): true
     case .closed(.methodSelection), .closed(.authentication): false
     case .refused, .refusedByHTTP, .refusedBySOCKS4, .destinationNotSupported: replyCode != nil
-    case .datagramsNotSupported, .credentialsNotSupported, .authenticationRejected,
-      .noAcceptableMethod, .securityFailed, .securityAborted, .protectionNotAcceptable,
+    case .datagramsNotSupported, .bindNotSupported, .credentialsNotSupported,
+      .authenticationRejected, .noAcceptableMethod, .securityFailed, .securityAborted,
+      .protectionNotAcceptable,
       .protocolViolation:
       false
     }

@@ -4,9 +4,11 @@ package import Addressing
 /// it, request.
 ///
 ///     ready ──start──▶ methodSelection ──02──▶ authentication ──status 0──▶ reply ──REP 0──▶ established
-///                          │ │                    │                        ▲ │
-///                          │ └─────────00─────────┼────────────────────────┘ │
-///                          └──anything else───────┴──────────────────────────┴──▶ failed
+///                          │ │                    │                        ▲ │ │               ▲
+///                          │ └─────────00─────────┼────────────────────────┘ │ └─BIND─▶ listening
+///                          └──anything else───────┴──────────────────────────┴─────────────┴──▶ failed
+///
+/// BIND has two replies (RFC 1928, section 6): where the server listens, and who has come.
 ///
 /// Stepwise, each arrow into `authentication` and `reply` writes the message that is to be answered,
 /// and a byte that arrives before it is a violation. Pipelined, `start` has written all of them, so
@@ -24,6 +26,9 @@ package struct ClientHandshake: Sendable {
   package enum Action: Hashable, Sendable {
     /// Send what was written to the output, if anything, and wait for more; all input was taken.
     case receive
+    /// The server says where it listens (BIND): `boundAddress`. Call again with what is left of the input,
+    /// if only with nothing.
+    case listening
     /// The server says that it is connected; what is left of the input is the application's.
     case established
     case failed(HandshakeFailure)
@@ -52,6 +57,7 @@ package struct ClientHandshake: Sendable {
     case methodSelection
     case authentication
     case reply
+    case listening
     case established
     case failed(HandshakeFailure)
   }
@@ -65,10 +71,13 @@ package struct ClientHandshake: Sendable {
   private let mode: Mode
 
   /// The address or name that the server reported as its own side of the connection, once that is
-  /// established; nil if it reported a name that no host can have. Many servers report nonsense.
+  /// established, or with BIND as its listener; nil if it reported a name that no host can have. Many
+  /// servers report nonsense.
   package private(set) var boundAddress: Endpoint?
   /// The port that it reported, known where the name is none; 0 before.
   package private(set) var boundPort: UInt16 = 0
+  /// Who has come to the listener of a BIND, as the second reply says it.
+  package private(set) var peer: Endpoint?
 
   /// - Parameter command: what to ask for; what follows a success is up to the command.
   package init(
@@ -93,7 +102,7 @@ package struct ClientHandshake: Sendable {
     switch state {
     case .methodSelection: .methodSelection
     case .authentication: .authentication
-    case .reply: .reply
+    case .reply, .listening: .reply
     case .ready, .established, .failed: nil
     }
   }
@@ -147,6 +156,12 @@ package struct ClientHandshake: Sendable {
             return (consumed, .receive)
           }
           try handle(reply)
+          if case .listening = state { return (consumed, .listening) }
+        case .listening:
+          guard let reply = try next(Reply.self, from: input, &consumed) else {
+            return (consumed, .receive)
+          }
+          try handlePeer(reply)
         case .established:
           return (consumed, .established)
         case .failed(let failure):
@@ -165,7 +180,7 @@ package struct ClientHandshake: Sendable {
     switch state {
     case .ready, .methodSelection: failure = .closed(.methodSelection)
     case .authentication: failure = .closed(.authentication)
-    case .reply: failure = .closed(.reply)
+    case .reply, .listening: failure = .closed(.reply)
     case .established: preconditionFailure("the end of an established connection is not ours")
     case .failed(let earlier): failure = earlier
     }
@@ -213,6 +228,13 @@ package struct ClientHandshake: Sendable {
     guard reply.code == .succeeded else { throw .refused(reply.code) }
     boundAddress = reply.bound
     boundPort = reply.boundPort
+    state = command == .bind ? .listening : .established
+  }
+
+  /// The second reply of a BIND.
+  private mutating func handlePeer(_ reply: Reply) throws(HandshakeFailure) {
+    guard reply.code == .succeeded else { throw .refused(reply.code) }
+    peer = reply.bound
     state = .established
   }
 

@@ -12,6 +12,8 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
   case credentialsNotSupported(CredentialsError)
   /// It was not asked: its protocol has no datagrams.
   case datagramsNotSupported
+  /// It was not asked: its protocol has no BIND.
+  case bindNotSupported
   /// It does not accept our credentials; `status` is not 0 (RFC 1929, section 2).
   case authenticationRejected(status: UInt8)
   /// It takes none of the methods that we offered.
@@ -35,6 +37,7 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
     case .destinationNotSupported: "destination_not_supported"
     case .credentialsNotSupported: "credentials_not_supported"
     case .datagramsNotSupported: "datagrams_not_supported"
+    case .bindNotSupported: "bind_not_supported"
     case .authenticationRejected: "authentication_rejected"
     case .noAcceptableMethod: "no_acceptable_method"
     case .securityFailed: "gssapi_failed"
@@ -56,7 +59,7 @@ package enum HandshakeFailure: Error, Hashable, Sendable {
     case .refusedByHTTP(let status): status.replyCode
     case .refusedBySOCKS4(let code): code.replyCode
     case .destinationNotSupported: .addressTypeNotSupported
-    case .datagramsNotSupported: .commandNotSupported
+    case .datagramsNotSupported, .bindNotSupported: .commandNotSupported
     case .credentialsNotSupported, .authenticationRejected, .noAcceptableMethod, .securityFailed,
       .securityAborted, .protectionNotAcceptable, .protocolViolation, .closed:
       nil
@@ -149,6 +152,7 @@ extension HandshakeFailure: CustomStringConvertible {
     case .destinationNotSupported: "this kind of upstream has no such destinations"
     case .credentialsNotSupported(let error): "this flow's credentials cannot be sent: \(error)"
     case .datagramsNotSupported: "this kind of upstream has no UDP"
+    case .bindNotSupported: "this kind of upstream has no BIND"
     case .authenticationRejected(let status):
       "the server rejected the user name or password (status \(status))"
     case .noAcceptableMethod: "the server accepts none of the offered authentication methods"

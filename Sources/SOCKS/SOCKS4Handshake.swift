@@ -1,9 +1,13 @@
 package import Addressing
 
-/// The client's side of one CONNECT of SOCKS4 or SOCKS4a.
+/// The client's side of one CONNECT or BIND of SOCKS4 or SOCKS4a.
 ///
-///     ready ──start──▶ reply ──90──▶ established
-///                        └──anything else──▶ failed
+///     ready ──start──▶ reply ──90──────▶ established
+///                       │ │                  ▲
+///                       │ └─90─▶ listening ─90
+///                       └─anything else──┴──▶ failed
+///
+/// BIND has two replies: where the server listens, and who has come.
 ///
 /// The machine has no socket and no clock. Once it has ended it repeats how, and takes no bytes.
 package struct SOCKS4Handshake: Sendable {
@@ -15,6 +19,7 @@ package struct SOCKS4Handshake: Sendable {
   private enum State {
     case ready
     case reply
+    case listening
     case established
     case failed(HandshakeFailure)
   }
@@ -22,17 +27,25 @@ package struct SOCKS4Handshake: Sendable {
   private var state = State.ready
   /// Has room for `SOCKS4Reply.bytes`.
   private var partial = MessageBuffer<8>()
+  private let command: Command
   private let destination: Endpoint
   private let user: UserID?
 
+  /// Where the server listens, once it does; zeros for the address by which it is reached.
+  package private(set) var listener: SocketAddress?
+  /// Who has come to the listener.
+  package private(set) var peer: SocketAddress?
+
   /// Fails if no request can name the destination.
+  /// - Parameter command: CONNECT or BIND.
   /// - Parameter takesNames: whether the server speaks SOCKS4a.
   package init(
-    destination: Endpoint, user: UserID?, takesNames: Bool
+    _ command: Command = .connect, destination: Endpoint, user: UserID?, takesNames: Bool
   ) throws(HandshakeFailure) {
     guard SOCKS4Request.canName(destination, takesNames: takesNames) else {
       throw .destinationNotSupported
     }
+    self.command = command
     self.destination = destination
     self.user = user
   }
@@ -40,7 +53,7 @@ package struct SOCKS4Handshake: Sendable {
   /// Writes the request; to be called once, before anything else.
   package mutating func start(into output: inout OutputSpan<UInt8>) {
     guard case .ready = state else { preconditionFailure("the handshake was started before") }
-    SOCKS4Request.encode(to: destination, user, into: &output)
+    SOCKS4Request.encode(command, to: destination, user, into: &output)
     state = .reply
   }
 
@@ -54,7 +67,7 @@ package struct SOCKS4Handshake: Sendable {
       return fail(.protocolViolation(.trailingBytes), consumed)
     case .established: return (0, .established)
     case .failed(let failure): return (0, .failed(failure))
-    case .reply:
+    case .reply, .listening:
       let reply: SOCKS4Reply?
       do {
         reply = try partial.next(SOCKS4Reply.self, from: input, &consumed)
@@ -63,6 +76,13 @@ package struct SOCKS4Handshake: Sendable {
       }
       guard let reply else { return (consumed, .receive) }
       guard reply.code == .granted else { return fail(.refusedBySOCKS4(reply.code), consumed) }
+      if case .listening = state {
+        peer = reply.bound
+      } else if command == .bind {
+        listener = reply.bound
+        state = .listening
+        return (consumed, .listening)
+      }
       state = .established
       return (consumed, .established)
     }

@@ -38,10 +38,11 @@ struct SOCKS4Request: Message {
 
   /// - Parameter destination: one that the request can carry.
   static func encode(
-    to destination: Endpoint, _ user: UserID?, into output: inout OutputSpan<UInt8>
+    _ command: Command, to destination: Endpoint, _ user: UserID?,
+    into output: inout OutputSpan<UInt8>
   ) {
     output.append(version)
-    output.append(Command.connect.rawValue)
+    output.append(command.rawValue)
     output.append(UInt8(destination.port >> 8))
     output.append(UInt8(truncatingIfNeeded: destination.port))
     let address =
@@ -114,12 +115,14 @@ enum Opening: Message {
 ///     | 0  | 1  | 2       | 4       |
 ///     +----+----+---------+---------+
 ///
-/// Address and port mean nothing behind CONNECT; zeros as the address stand for the server's own. A
+/// Address and port mean nothing behind CONNECT. Behind BIND they are the listener, then the peer; zeros as the address stand for the server's own. A
 /// failure ends at its code, like that of SOCKS5.
 struct SOCKS4Reply: Message {
   static let bytes = 8
 
   let code: SOCKS4ReplyCode
+  /// DSTIP and DSTPORT of what was granted.
+  let bound: SocketAddress?
 
   /// - Parameter bound: zeros are written for an IPv6 address, which the protocol has no room for.
   static func encode(
@@ -140,10 +143,11 @@ struct SOCKS4Reply: Message {
     guard bytes[0] == 0 else { throw .wrongReplyVersion(bytes[0]) }
     guard bytes.count >= 2 else { return .incomplete(neededBytes: 2) }
     let code = SOCKS4ReplyCode(rawValue: bytes[1])
-    guard code != .granted || bytes.count >= Self.bytes else {
-      return .incomplete(neededBytes: Self.bytes)
-    }
-    return .complete(SOCKS4Reply(code: code))
+    guard code == .granted else { return .complete(SOCKS4Reply(code: code, bound: nil)) }
+    guard bytes.count >= Self.bytes else { return .incomplete(neededBytes: Self.bytes) }
+    let port = UInt16(bytes[2]) << 8 | UInt16(bytes[3])
+    let address = IPv4Address(bits: (4..<8).reduce(0) { $0 << 8 | UInt32(bytes[$1]) })
+    return .complete(SOCKS4Reply(code: code, bound: SocketAddress(.v4(address), port)))
   }
 }
 

@@ -10,6 +10,8 @@ package import Addressing
 ///                           │                                     └──────level 0──▶ plain ──REP 0──▶ established
 ///                           └──────────────────────────────────────────────────────▶ plain
 ///
+/// `protected` and `plain` take the second reply of a BIND as well, before they are established.
+///
 /// Whatever else comes leads to `failed`. The library that steps towards the context may ask a key
 /// distribution centre and block, so the machine asks for each step by `.step` and is given its result
 /// later; nothing is received meanwhile. `start` and the greeting never offer 00: who wants GSSAPI is not to be
@@ -42,6 +44,8 @@ package struct SecurityHandshake: Sendable {
   package private(set) var token: [UInt8] = []
   /// What becomes of every message from now on; none before it has been agreed on.
   package private(set) var level = ProtectionLevel.none
+  /// What came in a protected message behind the bytes that the request has taken.
+  private var unread: [UInt8] = []
   /// What came for the application in the same protected message as the reply.
   package private(set) var rest: [UInt8] = []
 
@@ -53,6 +57,7 @@ package struct SecurityHandshake: Sendable {
 
   package var boundAddress: Endpoint? { request.boundAddress }
   package var boundPort: UInt16 { request.boundPort }
+  package var peer: Endpoint? { request.peer }
 
   /// Whether the result of a step is waited for.
   package var isStepping: Bool {
@@ -111,18 +116,22 @@ package struct SecurityHandshake: Sendable {
           consumed += taken
           switch action {
           case .receive: return (consumed, .receive)
+          case .listening: return (consumed, .listening)
           case .established: state = .established
           case .failed(let failure): throw failure
           case .step: preconditionFailure("a request has no steps")
           }
         case .protected:
-          guard let (purpose, token) = try nextMessage(from: input, &consumed) else {
-            return (consumed, .receive)
+          if unread.isEmpty {
+            guard let (purpose, token) = try nextMessage(from: input, &consumed) else {
+              return (consumed, .receive)
+            }
+            guard purpose == .data else {
+              throw .protocolViolation(SecurityMessage.unexpected(purpose))
+            }
+            unread = try unwrap(token, protection)
           }
-          guard purpose == .data else {
-            throw .protocolViolation(SecurityMessage.unexpected(purpose))
-          }
-          try handleReply(try unwrap(token, protection))
+          if try handleReply() { return (consumed, .listening) }
         case .established:
           return (consumed, .established)
         case .failed(let failure):
@@ -294,14 +303,19 @@ package struct SecurityHandshake: Sendable {
     return bytes
   }
 
-  private mutating func handleReply(_ bytes: [UInt8]) throws(HandshakeFailure) {
+  /// Whether the server has just said where it listens.
+  private mutating func handleReply() throws(HandshakeFailure) -> Bool {
     var nothing: [UInt8] = []
+    let bytes = unread
     let (taken, action) = receivePlain(bytes.span, into: &nothing)
+    unread.removeFirst(taken)
     switch action {
-    case .receive: return
+    case .receive: return false
+    case .listening: return true
     case .established:
-      rest = Array(bytes[taken...])
+      swap(&rest, &unread)
       state = .established
+      return false
     case .failed(let failure): throw failure
     case .step: preconditionFailure("a request has no steps")
     }

@@ -67,7 +67,7 @@ final class AssociatedClient {
       switch action {
       case .receive: continue
       case .failed(let failure): throw Refused(outcome: "\(failure)")
-      case .step: preconditionFailure("this machine has no steps")
+      case .step, .listening: preconditionFailure("nothing of that was asked for")
       case .established:
         guard case .address(let relay)? = handshake.boundAddress else {
           throw Refused(outcome: "bound to nothing")

@@ -19,6 +19,7 @@ struct Client {
 
   var boundAddress: Endpoint? { machine.boundAddress }
   var boundPort: UInt16 { machine.boundPort }
+  var peer: Endpoint? { machine.peer }
 
   mutating func receive(_ piece: [UInt8]) -> (consumed: Int, action: ClientHandshake.Action) {
     var result = (consumed: 0, action: ClientHandshake.Action.receive)

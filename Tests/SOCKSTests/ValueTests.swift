@@ -51,6 +51,7 @@ struct ValueTests {
     (.protocolViolation(.wrongReplyVersion(4)), "wrong_reply_version"),
     (.destinationNotSupported, "destination_not_supported"),
     (.datagramsNotSupported, "datagrams_not_supported"),
+    (.bindNotSupported, "bind_not_supported"),
     (.securityFailed(SecurityFailure("x")), "gssapi_failed"),
     (.securityAborted, "gssapi_aborted"), (.protectionNotAcceptable(3), "gssapi_protection"),
     (.protocolViolation(.wrongSecurityVersion(5)), "wrong_security_version"),

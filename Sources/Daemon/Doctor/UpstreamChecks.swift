@@ -162,7 +162,7 @@ extension HandshakeFailure {
       "look into the server's log: its keytab has to have the key of the service that the URL names"
     case .protectionNotAcceptable: "add the level to &protection= in the URL"
     case .refused, .refusedByHTTP, .refusedBySOCKS4, .closed, .destinationNotSupported,
-      .datagramsNotSupported:
+      .datagramsNotSupported, .bindNotSupported:
       "look into the server's log, and at whom it lets in"
     }
   }

@@ -42,7 +42,7 @@ enum Refusal: Hashable, Sendable {
     case .refusedByHTTP(let status): self = .code(Int(status.code), "\(status)")
     case .refusedBySOCKS4(let code): self = .code(Int(code.rawValue), "\(code)")
     case .closed: self = .closed
-    case .destinationNotSupported, .datagramsNotSupported: self = .notOffered
+    case .destinationNotSupported, .datagramsNotSupported, .bindNotSupported: self = .notOffered
     case .credentialsNotSupported, .authenticationRejected, .noAcceptableMethod, .securityFailed,
       .securityAborted, .protectionNotAcceptable, .protocolViolation:
       self = .trouble("\(failure)")

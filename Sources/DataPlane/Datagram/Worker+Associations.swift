@@ -396,7 +396,7 @@ extension HandshakeFailure {
       .datagramsNotSupported:
       true
     case .refused, .refusedByHTTP, .refusedBySOCKS4, .destinationNotSupported,
-      .credentialsNotSupported,
+      .bindNotSupported, .credentialsNotSupported,
       .authenticationRejected, .noAcceptableMethod, .securityFailed, .securityAborted,
       .protectionNotAcceptable, .protocolViolation, .closed:
       false

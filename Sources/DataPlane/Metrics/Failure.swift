@@ -121,7 +121,7 @@ package enum Failure: Int, CaseIterable, Sendable {
       if let code = code.replyCode { self.init(code) } else { self = .authenticationRejected }
     case .destinationNotSupported: self = .replyAddressTypeNotSupported
     case .credentialsNotSupported: self = .credentialsNotSupported
-    case .datagramsNotSupported: self = .replyCommandNotSupported
+    case .datagramsNotSupported, .bindNotSupported: self = .replyCommandNotSupported
     case .authenticationRejected: self = .authenticationRejected
     case .noAcceptableMethod: self = .noAcceptableMethod
     case .securityFailed: self = .securityFailed

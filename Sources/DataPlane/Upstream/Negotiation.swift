@@ -32,6 +32,8 @@ final class Negotiation {
   private(set) var hop = 0
   /// What of the upstream a failure is about.
   var part: UpstreamPart { UpstreamPart(member: member, hop: hop) }
+  /// Whether the upstream listens for us: it has given the first reply to BIND.
+  private(set) var isListening = false
   /// What is asked for at the end of a chain; nil where that is its first hop.
   private var goal: Goal?
   /// Which member of the group of upstreams it is with.
@@ -86,6 +88,7 @@ final class Negotiation {
     machine = .none
     isPipelined = false
     hop = 0
+    isListening = false
     goal = nil
     outputCount = 0
     sentCount = 0
@@ -212,16 +215,18 @@ final class Negotiation {
       case .gssapi(let offer):
         machine = .protected(ProtectedChannel(command, to: destination, offer))
       case .http(let credentials):
-        guard command == .connect else { throw .datagramsNotSupported }
+        guard command == .connect else {
+          throw command == .bind ? .bindNotSupported : .datagramsNotSupported
+        }
         makeRoom(TunnelHandshake.maximumOutputBytes)
         var handshake = try TunnelHandshake(destination: destination, credentials: credentials)
         append { handshake.start(into: &$0) }
         machine = .tunnel(handshake)
       case .socks4(let user, let takesNames):
-        guard command == .connect else { throw .datagramsNotSupported }
+        guard command == .connect || command == .bind else { throw .datagramsNotSupported }
         makeRoom(SOCKS4Handshake.maximumOutputBytes)
         var handshake = try SOCKS4Handshake(
-          destination: destination, user: user, takesNames: takesNames)
+          command, destination: destination, user: user, takesNames: takesNames)
         append { handshake.start(into: &$0) }
         machine = .socks4(handshake)
       }
@@ -261,6 +266,10 @@ final class Negotiation {
     while true {
       let (count, action) = feed(UnsafeRawBufferPointer(rebasing: input[consumed...]))
       consumed += count
+      if case .listening = action {
+        isListening = true
+        return (consumed, .listening)
+      }
       guard case .established = action, startNextHop() else { return (consumed, action) }
     }
   }
@@ -322,9 +331,14 @@ final class Negotiation {
           readiness.remove(.readable)
         }
         let input = UnsafeRawBufferPointer(rebasing: scratch[..<count])
-        let (consumed, action) = receiveAsClient(input)
+        var (consumed, action) = receiveAsClient(input)
+        if case .listening = action {
+          let second = receiveAsClient(UnsafeRawBufferPointer(rebasing: input[consumed...]))
+          (consumed, action) = (consumed + second.consumed, second.action)
+        }
         switch action {
         case .receive: continue
+        case .listening: preconditionFailure("a listener is told of once")
         case .established:
           return .established(rest: UnsafeRawBufferPointer(rebasing: input[consumed...]))
         case .failed(let failure): return .failed(failure)
@@ -336,13 +350,26 @@ final class Negotiation {
     }
   }
 
-  /// What the upstream has reported as its own side, once the handshake is through; the address is nil
-  /// for a name that no host can have.
+  /// What the upstream has reported as its own side, once the handshake is through, or as its listener;
+  /// the address is nil for a name that no host can have.
   var bound: (address: Endpoint?, port: UInt16) {
     switch machine {
     case .client(let handshake): return (handshake.boundAddress, handshake.boundPort)
     case .protected(let channel): return channel.bound
-    case .none, .tunnel, .socks4, .impossible, .server: preconditionFailure("no client machine")
+    case .socks4(let handshake):
+      let listener = handshake.listener
+      return (listener.map(Endpoint.address), listener?.port ?? 0)
+    case .none, .tunnel, .impossible, .server: preconditionFailure("no client machine")
+    }
+  }
+
+  /// Who has come to the listener of a BIND; nil for a name that no host can have.
+  var peer: Endpoint? {
+    switch machine {
+    case .client(let handshake): return handshake.peer
+    case .protected(let channel): return channel.peer
+    case .socks4(let handshake): return handshake.peer.map(Endpoint.address)
+    case .none, .tunnel, .impossible, .server: preconditionFailure("no client machine")
     }
   }
 

@@ -119,7 +119,7 @@ package final class ProbeConnection {
         guard let channel = negotiation.channel else { preconditionFailure("a step of nothing") }
         channel.makeStep()
         if let failure = channel.failedStep { return fail(failure) }
-      case .established:
+      case .listening, .established:
         keep(Array(bytes[consumed...]))
         return .replied(.succeeded)
       case .failed(let failure): return fail(failure)

@@ -35,6 +35,8 @@ final class ProtectedChannel {
     (handshake.boundAddress, handshake.boundPort)
   }
 
+  var peer: Endpoint? { handshake.peer }
+
   /// Whether a step is being made elsewhere: the context is not to be touched meanwhile.
   var isStepping: Bool { handshake.isStepping }
   /// What the server has said for the step.
