@@ -12,6 +12,9 @@ extension Worker {
   /// Connections of others that are closed per turn at most.
   private static let strangersPerTurn = 16
   private static let backlog: Int32 = 16
+  /// The first port that needs no privilege (`net.ipv4.ip_unprivileged_port_start` by default): a client
+  /// gets none below it, whatever the server may do.
+  private static let firstOrdinaryPort: UInt16 = 1024
   /// Any port leads the same way.
   private static let somePort: UInt16 = 9
 
@@ -41,10 +44,27 @@ extension Worker {
     options.reusePort = false
     options.backlog = Self.backlog
     let address = try listeningAddress(of: index)
-    let listener = try StreamSocket.listen(on: SocketAddress(address, 0), options)
+    let listener = try openListener(
+      at: address, wishing: negotiation(of: index).destination?.port ?? 0, options)
     guard let bound = listener.localAddress else { throw .addressNotAvailable }
     try setUpstream(of: index, listener)
     return bound
+  }
+
+  /// At the port that the client has named, if that can be had, as other servers do: the next peer of a
+  /// service is to find it where the one before did. It may as well be the peer's (RFC 1928, section 4),
+  /// for which any port is as good.
+  private func openListener(
+    at address: IPAddress, wishing port: UInt16, _ options: StreamSocket.ListenOptions
+  ) throws(Errno) -> Descriptor {
+    if port >= Self.firstOrdinaryPort {
+      do {
+        return try StreamSocket.listen(on: SocketAddress(address, port), options)
+      } catch .addressInUse, .accessDenied {
+        // Any other, then.
+      }
+    }
+    return try StreamSocket.listen(on: SocketAddress(address, 0), options)
   }
 
   /// Our address on the way to the peer; where the client has not named one, the address at which it has
