@@ -19,7 +19,7 @@ final class AddressMonitor {
   private let name: HostName
   private let port: UInt16
   private let upstream: Upstream
-  private let mark: UInt32
+  private let mark: UInt32?
   private let timeout: Timeout
   private let answers: Mailbox<Answer?>
   private var isAsking = false
@@ -27,7 +27,7 @@ final class AddressMonitor {
 
   /// Nil where the upstream is not given by its name.
   init?(
-    _ chain: UpstreamChain, _ upstream: Upstream, mark: UInt32, timeout: Timeout
+    _ chain: UpstreamChain, _ upstream: Upstream, mark: UInt32?, timeout: Timeout
   ) throws(Errno) {
     guard case .host(.name(let name, let port))? = chain.first.server else { return nil }
     self.name = name

@@ -80,6 +80,8 @@ struct Reporter {
       log.notice(
         "\(name(of: member)) answers again: new connections go there, too",
         metadata: ["event": "member_up", "upstream": .string(name(of: member))])
+    // Told by whoever has asked for it (`ExposureMonitor`).
+    case .exposure: break
     case .drained: break
     }
   }

@@ -183,7 +183,7 @@ final class Steward {
       followGroup()
     case .memberUp: followGroup()
     case .datagramsRefused(let refusal): handleRefusal(refusal)
-    case .loop, .pipelining, .acceptPaused, .drained: break
+    case .loop, .pipelining, .acceptPaused, .exposure, .drained: break
     }
   }
 

@@ -45,7 +45,12 @@ final class Supervisor {
 
   /// Reports what happens until SIGINT, SIGTERM or, when the terminal goes, SIGHUP.
   func waitForEnd(of dataPlane: DataPlane) {
-    wait(for: dataPlane, until: nil) { false }
+    waitForEnd(of: dataPlane) { false }
+  }
+
+  /// The same, or until `isOver`, which is asked after everything that happens.
+  func waitForEnd(of dataPlane: DataPlane, or isOver: () -> Bool) {
+    wait(for: dataPlane, until: nil, isOver: isOver)
   }
 
   /// Reports what happens until nothing is open any more, `timeout` has passed, or such a signal comes.

@@ -63,25 +63,32 @@ enum UpstreamSetup {
   static func admit(
     _ attempt: Attempt, _ chain: UpstreamChain
   ) throws(CommandFailure) -> Upstream {
-    let place = attempt.upstream.place
+    if let failure = obstacle(attempt.outcome, chain, at: attempt.upstream.place) { throw failure }
+    return attempt.upstream
+  }
+
+  /// Why an upstream cannot be used that has been asked at one of its places; nil if it has let us in.
+  static func obstacle(
+    _ outcome: UpstreamProbe.Outcome, _ chain: UpstreamChain, at place: Upstream.Place
+  ) -> CommandFailure? {
     let last = chain.name(ofHop: chain.hops.count - 1, at: place)
-    switch attempt.outcome {
+    switch outcome {
     case .replied, .failed(.closed(.reply), _):
-      return attempt.upstream
+      return nil
     case .cannotConnect(let error):
       guard let obstacle = place.obstacle(error, chain.first) else {
-        throw CommandFailure(
+        return CommandFailure(
           "cannot reach \(chain.name(ofHop: 0, at: place)): \(error); is the "
             + "\(chain.first.serverName) running?", .unavailable)
       }
-      throw CommandFailure(
+      return CommandFailure(
         "\(obstacle.problem): \(obstacle.advice)",
         obstacle.isForbidden ? .noPermission : .unavailable)
     case .stuck(let error, let isTimeout, let hop):
       let trouble = chain.trouble(error, isTimeout: isTimeout, hop: hop, at: place)
-      throw CommandFailure("\(trouble.problem); \(trouble.advice)", .unavailable)
+      return CommandFailure("\(trouble.problem); \(trouble.advice)", .unavailable)
     case .failed(let error, let isTimeout):
-      throw CommandFailure(
+      return CommandFailure(
         "\(last) "
           + (isTimeout
             ? "accepts connections but does not answer; is it \(chain.last.serverNameWithArticle)?"

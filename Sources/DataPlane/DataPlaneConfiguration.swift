@@ -111,6 +111,8 @@ package struct DataPlaneConfiguration: Sendable {
   package var halfClose = HalfClose.propagate
   /// Descriptors that the process may have open.
   package var descriptorLimit: Int
+  /// What is published through the upstream; nil: nothing. It is the first worker's alone.
+  package var exposure: Exposure?
   /// The embedded server is the upstream of the captured flows.
   package var servesItself = false
   /// Where flows are recorded when they end; nil: nowhere.

@@ -12,7 +12,8 @@ struct Sluice: ParsableCommand {
     abstract: "Sends a machine's, a LAN's or a program's TCP, UDP and DNS through a SOCKS5 server.",
     version: "0.1.0",
     subcommands: [
-      Run.self, Exec.self, Shell.self, Serve.self, Rules.self, Doctor.self, Probe.self,
+      Run.self, Exec.self, Shell.self, Serve.self, Expose.self, Rules.self, Doctor.self,
+      Probe.self,
       Explain.self, Check.self,
     ])
 

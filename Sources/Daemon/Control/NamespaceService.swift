@@ -211,7 +211,7 @@ extension Event {
     case .failures, .pipelining, .datagramsRefused, .memberDown, .memberUp, .drained: true
     // Nil: the share of the program is used up.
     case .acceptPaused(let error): error != nil
-    case .loop: false
+    case .loop, .exposure: false
     }
   }
 }

@@ -6,7 +6,7 @@ package enum Counter: Int, CaseIterable, Sendable {
   /// Handshakes that failed with one upstream of a group, and were begun anew with another.
   case handshakesRetried
   /// The embedded server's halves of captured flows, which are not sessions of their own to anybody
-  /// outside.
+  /// outside, and exposed sessions before somebody has come.
   case innerOpened, innerClosed
   case bytesUpstream, bytesDownstream
   case acceptPauses

@@ -19,6 +19,8 @@ package enum Event: Sendable {
   case datagramsRefused(DatagramRefusal)
   /// Accepting stopped because the descriptor budget is used up, or the kernel refused another.
   case acceptPaused(Errno?)
+  /// What becomes of what is published; one for each connection at most, and one for each attempt.
+  case exposure(ExposureEvent)
   /// A worker has no session left, after `drain`.
   case drained
 }

@@ -24,7 +24,7 @@ extension Worker {
     switch session.pointee.origin {
     case .captured(let destination): audit.record(traffic, .init(.tcp, destination.address))
     case .forwarded(to: let target, .outward): audit.record(traffic, .init(.tcp, target))
-    case .served, .forwarded(to: _, .inward): return
+    case .served, .forwarded(to: _, .inward), .exposed: return
     }
   }
 

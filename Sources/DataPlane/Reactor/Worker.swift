@@ -8,7 +8,8 @@ internal import SOCKS
 /// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Forward` (to
 /// fixed targets), `Worker+Serve` (the embedded server), `Worker+Access` (its rules), `Worker+Bind` (its listeners),
 /// `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay` (bytes, and the end of
-/// a session), `Worker+Protected` (the same through GSSAPI); for captured datagrams `Worker+Datagrams` (out),
+/// a session), `Worker+Protected` (the same through GSSAPI), `Worker+Expose` (a service behind the upstream's
+/// listener); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
 /// by TCP); `Worker+Audit` for what is recorded of both.
 ///
@@ -58,6 +59,8 @@ final class Worker: @unchecked Sendable {
   var resolverChoice: MemberChoice
   /// Sessions that wait for the peer of a BIND.
   var listeningCount = 0
+  /// Nil where nothing is exposed, or by another worker.
+  var exposing: ExposureProgress?
   /// Made when the embedded server has its first association.
   lazy var served = ServedBatch()
 
@@ -98,6 +101,8 @@ final class Worker: @unchecked Sendable {
       loops = configuration.group.map { LoopDetector(upstreams: $0.members) }
     }
     datagramLoops = loops
+    // The first worker is the one without another's carrier.
+    if carrier == nil { exposing = configuration.exposure.map { ExposureProgress($0, now: now) } }
     try epoll.add(
       mailbox.wakeDescriptor, [.readable, .edgeTriggered], token: Token(.waker, index: 0).rawValue)
   }
@@ -118,6 +123,7 @@ final class Worker: @unchecked Sendable {
       while let index = resolvers.timers.next(now: now) { handleResolverTimeout(index) }
       resumeAccepting()
       sweepPipes()
+      expose()
     }
     endAll()
     endAssociations()
@@ -128,7 +134,8 @@ final class Worker: @unchecked Sendable {
     if !runQueue.isEmpty { return 0 }
     let expiry = earliest(
       earliest(timers.nextExpiry, datagrams.timers.nextExpiry), resolvers.timers.nextExpiry)
-    guard let next = earliest(earliest(expiry, pausedUntil), nextSweep) else { return -1 }
+    let turn = earliest(earliest(pausedUntil, nextSweep), nextExposure)
+    guard let next = earliest(expiry, turn) else { return -1 }
     return Int32(clamping: next.milliseconds(since: .now()))
   }
 
@@ -197,6 +204,8 @@ final class Worker: @unchecked Sendable {
     case .protected: driveProtected(index)
     case .associated: driveAssociated(index)
     case .rejecting: driveRejecting(index)
+    case .binding, .awaiting: driveExposing(index)
+    case .delivering: driveDelivering(index)
     }
   }
 

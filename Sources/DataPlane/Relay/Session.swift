@@ -15,6 +15,10 @@ internal import LinuxIO
 ///                  │ └─(refused)──▶ rejecting ──▶ vacant
 ///                  ├─(UDP ASSOCIATE)──▶ associated ──▶ vacant
 ///                  └─(BIND, after resolving a name)──▶ listening ──▶ relaying, or rejecting
+///     exposed:  connecting ──▶ binding ──▶ awaiting ──(a peer)──▶ delivering ──▶ relaying
+///
+/// An exposed session connects to the upstream first, and to the local service, its downstream, when
+/// somebody has come to the upstream's listener.
 ///
 /// With several upstreams at once, `racing` stands in the place of `connecting` and `handshaking`, and the
 /// session has no upstream socket before one of them has won. Through an upstream by GSSAPI, `protected` stands in the place of `relaying`.
@@ -25,7 +29,7 @@ struct Session: ~Copyable {
   enum State: UInt8 {
     case vacant, connecting, racing, handshaking, negotiating, resolving, listening, relaying,
       protected
-    case associated, rejecting
+    case associated, rejecting, binding, awaiting, delivering
   }
 
   enum Origin {
@@ -35,10 +39,12 @@ struct Session: ~Copyable {
     case served
     /// Goes on to a fixed target, the first of which this is.
     case forwarded(to: SocketAddress, Forwarding)
+    /// Comes from the upstream's listener (BIND), and goes to the local service.
+    case exposed
 
     var isServed: Bool {
       switch self {
-      case .captured, .forwarded: false
+      case .captured, .forwarded, .exposed: false
       case .served: true
       }
     }
@@ -70,4 +76,10 @@ struct Session: ~Copyable {
   var downstreamward = HalfDuplex()
   /// When bytes last moved.
   var lastActivity = Instant(milliseconds: 0)
+
+  /// It is exposed and nobody has come yet: it is no flow of anybody's.
+  var awaitsPeer: Bool {
+    guard case .exposed = origin else { return false }
+    return state == .connecting || state == .binding || state == .awaiting
+  }
 }

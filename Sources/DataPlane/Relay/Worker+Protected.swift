@@ -23,11 +23,11 @@ extension Worker {
   func handleStepped(_ token: Token, _ result: Result<SecurityStep, SecurityFailure>) {
     switch token.kind {
     case .upstream:
-      guard let session = sessions.find(token), session.pointee.state == .handshaking else {
-        return
-      }
+      guard let session = sessions.find(token),
+        session.pointee.state == .handshaking || session.pointee.state == .binding
+      else { return }
       negotiation(of: token.index).channel?.handleStep(result)
-      driveHandshaking(token.index)
+      drive(token.index)
     case .contender:
       guard let contender = contenders.find(token) else { return }
       negotiations[Int(contender.pointee.negotiation)].channel?.handleStep(result)
@@ -55,8 +55,12 @@ extension Worker {
     _ index: Int, _ channel: ProtectedChannel, rest: UnsafeRawBufferPointer
   ) {
     channel.hold(rest)
-    let session = sessions[index]
-    session.pointee.state = .protected
+    beginProtectedRelay(index)
+  }
+
+  /// The same where the channel has that already.
+  func beginProtectedRelay(_ index: Int) {
+    sessions[index].pointee.state = .protected
     beginTiming(index)
     driveProtected(index)
   }

@@ -51,6 +51,7 @@ extension Worker {
     switch session.pointee.origin {
     case .captured(let destination): return .address(destination.address)
     case .forwarded(to: let target, _): return .address(target)
+    case .exposed: return configuration.exposure.map { .address($0.service[0]) }
     case .served:
       return session.pointee.negotiation >= 0 ? negotiation(of: index).destination : nil
     }
@@ -185,6 +186,9 @@ extension Worker {
     case .connecting: handleConnectTimeout(index)
     case .racing: handleRaceTimeout(index)
     case .handshaking: handleHandshakeTimeout(index)
+    case .binding: handleBindingTimeout(index)
+    case .awaiting: return
+    case .delivering: connectToService(index, after: .timedOut)
     case .negotiating, .resolving: fail(index, .handshakeTimeout)
     case .listening: handleListeningTimeout(index)
     case .associated: handleServedTimeout(index)
@@ -231,7 +235,7 @@ extension Worker {
   }
 
   func isInner(_ session: UnsafeMutablePointer<Session>) -> Bool {
-    configuration.servesItself && session.pointee.origin.isServed
+    configuration.servesItself && session.pointee.origin.isServed || session.pointee.awaitsPeer
   }
 
   /// Closes both sockets and gives everything back.
@@ -245,6 +249,7 @@ extension Worker {
     if session.pointee.state == .racing { endContenders(of: index) }
     releaseNegotiation(&session.pointee.negotiation)
     if session.pointee.state == .listening { listeningCount -= 1 }
+    if session.pointee.awaitsPeer { exposing?.isWaiting = false }
     releaseServed(session)
     sessions.giveBack(index)
     budget.giveBack(Self.descriptorsPerSession)

@@ -89,7 +89,7 @@ extension Worker {
     of session: UnsafeMutablePointer<Session>, to target: SocketAddress
   ) throws(Errno) -> Descriptor {
     switch session.pointee.origin {
-    case .captured, .served, .forwarded(to: _, .outward):
+    case .captured, .served, .forwarded(to: _, .outward), .exposed:
       return try StreamSocket.connect(to: target, mark: configuration.mark)
     case .forwarded(to: _, .inward):
       return try connectInside(to: target)
@@ -131,6 +131,7 @@ extension Worker {
       switch session.pointee.origin {
       case .captured where !configuration.connectsDirectly: beginHandshake(index)
       case .served: completeServing(index)
+      case .exposed: beginBinding(index)
       case .captured, .forwarded: beginRelay(index)
       }
     }
@@ -142,6 +143,7 @@ extension Worker {
       fail(index, TargetError(errno: error, isIPv4: destination.address.address.isIPv4).failure)
     case .captured: failAttempt(index, Failure(connecting: error))
     case .served, .forwarded: connectNext(index, after: error)
+    case .exposed: failExposing(index, .cannotConnect(error))
     }
   }
 
