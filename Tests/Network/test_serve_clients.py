@@ -13,6 +13,7 @@ from harness.programs import Program
 from harness.serving import serving
 from harness.targets import Scripted
 from harness.topology import ADDRESSES, FAMILIES, Topology
+from harness.waiting import wait_until
 
 AT4 = ADDRESSES["ipv4"]
 
@@ -161,6 +162,45 @@ def test_socksify_datagrams(
     script = UDP.format(address=AT4.server, port=datagram_echo.port)
     assert seen(topology, *command, PYTHON, "-c", script).strip() == "echoed"
     assert datagram_echo.peers()[-1] == AT4.proxy_exit
+
+
+#: As a client of FTP does it in active mode: says on one connection where it is to be called back.
+#: Python would accept by accept4(2), which socksify does not know.
+ACTIVE = """
+import ctypes, socket
+control = socket.socket()
+control.connect(("{address}", {port}))
+one = socket.socket()
+one.bind(("0.0.0.0", 0))
+one.listen(1)
+control.sendall(("%s %d\\n" % one.getsockname()).encode())
+place, size = ctypes.create_string_buffer(128), ctypes.c_uint(128)
+data = socket.socket(
+    fileno=ctypes.CDLL(None).accept(one.fileno(), place, ctypes.byref(size)))
+data.sendall(b"from the client")
+print(data.recv(100).decode())
+"""
+
+
+def test_socksify_listens(topology: Topology, served: Program, folder: Path) -> None:
+    """BIND for a program that listens and accepts, which the target then connects to."""
+    answers: list[tuple[str, bytes]] = []
+
+    def call_back(control: socket.socket) -> None:
+        line = b""
+        while not line.endswith(b"\n"):
+            line += control.recv(100)
+        address, port = line.decode().split()
+        with topology.server.connect(address, int(port)) as data:
+            data.sendall(b"from the target")
+            answers.append((address, data.recv(100)))
+
+    command = socksify(folder, "socks_v5", "connect bind")
+    with Scripted(topology.server, call_back) as target:
+        script = ACTIVE.format(address=AT4.server, port=target.port)
+        assert seen(topology, *command, PYTHON, "-c", script).strip() == "from the target"
+        wait_until(lambda: answers, "what the client has sent")
+    assert answers == [(AT4.proxy_exit, b"from the client")]
 
 
 # proxychains4
