@@ -35,7 +35,7 @@ package struct ConfigurationFile: Sendable {
     }
     guard problems.isEmpty else { throw Problems(problems) }
     // A password in it is not seen by others.
-    options.isUpstreamHidden = options.upstream != nil
+    options.isUpstreamHidden = !options.givenUpstreams.isEmpty
   }
 
   /// These, and where nothing is said in them, the file's. A list is taken as a whole.
@@ -52,7 +52,7 @@ package struct ConfigurationFile: Sendable {
         if flags[keyPath: path].isEmpty { merged[keyPath: path] = options[keyPath: path] }
       }
     }
-    if flags.upstream == nil { merged.isUpstreamHidden = options.isUpstreamHidden }
+    if flags.givenUpstreams.isEmpty { merged.isUpstreamHidden = options.isUpstreamHidden }
     return merged
   }
 
@@ -137,6 +137,7 @@ package struct ConfigurationFile: Sendable {
     var options = Options()
     options.machine = true
     options.gateways = ["lo"]
+    options.givenUpstreams = ["socks5://192.0.2.1", "socks5://192.0.2.2"]
     fill(&options)
     do {
       _ = try Configuration(options)

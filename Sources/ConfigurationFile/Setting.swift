@@ -45,8 +45,12 @@ private func words<Value: RawRepresentable<String> & CaseIterable>(_: Value.Type
 extension Setting {
   private static let whose = [
     Setting(
-      "upstream", .text(\.upstream),
-      "Where captured traffic goes: a URL, or several joined by commas, a chain."),
+      "upstream", .texts(\.givenUpstreams),
+      "Where captured traffic goes: a URL, or several joined by commas, a chain; a list is a group."
+    ),
+    Setting(
+      "balance", .text(\.balance, words: words(UpstreamSelection.Balance.self)),
+      "How flows are shared out among several upstreams."),
     Setting(
       "password-file", .text(\.passwordFile),
       "File with the password of the upstream's user on its first line."),
@@ -163,4 +167,15 @@ extension Setting {
       "Seconds for a sender of datagrams without a datagram either way."),
     Setting("dns-timeout", .number(\.dnsTimeout), "Seconds for a sender of DNS queries alone."),
   ]
+}
+
+extension Options {
+  /// The first upstream and further ones, as they were written.
+  var givenUpstreams: [String] {
+    get { [upstream].compactMap(\.self) + furtherUpstreams }
+    set {
+      upstream = newValue.first
+      furtherUpstreams = Array(newValue.dropFirst())
+    }
+  }
 }

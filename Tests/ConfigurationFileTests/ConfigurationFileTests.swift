@@ -16,7 +16,8 @@ import Testing
   @Test func eachSettingFillsInItsOption() throws {
     // What is valid for each; a setting that is added has to be added here.
     let values = [
-      "upstream": "socks5://192.0.2.1", "password-file": "/p", "machine": "true", "uid": "alice",
+      "upstream": "socks5://192.0.2.1", "balance": "race", "password-file": "/p", "machine": "true",
+      "uid": "alice",
       "except-uid": "0", "gid": "users", "except-gid": "1-5", "cgroup": "user.slice",
       "except-cgroup": "system.slice", "out-interface": "wan0", "except-out-interface": "tun*",
       "gateway": "group:7", "from": "192.0.2.0/24", "except-from": "192.0.2.9",
@@ -73,6 +74,20 @@ import Testing
     #expect(options.users.only == ["1000", "1001", "on"])
     #expect(options.bypass == ["192.0.2.1", "2001:db8::/32"])
     #expect(options.dns == "off")
+  }
+
+  @Test func severalUpstreamsAreAGroup() throws {
+    let file = try file(
+      "upstream: [socks5://a, socks5://b, socks5://c]\nbalance: hash\nmachine: true")
+    let upstreams = try Configuration(file.options).upstreams
+    #expect(
+      upstreams.members.map { "\($0)" } == [
+        "socks5://a:1080", "socks5://b:1080", "socks5://c:1080",
+      ])
+    #expect(upstreams.balance == .hash)
+    var flags = Options()
+    flags.upstream = "socks5://d"
+    #expect(file.options(under: flags).furtherUpstreams.isEmpty)
   }
 
   @Test func flagsWin() throws {
