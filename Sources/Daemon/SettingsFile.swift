@@ -6,6 +6,9 @@ internal import LinuxIO
 package struct SettingsFile {
   private let file: (path: String, contents: ConfigurationFile)?
 
+  /// What a file may have, as a JSON Schema.
+  package static var schema: String { ConfigurationFile.schema }
+
   /// Fails with a line for each fault of the file.
   package init(_ path: String?) throws(CommandFailure) {
     guard let path else {

@@ -11,9 +11,20 @@ struct Check: ParsableCommand {
   )
 
   @Argument(help: "The file.")
-  var file: String
+  var file: String?
+
+  @Flag(help: "Print the JSON Schema of such files, for editors.")
+  var schema = false
+
+  func validate() throws {
+    guard schema == (file == nil) else { throw ValidationError("give a file, or --schema") }
+  }
 
   func run() throws {
+    guard let file else {
+      print(SettingsFile.schema)
+      return
+    }
     let settings = try SettingsFile(file)
     _ = try settings.configuration(settings.options(under: Options()))
     print("\(file): valid")

@@ -4,13 +4,26 @@ import Testing
 
 @testable import ConfigurationFile
 
-/// docs/sluice.yaml, which people copy.
+/// docs/sluice.yaml, which people copy, and docs/sluice.schema.json, which editors read.
 @Suite struct ReferenceFileTests {
   private func lines() throws -> [Substring] {
+    try text(of: "sluice.yaml").split(separator: "\n", omittingEmptySubsequences: false)
+  }
+
+  private func text(of name: String) throws -> String {
     let root = URL(filePath: #filePath).deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent()
-    return try String(contentsOf: root.appending(path: "docs/sluice.yaml"), encoding: .utf8)
-      .split(separator: "\n", omittingEmptySubsequences: false)
+    return try String(contentsOf: root.appending(path: "docs/\(name)"), encoding: .utf8)
+  }
+
+  @Test func schemaIsThatOfTheSettings() throws {
+    let schema = try text(of: "sluice.schema.json")
+    #expect(schema == ConfigurationFile.schema + "\n", "renew it: sluice check --schema")
+    // It is JSON, which has each setting.
+    let object = try #require(
+      try JSONSerialization.jsonObject(with: Data(schema.utf8)) as? [String: Any])
+    let properties = try #require(object["properties"] as? [String: Any])
+    #expect(properties.keys.sorted() == Setting.all.map(\.name).sorted())
   }
 
   @Test func saysNothingAsItIs() throws {
