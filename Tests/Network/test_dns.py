@@ -13,7 +13,6 @@ from harness.dns import CountingResolver, Message
 from harness.resolvers import LARGE, NAME, RECORDS, Arrivals, Unbound, dig
 from harness.sluice import Capture, Sluice
 from harness.topology import ADDRESSES, Topology
-from harness.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("errors_at_any_rate")
 
@@ -272,19 +271,3 @@ def test_dnsmasq_holds_the_port(
             assert (answer.records, answer.server) == ([RECORDS["A"]], at.server)
         assert set(unbound.askers()) == {at.proxy_exit}
         assert dig(topology.client, own).records == [RECORDS["A"]]
-
-
-@pytest.mark.parametrize("scope", [Capture("gateway", "tproxy")], ids=str)
-@pytest.mark.parametrize("upstream", ["microsocks"], indirect=True)
-def test_connection_without_queries_ends(
-    topology: Topology, running: Sluice, family: str
-) -> None:
-    """By Sluice, where the resolver would keep it for ever."""
-    running.wait_for_status("dns", "tcp")
-    descriptors = len(running.descriptors())
-    with CountingResolver(topology.server) as resolver:
-        ask_many(topology, family, ["www.example"], 1)
-        assert len(resolver.peers) == 1
-        assert len(running.descriptors()) > descriptors
-        wait_until(
-            lambda: len(running.descriptors()) <= descriptors, "the connection to end", 60)

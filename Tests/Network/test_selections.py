@@ -183,9 +183,10 @@ def control_groups() -> Path:
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group of two levels, `TOP/inner`."""
+    """A control group of two levels."""
     top = control_groups() / f"slt{os.getpid()}.slice"
-    inner = top / "inner.service"
+    # Found by its name alone, wherever it is.
+    inner = top / f"inner{os.getpid()}.service"
     inner.mkdir(parents=True)
     yield inner
     inner.rmdir()
