@@ -1,7 +1,8 @@
 """What real proxies can do, as a table; started by scripts/matrix.
 
 A whole run takes a few minutes beside what is installed and built. The exit status is 1 when Sluice did
-not get out of a server what that server can do, and when a server could not be started.
+not get out of a server what that server can do, when `sluice probe` says something else of it, and when a
+server could not be started.
 """
 
 import argparse

@@ -6,6 +6,7 @@ from typing import Any, Iterable, Sequence
 
 from .abilities import TABLES
 from .cells import RESULTS, WORKS, Cell
+from .probing import disagreements
 from .servers import Server
 from .through import MEASURES
 
@@ -32,17 +33,21 @@ class Row:
     """By the keys of abilities.ABILITIES."""
     through_sluice: dict[str, Cell] = field(default_factory=dict)
     """By the keys of through.MEASURES."""
+    probed: dict[str, str] = field(default_factory=dict)
+    """By probing.KEYS, what `sluice probe` says."""
 
     def shortcomings(self) -> list[str]:
         """What Sluice does not get out of the server although that can do it. With `--half-close hold`
-        the answer comes whole through any that connects."""
+        the answer comes whole through any that connects. And where its probe is wrong."""
         def possible(key: str) -> bool:
             need = "connect_ipv4" if key == "half_close" else key
             return self.abilities[need].result == WORKS
 
-        return [
-            f"{self.server.title}, {key}: {self.abilities[key]}; through Sluice: {cell}"
+        lost = [
+            f"{key}: {self.abilities[key]}; through Sluice: {cell}"
             for key, cell in self.through_sluice.items() if cell.result != WORKS and possible(key)]
+        wrong = disagreements(self.abilities, self.probed)
+        return [f"{self.server.title}, {problem}" for problem in lost + wrong]
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -15,6 +15,7 @@ from harness.topology import Topology
 
 from .abilities import ABILITIES, Thinker, Trial
 from .cells import WORKS, Cell
+from .probing import probe
 from .results import Row
 from .servers import Server
 from .through import HOP_PORT, MEASURES, Answering, Through
@@ -68,4 +69,5 @@ class Court:
             for key, (_, measure) in MEASURES.items():
                 row.through_sluice[key] = measure(through)
                 tell(f"{key} through Sluice: {row.through_sluice[key]}")
+            row.probed = probe(trial)
         return row
