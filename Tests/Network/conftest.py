@@ -57,14 +57,30 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 #: The modules that take longest, the longest first. Several processes take whole modules, in this order:
 #: one that came last would let the others wait for it.
 LONGEST = (
-    "test_dns", "test_lists", "test_exec_leaks", "test_closed", "test_udp_floods", "test_selections",
-    "test_explain", "test_socks4_upstream", "test_half_close", "test_scripted_upstream", "test_fetch",
-    "test_udp_upstreams", "test_many_flows", "test_exec_programs", "test_exec", "test_udp",
-    "test_exec_daemon", "test_dns_udp", "test_http_upstream", "test_gssapi", "test_control_socket",
-    "test_costs", "test_udp_choices")
+    "test_exec_leaks", "test_udp_floods", "test_probe", "test_many_flows", "test_explain",
+    "test_exec_programs", "test_fetch", "test_udp", "test_exec_leftovers", "test_dns_udp", "test_exec",
+    "test_exec_daemon", "test_chain_udp", "test_gssapi", "test_http_upstream", "test_exec_local",
+    "test_control_socket", "test_udp_choices")
+
+#: Those that look at how soon something happens, or how often: no others run beside them.
+ALONE = {
+    "test_closed", "test_costs", "test_dns", "test_exits", "test_expose", "test_groups",
+    "test_guardian", "test_half_close", "test_half_close_auto", "test_lists",
+    "test_scripted_upstream", "test_selections", "test_udp_upstreams", "test_upstream_moves"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--part", choices=["together", "alone"],
+        help="only the modules that may run at once, or only those that may not")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    part = config.getoption("--part")
+    if part:
+        others = [item for item in items if (item.path.stem in ALONE) != (part == "alone")]
+        items[:] = [item for item in items if item not in set(others)]
+        config.hook.pytest_deselected(items=others)
     if _is_worker(config):
         places = {name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: places.get(item.path.stem, len(places)))
