@@ -139,6 +139,34 @@ package enum StreamSocket {
     var one: Int32 = 1
     _ = clx_set_option(socket, SOL_SOCKET, SO_OOBINLINE, &one, 4)
   }
+
+  /// The shortest round trip that the kernel has seen on a connection of late, in microseconds
+  /// (`tcpi_min_rtt`); nil if it has seen none, or if the socket is not TCP's.
+  package static func leastRoundTrip(_ socket: Int32) -> Int? {
+    let result = clx_least_round_trip(socket)
+    return result > 0 ? result : nil
+  }
+
+  /// Ends the kernel's own sizing of a connection's receive buffer. Does nothing without
+  /// CAP_NET_ADMIN (`SO_RCVBUFFORCE`).
+  /// - Parameter bytes: of the buffer, the kernel's bookkeeping included, and the most that the window
+  ///   grows to.
+  package static func fixReceiveBuffer(_ socket: Int32, bytes: Int32) {
+    // The kernel doubles what it is given (socket(7)).
+    var half = bytes / 2
+    guard clx_set_option(socket, SOL_SOCKET, Int32(CLX_SO_RCVBUFFORCE), &half, 4) == 0 else {
+      return
+    }
+    // A fixed buffer leaves the window at what it was.
+    var window = bytes
+    _ = clx_set_option(socket, Int32(IPPROTO_TCP), TCP_WINDOW_CLAMP, &window, 4)
+  }
+
+  /// The same for what is sent and not yet acknowledged (`SO_SNDBUFFORCE`).
+  package static func fixSendBuffer(_ socket: Int32, bytes: Int32) {
+    var half = bytes / 2
+    _ = clx_set_option(socket, SOL_SOCKET, Int32(CLX_SO_SNDBUFFORCE), &half, 4)
+  }
 }
 
 extension Descriptor {

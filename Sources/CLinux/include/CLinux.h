@@ -150,6 +150,15 @@ static inline int clx_set_option(int fd, int level, int name, const void *value,
 static inline int clx_get_option(int fd, int level, int name, void *value, socklen_t *length) {
   return (int)CLX_RESULT(getsockopt(fd, level, name, value, length));
 }
+// Microseconds; 0 while none has been measured, or -errno. <linux/tcp.h>, struct tcp_info,
+// tcpi_min_rtt: the structure of <netinet/tcp.h> ends before it.
+static inline long clx_least_round_trip(int fd) {
+  uint32_t info[38] = {0};
+  socklen_t length = sizeof info;
+  int result = clx_get_option(fd, IPPROTO_TCP, TCP_INFO, info, &length);
+  if (result < 0) return result;
+  return length == sizeof info ? (long)info[37] : 0;
+}
 static inline int clx_local_address(int fd, struct sockaddr *address, socklen_t *length) {
   return (int)CLX_RESULT(getsockname(fd, address, length));
 }

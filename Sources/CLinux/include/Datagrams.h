@@ -38,6 +38,7 @@ enum {
   CLX_UDP_GRO = 104,
   CLX_IPV6_ORIGDSTADDR = 74, // <linux/in6.h>, which conflicts with libc's
   CLX_IPV6_TRANSPARENT = 75,
+  CLX_SO_SNDBUFFORCE = 32,
   CLX_SO_RCVBUFFORCE = 33,   // <asm-generic/socket.h>
   CLX_SO_RXQ_OVFL = 40,
   CLX_SO_NETNS_COOKIE = 71,

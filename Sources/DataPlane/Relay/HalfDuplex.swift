@@ -36,6 +36,8 @@ struct HalfDuplex {
   private var streak: UInt8 = 0
   /// The pipe was filled since the last `giveBackIdlePipe`.
   private var hasSpliced = false
+  /// `InFlightBound` has seen the sockets.
+  private var isBounded = false
   private var pipe: Int16 = -1
   /// Bytes that the sink has not taken: in `held` if there is one, else in the pipe.
   private var waiting: UInt32 = 0
@@ -154,7 +156,7 @@ struct HalfDuplex {
       if sourceReadiness.isDisjoint(with: .moreToRead) { sourceReadiness.remove(.readable) }
     } else {
       streak += 1
-      if streak >= Self.fullReadsBeforeSplice { beginSplicing(&resources) }
+      if streak >= Self.fullReadsBeforeSplice { beginSplicing(source, sink, &resources) }
     }
     var sent = 0
     switch send(sink, UnsafeRawBufferPointer(rebasing: scratch[..<received])) {
@@ -188,9 +190,14 @@ struct HalfDuplex {
 
   // MARK: Splicing
 
-  private mutating func beginSplicing(_ resources: inout RelayResources) {
+  private mutating func beginSplicing(
+    _ source: Int32, _ sink: Int32, _ resources: inout RelayResources
+  ) {
     streak = 0
     if let lent = resources.pipes.lend() { pipe = lent }
+    guard !isBounded else { return }
+    isBounded = true
+    InFlightBound.apply(source: source, sink: sink)
   }
 
   /// The pipe is empty here, so a splice that would block means that the socket has nothing.
