@@ -19,6 +19,7 @@ from benchmark.exec_contestant import SluiceExec
 from benchmark.report import Report
 from benchmark.row import Visit
 from benchmark.rows import all_groups
+from benchmark.server_contestants import Dante, Microsocks, SingBoxServer, SluiceServe
 from lib.netns import end_on_signals
 from lib.program import ProgramFailed
 
@@ -29,6 +30,10 @@ def parse(arguments):
     parser.add_argument(
         "--smoke", action="store_true",
         help="only whether it all works, without the peers: for tests, under 2 minutes")
+    parser.add_argument(
+        "--servers", action="store_true",
+        help="SOCKS5 servers beside `sluice serve` (serve-sluice, serve-microsocks, serve-dante,"
+        " serve-sing-box) instead of redirectors")
     parser.add_argument("--rounds", type=int, help="rounds over all contestants (default 5)")
     parser.add_argument("--seconds", type=float, help="length of each stream (default 3)")
     parser.add_argument(
@@ -61,14 +66,25 @@ def parse(arguments):
 
 def field(options):
     """The contestants, the one that all are compared with first: what a gateway gets by default."""
+    contestants = servers(options) if options.servers else redirectors(options)
+    names = tuple(options.contestants or [""])
+    return [contestant for contestant in contestants if contestant.name.startswith(names)]
+
+
+def redirectors(options):
     contestants = [
         Sluice(options.sluice, "tproxy"), Sluice(options.sluice, "redirect"),
         SluiceExec(options.sluice), Redsocks()]
     if options.sing_box:
         contestants.append(SingBox(options.sing_box))
-    contestants += [V2Ray(), BareRelay(), Direct(), SOCKSClient()]
-    names = tuple(options.contestants or [""])
-    return [contestant for contestant in contestants if contestant.name.startswith(names)]
+    return [*contestants, V2Ray(), BareRelay(), Direct(), SOCKSClient()]
+
+
+def servers(options):
+    contestants = [SluiceServe(options.sluice), Microsocks(), Dante()]
+    if options.sing_box:
+        contestants.append(SingBoxServer(options.sing_box))
+    return contestants
 
 
 def rotated(items, places):

@@ -20,6 +20,7 @@ PREFIX = "slb"
 
 # Public-looking addresses: private ones are bypassed by default.
 GATEWAY_LAN = "11.84.1.1"
+CLIENT_NETWORK = "11.84.1.0/24"
 CLIENTS = [f"11.84.1.{number}" for number in range(2, 255)]
 GATEWAY_WAN = "11.84.2.1"
 SERVER = "11.84.2.2"
@@ -213,8 +214,8 @@ class Arena:
     def loaded(self, load, contestant, *arguments):
         """Runs a load of the peer's on the contestant's client for the block; gives it as a Client."""
         route = [TARGET, TARGET_PORT]
-        if contestant.through_socks and not contestant.is_relay:
-            route = [SERVER, SOCKS_PORT, "socks", *route]
+        if contestant.socks_server:
+            route = [*contestant.socks_server, "socks", *route]
         process = self._lab.spawn(
             contestant.client(self), self.peer, load, *map(str, (*route, *arguments)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -23,6 +23,8 @@ class Contestant:
     # brings it there.
     through_socks = True
     is_relay = True
+    # The address and port of the SOCKS5 server that the client itself speaks to, if it does.
+    socks_server = None
     # Whether it is somebody else's program for the same purpose: those Sluice has to lead.
     is_peer = False
     # Which rows there are of it.
@@ -79,6 +81,7 @@ class SOCKSClient(Contestant):
     """The client speaks SOCKS5 by itself: what the server and its target can do for anybody."""
 
     is_relay = False
+    socks_server = SERVER, SOCKS_PORT
 
     def __init__(self):
         super().__init__("socks-client", "SOCKS client")
