@@ -27,9 +27,6 @@ package struct UpstreamChain: Hashable, Sendable {
     if hops.count > 1, let index = hops.firstIndex(where: \.isThisProcess) {
       throw .thisProcess(hop: index + 1)
     }
-    if hops.count > 1, let index = hops.firstIndex(where: \.isProtected) {
-      throw .protected(hop: index + 1)
-    }
     for index in hops.indices.dropFirst() {
       try Self.check(hops[index], index + 1, behind: hops[index - 1])
     }
@@ -74,8 +71,12 @@ package struct UpstreamChain: Hashable, Sendable {
   /// Why a chain carries no datagrams, which names the hop that is to blame; nil for a lone upstream, and
   /// where each hop has to be asked.
   package var obstacleToDatagrams: String? {
-    guard isChain, let index = hops.firstIndex(where: { !$0.hasDatagrams }) else { return nil }
-    return "\(name(ofHop: index)): this kind of upstream has no UDP"
+    guard isChain,
+      let index = hops.firstIndex(where: { !$0.hasDatagrams || $0.isProtected })
+    else { return nil }
+    return hops[index].isProtected
+      ? "\(name(ofHop: index)): Sluice carries no UDP by GSSAPI in a chain"
+      : "\(name(ofHop: index)): this kind of upstream has no UDP"
   }
 
   /// Whether a hop can be asked for by the one before it.
@@ -132,7 +133,6 @@ package enum UpstreamChainError: Error, Hashable, Sendable {
   case url(UpstreamURLError, hop: Int?)
   case tooManyHops(Int)
   case thisProcess(hop: Int)
-  case protected(hop: Int)
   case socketBehindAnother(hop: Int)
   case ipv6BehindSOCKS4(hop: Int)
   /// Of several hops.
@@ -148,8 +148,6 @@ extension UpstreamChainError: CustomStringConvertible {
       "upstream of \(count) hops: expected at most \(UpstreamChain.maximumHops)"
     case .thisProcess(let hop):
       "hop \(hop): no server but this process itself: expected URLs alone in a chain"
-    case .protected(let hop):
-      "hop \(hop): GSSAPI in a chain is not supported: expected it in an upstream of its own"
     case .socketBehindAnother(let hop):
       "hop \(hop): a Unix socket, which no hop can be asked for: expected host[:port], a socket only "
         + "for the first"

@@ -8,6 +8,14 @@ package enum Dialect: Hashable, Sendable {
   /// `takesNames`: SOCKS4a.
   case socks4(UserID?, takesNames: Bool)
 
+  /// Whether what is said to the server can be protected by it, as GSSAPI does.
+  package var isProtected: Bool {
+    switch self {
+    case .gssapi: true
+    case .socks5, .http, .socks4: false
+    }
+  }
+
   /// Whether there is a way to ask for a relay of datagrams.
   package var hasDatagrams: Bool {
     switch self {

@@ -35,14 +35,23 @@ struct ArrivedBytesTests {
   @Test func memoryIsThereOnlyForBytes() {
     var arrived = ArrivedBytes(capacity: 8)
     #expect(arrived.bytes.baseAddress == nil)
-    arrived.append(UnsafeRawBufferPointer(start: nil, count: 0))
+    #expect(arrived.append(UnsafeRawBufferPointer(start: nil, count: 0)) == 0)
     #expect(arrived.bytes.baseAddress == nil)
     let text: [UInt8] = [1, 2, 3]
-    text.withUnsafeBytes { arrived.append($0) }
+    #expect(text.withUnsafeBytes { arrived.append($0) } == 3)
     arrived.releaseIdle()
     #expect(arrived.bytes.elementsEqual(text))
     arrived.drop(3)
     arrived.releaseIdle()
     #expect(arrived.bytes.baseAddress == nil)
+  }
+
+  @Test func takesNoMoreThanThereIsRoomFor() {
+    var arrived = ArrivedBytes(capacity: 4)
+    let text: [UInt8] = [1, 2, 3]
+    #expect(text.withUnsafeBytes { arrived.append($0) } == 3)
+    #expect(text.withUnsafeBytes { arrived.append($0) } == 1)
+    #expect(text.withUnsafeBytes { arrived.append($0) } == 0)
+    #expect(arrived.bytes.elementsEqual([1, 2, 3, 1]))
   }
 }

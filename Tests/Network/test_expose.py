@@ -465,15 +465,18 @@ def test_upstream_dies(topology: Topology, website: Program) -> None:
         with serving(topology.proxy):
             program = stack.enter_context(Exposing(topology.client, PORT, URL))
             fetch_soon(topology.server, program)
-        assert f"cannot reach {URL}" in program.wait_for("not_listening")["message"]
+        # Perhaps it dies while it is being asked: that is a trouble of its own.
+        wait_until(
+            lambda: any(f"cannot reach {URL}" in one["message"] for one in program.events("not_listening")),
+            "it to be missed")
         # It accepts, and hangs up: another trouble, several times.
         hang_up = [lambda stream: None] * 2
         with ScriptedBinder(topology.proxy, *hang_up) as binder:
             wait_until(lambda: len(binder.asked) >= 3, "it to be asked again")
             program.wait_for("listening", 2)
         told = [event["message"] for event in program.events("not_listening")]
-        assert len(told) == 2, told
-        assert "closed the connection without a reply" in told[1]
+        assert 2 <= len(told) <= 3 and all(one != next for one, next in zip(told, told[1:])), told
+        assert "closed the connection without a reply" in told[-1]
         with serving(topology.proxy):
             program.wait_for("listening", 3)
             fetch_soon(topology.server, program)

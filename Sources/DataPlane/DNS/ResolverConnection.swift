@@ -50,7 +50,7 @@ final class ResolverConnection {
 
   /// Sends what the socket takes; `.bytes` when there is nothing left to send.
   func flush(to socket: Int32) -> Transfer {
-    if let channel = negotiation.channel { return flush(to: socket, through: channel) }
+    if let channel = negotiation.protection { return flush(to: socket, through: channel) }
     while true {
       if sentCount == output.count {
         output.removeAll(keepingCapacity: true)

@@ -193,8 +193,8 @@ extension Worker {
     case .established(let rest):
       connection.state = .open
       configuration.group?.bringBack(connection.negotiation.member)
-      if let channel = connection.negotiation.channel, channel.isProtected {
-        channel.hold(rest)
+      if let channel = connection.negotiation.protection {
+        connection.negotiation.beginProtection(with: rest)
         return takeProtected(from: connection, channel) ?? exchange(connection)
       }
       connection.negotiation.reset()
@@ -219,7 +219,7 @@ extension Worker {
         }
       }
       guard connection.readiness.contains(.readable) else { return nil }
-      let channel = connection.negotiation.channel
+      let channel = connection.negotiation.protection
       switch receive(socket, into: channel?.room ?? resources.scratch) {
       case .bytes(0), .failed:
         return .resolverClosed

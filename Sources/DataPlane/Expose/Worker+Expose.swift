@@ -151,8 +151,8 @@ extension Worker {
     session.pointee.state = .delivering
     counters.add(to: .innerClosed)
     counters.add(to: .sessionsOpened)
-    if let channel = negotiation.channel, channel.isProtected {
-      channel.hold(rest)
+    if negotiation.protection != nil {
+      negotiation.beginProtection(with: rest)
     } else {
       session.pointee.downstreamward.hold(rest, &resources)
     }
@@ -201,7 +201,7 @@ extension Worker {
       connectToService(
         index, after: session.pointee.downstream?.pendingError ?? .connectionReset)
     } else if readiness.contains(.writable) {
-      if let channel = negotiation(of: index).channel, channel.isProtected {
+      if negotiation(of: index).protection != nil {
         beginProtectedRelay(index)
       } else {
         beginRelay(index)

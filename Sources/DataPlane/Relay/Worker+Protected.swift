@@ -50,15 +50,8 @@ extension Worker {
 
   // MARK: The relay
 
-  /// Begins the relay of a session whose handshake is through; `rest` is what came behind the reply.
-  func beginProtectedRelay(
-    _ index: Int, _ channel: ProtectedChannel, rest: UnsafeRawBufferPointer
-  ) {
-    channel.hold(rest)
-    beginProtectedRelay(index)
-  }
-
-  /// The same where the channel has that already.
+  /// Begins the relay of a session whose handshake is through, and whose channel has what came behind the
+  /// reply.
   func beginProtectedRelay(_ index: Int) {
     sessions[index].pointee.state = .protected
     beginTiming(index)
@@ -67,7 +60,7 @@ extension Worker {
 
   func driveProtected(_ index: Int) {
     let session = sessions[index]
-    guard let channel = negotiation(of: index).channel else {
+    guard let channel = negotiation(of: index).protection else {
       preconditionFailure("a protected session without a channel")
     }
     let wasHalfClosed = session.pointee.isHalfClosed

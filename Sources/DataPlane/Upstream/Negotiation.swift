@@ -32,6 +32,8 @@ final class Negotiation {
   private(set) var hop = 0
   /// What of the upstream a failure is about.
   var part: UpstreamPart { UpstreamPart(member: member, hop: hop) }
+  /// What carries everything that is said behind a hop that wants GSSAPI; nil where no hop does.
+  private var carrier: ProtectedChannel?
   /// Whether the upstream listens for us: it has given the first reply to BIND.
   private(set) var isListening = false
   /// What is asked for at the end of a chain; nil where that is its first hop.
@@ -88,6 +90,7 @@ final class Negotiation {
     machine = .none
     isPipelined = false
     hop = 0
+    carrier = nil
     isListening = false
     goal = nil
     outputCount = 0
@@ -121,9 +124,12 @@ final class Negotiation {
   }
 
   /// Whether `flush` has something to do.
-  var hasUnsent: Bool { channel.map { !$0.isSent } ?? (sentCount < outputCount) }
+  var hasUnsent: Bool {
+    if let channel { return !channel.isSent }
+    return sentCount < outputCount || carrier.map { !$0.isSent } ?? false
+  }
 
-  /// What is unsent, to be sent by whoever takes it. Not of a `channel`, which has its own.
+  /// What is unsent, to be sent by whoever takes it. Not of a `channel`, which has its own, and not in one.
   func takeUnsent() -> [UInt8] {
     defer { sentCount = outputCount }
     return Array(unsent)
@@ -141,6 +147,7 @@ final class Negotiation {
   /// Sends what is unsent; `.bytes` when nothing is left.
   func flush(to socket: Int32) -> Transfer {
     if case .protected(let channel) = machine { return channel.flush(to: socket) }
+    if let carrier { return flush(to: socket, inside: carrier) }
     while sentCount < outputCount {
       switch send(socket, unsent) {
       case .bytes(let count): sentCount += count
@@ -149,6 +156,16 @@ final class Negotiation {
       }
     }
     return .bytes(outputCount)
+  }
+
+  private func flush(to socket: Int32, inside carrier: ProtectedChannel) -> Transfer {
+    do {
+      try carrier.wrap(unsent)
+    } catch {
+      return .failed(.connectionReset)
+    }
+    sentCount = outputCount
+    return carrier.flush(to: socket)
   }
 
   // MARK: Client
@@ -175,17 +192,16 @@ final class Negotiation {
     startMachine(.connect, to: upstream.further[0].endpoint, upstream.dialect, mode)
   }
 
-  /// Goes on with the next hop of a chain, through the one that has just connected us; false if that was
-  /// the last.
-  private func startNextHop() -> Bool {
-    guard let goal, hop < goal.hop else { return false }
+  /// Goes on with the next hop of a chain, through the one that has just connected us.
+  private func startNextHop() {
+    guard let goal else { preconditionFailure("no hop behind the last") }
     let dialect = goal.chain.further[hop].dialect
     hop += 1
     isPipelined = false
     guard sentCount == outputCount else {
       // An answer to what has not been asked yet; and what is appended may not fit.
       machine = .impossible(.protocolViolation(.trailingBytes))
-      return true
+      return
     }
     (sentCount, outputCount) = (0, 0)
     if isAtLastHop {
@@ -193,7 +209,6 @@ final class Negotiation {
     } else {
       startMachine(.connect, to: goal.chain.further[hop].endpoint, dialect, .stepwise)
     }
-    return true
   }
 
   /// Whether what the upstream answers now is about the destination, and not about the next hop.
@@ -213,7 +228,8 @@ final class Negotiation {
         append { handshake.start(into: &$0) }
         machine = .client(handshake)
       case .gssapi(let offer):
-        machine = .protected(ProtectedChannel(command, to: destination, offer))
+        machine = .protected(
+          ProtectedChannel(command, to: destination, offer, inside: carrier))
       case .http(let credentials):
         guard command == .connect else {
           throw command == .bind ? .bindNotSupported : .datagramsNotSupported
@@ -235,10 +251,15 @@ final class Negotiation {
     }
   }
 
-  /// What speaks for us where GSSAPI is wanted; nil with every other machine.
+  /// What speaks for us where the hop that is spoken with wants GSSAPI; nil with every other machine.
   var channel: ProtectedChannel? {
     guard case .protected(let channel) = machine else { return nil }
     return channel
+  }
+
+  /// What every byte goes through that follows the handshake; nil where nothing is protected.
+  var protection: ProtectedChannel? {
+    channel.flatMap { $0.isProtected ? $0 : nil } ?? carrier
   }
 
   /// What the hop that is spoken with is to say next; nil where that is not known.
@@ -264,14 +285,53 @@ final class Negotiation {
   ) -> (consumed: Int, action: ClientHandshake.Action) {
     var consumed = 0
     while true {
-      let (count, action) = feed(UnsafeRawBufferPointer(rebasing: input[consumed...]))
+      let rest = UnsafeRawBufferPointer(rebasing: input[consumed...])
+      let (count, action) = carrier.map { feed(rest, outOf: $0) } ?? feed(rest)
       consumed += count
       if case .listening = action {
         isListening = true
         return (consumed, .listening)
       }
-      guard case .established = action, startNextHop() else { return (consumed, action) }
+      guard case .established = action, !isAtLastHop else { return (consumed, action) }
+      if let protection, protection !== carrier {
+        protection.begin(with: UnsafeRawBufferPointer(rebasing: input[consumed...]))
+        consumed = input.count
+        carrier = protection
+      }
+      startNextHop()
+      if let impossibility { return (consumed, .failed(impossibility)) }
     }
+  }
+
+  /// Feeds the machine what comes out of the messages of a hop before.
+  private func feed(
+    _ input: UnsafeRawBufferPointer, outOf carrier: ProtectedChannel
+  ) -> (consumed: Int, action: ClientHandshake.Action) {
+    var consumed = 0
+    while true {
+      while !carrier.isDelivered {
+        let action = carrier.takePart { bytes in
+          let (count, action) = feed(bytes)
+          // Whoever wants more has taken all.
+          if case .receive = action { return (bytes.count, action) }
+          return (count, action)
+        }
+        guard case .receive = action else { return (consumed, action) }
+      }
+      do {
+        if try carrier.unwrapNext() { continue }
+      } catch {
+        return (consumed, .failed(error))
+      }
+      guard consumed < input.count else { return (consumed, .receive) }
+      consumed += carrier.take(UnsafeRawBufferPointer(rebasing: input[consumed...]))
+    }
+  }
+
+  /// Takes what came behind the last reply, where everything is protected.
+  func beginProtection(with rest: UnsafeRawBufferPointer) {
+    guard let protection, protection !== carrier else { return }
+    protection.begin(with: rest)
   }
 
   private func feed(
@@ -295,6 +355,14 @@ final class Negotiation {
     case .impossible(let failure): return (0, .failed(failure))
     case .none, .server: preconditionFailure("no client machine")
     }
+  }
+
+  /// As much of a buffer as `receiveAsClient` takes at once.
+  private func roomAsClient(in buffer: UnsafeMutableRawBufferPointer)
+    -> UnsafeMutableRawBufferPointer
+  {
+    guard let carrier else { return buffer }
+    return UnsafeMutableRawBufferPointer(rebasing: buffer.prefix(carrier.room.count))
   }
 
   /// What came of going on with the handshake.
@@ -324,6 +392,7 @@ final class Negotiation {
         }
       }
       guard readiness.contains(.readable) else { return .waiting }
+      let scratch = roomAsClient(in: scratch)
       switch receive(socket, into: scratch) {
       case .bytes(0), .failed: return .failed(endAsClient())
       case .bytes(let count):

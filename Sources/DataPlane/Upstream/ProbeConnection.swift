@@ -76,9 +76,7 @@ package final class ProbeConnection {
   package var bound: (address: Endpoint?, port: UInt16) { negotiation.bound }
 
   /// What speaks for us where every byte is protected by GSSAPI.
-  var channel: ProtectedChannel? {
-    negotiation.channel.flatMap { $0.isProtected ? $0 : nil }
-  }
+  var channel: ProtectedChannel? { negotiation.protection }
 
   // MARK: Handshake
 
@@ -97,7 +95,7 @@ package final class ProbeConnection {
     while true {
       let isRequest = [.reply, .answer].contains(negotiation.phase) && negotiation.isAtLastHop
       if isRequest, !early.isEmpty {
-        guard write(negotiation.takeUnsent() + early) else { return fail() }
+        guard send(negotiation.takeUnsent() + early) else { return fail() }
         early = []
         hasAsked = true
       } else if negotiation.hasUnsent {
@@ -128,8 +126,8 @@ package final class ProbeConnection {
   }
 
   private func keep(_ bytes: [UInt8]) {
-    if let channel {
-      bytes.withUnsafeBytes { channel.hold($0) }
+    if channel != nil {
+      bytes.withUnsafeBytes { negotiation.beginProtection(with: $0) }
     } else {
       rest = bytes
     }
@@ -198,11 +196,14 @@ package final class ProbeConnection {
       }
       let arrival = read()
       guard case .bytes(let bytes) = arrival else { return arrival }
-      bytes.withUnsafeBytes { channel.hold($0) }
+      _ = bytes.withUnsafeBytes { channel.take($0) }
     }
   }
 
   private func read() -> Arrival {
+    // No more than the channel takes at once.
+    let buffer = UnsafeMutableRawBufferPointer(
+      rebasing: buffer.prefix(channel?.room.count ?? Self.bufferBytes))
     while true {
       guard socket.wait(for: .readable, until: deadline) else { return .silence }
       switch LinuxIO.receive(socket.rawValue, into: buffer) {

@@ -9,12 +9,16 @@ internal import SOCKS
 /// It never holds more than one message for each side and a part of the next: nothing is read from a
 /// side before the other has taken what came earlier. Buffers are kept only while there is something in
 /// them.
+///
+/// In a chain it may run inside the channel of a hop before it, its carrier: its messages are then what
+/// the carrier's messages hold.
 final class ProtectedChannel {
   /// What a message to the upstream carries at most. Messages of 40,000 bytes are known to be taken by
   /// Dante; a token adds less than 100 bytes.
   static let messageBytes = 32 * 1024
 
   let context: SecurityContext
+  private let carrier: ProtectedChannel?
   private var handshake: SecurityHandshake
   /// Messages to the upstream that the socket has not taken.
   private var outgoing = UnsentBytes()
@@ -23,7 +27,11 @@ final class ProtectedChannel {
   /// Begins with the head of a message; room for the longest.
   private var messages = ArrivedBytes(capacity: SecurityMessage.maximumBytes)
 
-  init(_ command: SOCKS.Command, to destination: Endpoint, _ offer: SecurityOffer) {
+  init(
+    _ command: SOCKS.Command, to destination: Endpoint, _ offer: SecurityOffer,
+    inside carrier: ProtectedChannel?
+  ) {
+    self.carrier = carrier
     context = SecurityContext(service: offer.service)
     handshake = SecurityHandshake(command, destination: destination, offer)
     handshake.start(into: &outgoing.bytes)
@@ -76,12 +84,29 @@ final class ProtectedChannel {
   }
 
   /// Sends what is unsent; `.bytes` when nothing is left.
-  func flush(to socket: Int32) -> Transfer { outgoing.flush(to: socket) }
+  func flush(to socket: Int32) -> Transfer {
+    guard let carrier else { return outgoing.flush(to: socket) }
+    if !outgoing.isEmpty {
+      do {
+        try outgoing.withUnsent { (bytes) throws(HandshakeFailure) in try carrier.wrap(bytes) }
+      } catch {
+        return .failed(.connectionReset)
+      }
+      outgoing.dropFirst(outgoing.count)
+    }
+    return carrier.flush(to: socket)
+  }
 
-  /// Takes what came behind the reply: messages that are protected like it, and what was in its own.
-  func hold(_ rest: UnsafeRawBufferPointer) {
-    incoming.bytes = handshake.rest
-    messages.append(rest)
+  /// The handshake is through: takes what came behind the reply, messages that are protected like it, and
+  /// what was in its own.
+  func begin(with rest: UnsafeRawBufferPointer) {
+    incoming.bytes += handshake.rest
+    precondition(take(rest) == rest.count, "more behind a reply than can be read at once")
+  }
+
+  /// Takes bytes that have come from the socket, as many as there is room for; how many.
+  func take(_ bytes: UnsafeRawBufferPointer) -> Int {
+    carrier?.take(bytes) ?? messages.append(bytes)
   }
 
   // MARK: The stream
@@ -91,9 +116,11 @@ final class ProtectedChannel {
   /// How many bytes do.
   var undeliveredCount: Int { incoming.count }
   /// Whether all that was taken from the application has been sent.
-  var isSent: Bool { outgoing.isEmpty }
+  var isSent: Bool { outgoing.isEmpty && carrier?.isSent ?? true }
   /// Whether the upstream's stream ends in the middle of a message when it ends now.
-  var isTruncated: Bool { !messages.isEmpty }
+  var isTruncated: Bool {
+    !messages.isEmpty || carrier.map { !$0.isDelivered || $0.isTruncated } ?? false
+  }
 
   /// Sends what came out of messages; `.bytes` when nothing is left.
   func deliver(to socket: Int32) -> Transfer { incoming.flush(to: socket) }
@@ -125,21 +152,34 @@ final class ProtectedChannel {
     output[start + 3] = UInt8(count & 0xFF)
   }
 
-  /// Where more of the upstream's bytes go; `didReceive` tells how many came.
-  var room: UnsafeMutableRawBufferPointer { messages.room }
+  /// Where more of the upstream's bytes go; `didReceive` tells how many came. There is some as long as
+  /// `unwrapNext` wants more.
+  var room: UnsafeMutableRawBufferPointer { carrier?.room ?? messages.room }
 
-  func didReceive(_ count: Int) { messages.didReceive(count) }
+  func didReceive(_ count: Int) {
+    if let carrier { carrier.didReceive(count) } else { messages.didReceive(count) }
+  }
 
   /// Gives the memory back that nothing is in.
   func releaseIdle() {
     outgoing.releaseIdle()
     incoming.releaseIdle()
     messages.releaseIdle()
+    carrier?.releaseIdle()
   }
 
   /// Unwraps the next message, if all of it is there: then its bytes are what waits for the
   /// application. False if more has to come.
   func unwrapNext() throws(HandshakeFailure) -> Bool {
+    while try !unwrapArrived() {
+      guard let carrier else { return false }
+      if carrier.isDelivered, try !carrier.unwrapNext() { return false }
+      carrier.deliver(to: &messages)
+    }
+    return true
+  }
+
+  private func unwrapArrived() throws(HandshakeFailure) -> Bool {
     let arrived = messages.bytes
     guard let count = try tokenCount(arrived),
       arrived.count >= SecurityMessage.headBytes + count
@@ -154,8 +194,23 @@ final class ProtectedChannel {
 
   /// Hands what waits for the application to `body` instead of a socket.
   func takeDelivery(_ body: (UnsafeRawBufferPointer) -> Void) {
-    incoming.bytes.withUnsafeBytes(body)
-    incoming = UnsentBytes()
+    takePart { bytes in
+      body(bytes)
+      return (bytes.count, ())
+    }
+  }
+
+  /// The same, where `body` tells how many bytes it has taken.
+  func takePart<Result>(_ body: (UnsafeRawBufferPointer) -> (count: Int, Result)) -> Result {
+    let (count, result) = incoming.withUnsent(body)
+    incoming.dropFirst(count)
+    return result
+  }
+
+  /// Moves what comes out of messages here into those of the channel inside, as far as there is room.
+  private func deliver(to messages: inout ArrivedBytes) {
+    let count = incoming.withUnsent { messages.append($0) }
+    incoming.dropFirst(count)
   }
 
   private func decode(
@@ -222,19 +277,32 @@ struct UnsentBytes {
   var count: Int { bytes.count - sentCount }
   var isEmpty: Bool { count == 0 }
 
+  /// Hands what is left to `body`.
+  func withUnsent<Result, Failure>(
+    _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try bytes.span.withUnsafeBytes { (bytes) throws(Failure) in
+      try body(UnsafeRawBufferPointer(rebasing: bytes[sentCount...]))
+    }
+  }
+
+  /// The first `count` of what is left have gone.
+  mutating func dropFirst(_ count: Int) {
+    sentCount += count
+    guard isEmpty else { return }
+    bytes.removeAll(keepingCapacity: true)
+    sentCount = 0
+  }
+
   /// Sends what is left; `.bytes` when that is all of it.
   mutating func flush(to socket: Int32) -> Transfer {
-    while sentCount < bytes.count {
-      let result = bytes.withUnsafeBytes {
-        send(socket, UnsafeRawBufferPointer(rebasing: $0[sentCount...]))
-      }
+    while !isEmpty {
+      let result = withUnsent { send(socket, $0) }
       switch result {
-      case .bytes(let count): sentCount += count
+      case .bytes(let count): dropFirst(count)
       case .wouldBlock, .failed: return result
       }
     }
-    bytes.removeAll(keepingCapacity: true)
-    sentCount = 0
     return .bytes(0)
   }
 
@@ -278,12 +346,14 @@ struct ArrivedBytes: ~Copyable {
   /// The first `count` bytes of `room` have been filled.
   mutating func didReceive(_ count: Int) { end += count }
 
-  mutating func append(_ bytes: UnsafeRawBufferPointer) {
-    guard !bytes.isEmpty else { return }
+  /// Takes as many as there is room for; how many.
+  mutating func append(_ bytes: UnsafeRawBufferPointer) -> Int {
+    guard !bytes.isEmpty else { return 0 }
     let room = room
-    precondition(bytes.count <= room.count)
-    room.copyMemory(from: bytes)
-    end += bytes.count
+    let count = min(room.count, bytes.count)
+    room.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+    end += count
+    return count
   }
 
   /// Drops the first `count` bytes.

@@ -47,17 +47,20 @@ package final class Upstream: Sendable {
     attributes = further.reduce(into: dialect.attributes) { $0.formUnion($1.dialect.attributes) }
     self.further = further
     let dialects = [dialect] + further.map(\.dialect)
-    hopWithoutDatagrams = dialects.firstIndex { !$0.hasDatagrams }
+    hopWithoutDatagrams = dialects.firstIndex {
+      !$0.hasDatagrams || $0.isProtected && !further.isEmpty
+    }
     hasIPv6 = (further.last?.dialect ?? dialect).hasIPv6
     let datagrams: DatagramAbility = hopWithoutDatagrams == nil ? .unknown : .refuses
-    stepper = if case .gssapi = dialect { SecurityStepper() } else { nil }
+    stepper = dialects.contains(where: \.isProtected) ? SecurityStepper() : nil
     ability = Atomic(datagrams.rawValue)
     refusesV6 = Atomic(!hasIPv6)
   }
 
   /// Whether there is a way to ask for a relay of datagrams: of each hop, in a chain.
   package var hasDatagrams: Bool { hopWithoutDatagrams == nil }
-  /// The first hop, counted from 0, whose protocol has no datagrams; nil if there is none.
+  /// The first hop, counted from 0, whose protocol has no datagrams, or by GSSAPI none in a chain; nil if
+  /// there is none.
   let hopWithoutDatagrams: Int?
   /// Whether IPv6 destinations can be asked for.
   package let hasIPv6: Bool

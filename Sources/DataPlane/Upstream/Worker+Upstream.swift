@@ -173,8 +173,9 @@ extension Worker {
   /// - Parameter rest: what came behind the reply.
   func beginRelay(_ index: Int, rest: UnsafeRawBufferPointer) {
     sessions[index].pointee.member = UInt8(negotiation(of: index).member)
-    if let channel = negotiation(of: index).channel, channel.isProtected {
-      beginProtectedRelay(index, channel, rest: rest)
+    if negotiation(of: index).protection != nil {
+      negotiation(of: index).beginProtection(with: rest)
+      beginProtectedRelay(index)
       return
     }
     // A server that speaks first may have been faster than we read.

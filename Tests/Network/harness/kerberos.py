@@ -176,19 +176,19 @@ def realm(host: Namespace, folder: Path) -> Iterator[Realm]:
 
 @contextlib.contextmanager
 def dante(
-    realm: Realm, levels: str = "clear integrity confidentiality"
+    realm: Realm, levels: str = "clear integrity confidentiality", port: int = PORT
 ) -> Iterator[Program]:
     """Dante on the proxy, for whoever has a ticket.
 
     levels: the protection levels that it takes, of which the client chooses; "clear" is none.
     """
-    configuration = realm.folder / "danted.conf"
+    configuration = realm.folder / f"danted-{port}.conf"
     configuration.write_text(DANTE.format(
-        address=ADDRESSES["ipv4"].proxy, port=PORT, keytab=realm.keytab, levels=levels,
+        address=ADDRESSES["ipv4"].proxy, port=port, keytab=realm.keytab, levels=levels,
         service=SERVICE))
     environment = realm.environment | {"KRB5_KTNAME": str(realm.keytab)}
     with Program(
         realm.host, sockd(), "-f", str(configuration), name="sockd", env=environment
     ) as server:
-        server.wait_for_port(PORT)
+        server.wait_for_port(port)
         yield server
