@@ -85,17 +85,17 @@ package struct Configuration: Hashable, Sendable {
   /// Every user of the host can read the upstream's password.
   package let isPasswordInArguments: Bool
   /// Nil: this host's own traffic is left alone.
-  package let machine: MachineSelection?
+  package internal(set) var machine: MachineSelection?
   /// Nil: what arrives from others is left alone.
-  package let gateway: GatewaySelection?
-  package let destinations: DestinationSelection
-  package let uncaptured: Uncaptured
-  package let quic: QUICTreatment
+  package internal(set) var gateway: GatewaySelection?
+  package internal(set) var destinations: DestinationSelection
+  package internal(set) var uncaptured: Uncaptured
+  package internal(set) var quic: QUICTreatment
   /// Nil: by UDP if the upstream can carry it, else by TCP.
   package let dns: DNS?
   /// The resolver that captured queries are sent to; nil: whichever they were sent to.
   package let dnsServer: SocketAddress?
-  package let datagrams: Datagrams
+  package internal(set) var datagrams: Datagrams
   package let onExit: Fallback
   package let onUpstreamDown: Fallback
   /// Nil: what suits the scope.
@@ -104,8 +104,8 @@ package struct Configuration: Hashable, Sendable {
   package let port: UInt16
   /// Nil: one per processor.
   package let workers: Int?
-  package let halfClose: HalfClose
-  package let timeouts: Timeouts
+  package internal(set) var halfClose: HalfClose
+  package internal(set) var timeouts: Timeouts
   /// Of the socket at which other processes talk to a run; nil: none.
   package let control: SocketPath?
 

@@ -28,7 +28,7 @@ package struct Datagrams: Hashable, Sendable {
   package static let maximumAssociations = 1_000_000
 
   package let relay: UDPRelay
-  package let timeouts: Timeouts
+  package internal(set) var timeouts: Timeouts
   /// Clients' ports that are served at once, 1 to `maximumAssociations`; nil: what the data plane takes.
   package let associations: Int?
   /// The same of one client's address.

@@ -14,10 +14,15 @@ package struct RunCommand {
   static let probeTimeout = Timeout.seconds(10)
 
   let configuration: Configuration
+  private let readAgain: () throws -> Configuration
   let log: Logger
 
-  package init(_ configuration: Configuration, log: Logger) {
+  /// - Parameter readAgain: gives the settings as they are given when it is called.
+  package init(
+    _ configuration: Configuration, readAgain: @escaping () throws -> Configuration, log: Logger
+  ) {
     self.configuration = configuration
+    self.readAgain = readAgain
     self.log = log
   }
 
@@ -84,15 +89,17 @@ package struct RunCommand {
     try keeping { () throws(NetfilterError) in try rules.install() }
     let steward = try startedUp { () throws(Errno) in
       try Steward(
-        configuration, rules, group, places.map { $0.compactMap(\.exemption) }, supervisor, log: log
-      )
+        configuration, readAgain: readAgain, rules, dataPlane, group,
+        places.map { $0.compactMap(\.exemption) }, supervisor, log: log)
     }
     let control = openControl(scope, dataPlane, share, report: supervisor.post)
     defer { control?.stop() }
     announce(scope, dataPlane)
     supervisor.waitForEnd(of: dataPlane)
     steward.retire()
-    drain(dataPlane, control, supervisor, rules)
+    drain(
+      dataPlane, control, supervisor, rules,
+      timeout: steward.configuration.timeouts.drain)
     control?.stop()
     dataPlane.stop()
     try keeping { () throws(NetfilterError) in try rules.remove() }
@@ -154,7 +161,7 @@ package struct RunCommand {
   /// New connections go their own way from here on; those that are open get time to end.
   private func drain(
     _ dataPlane: DataPlane, _ control: ControlSocket?, _ supervisor: Supervisor,
-    _ rules: RuleKeeper
+    _ rules: RuleKeeper, timeout: UInt32
   ) {
     do {
       try rules.change { $0.phase = .draining }
@@ -163,7 +170,6 @@ package struct RunCommand {
       return
     }
     let open = dataPlane.snapshot().liveSessions + (control?.liveSessions ?? 0)
-    let timeout = configuration.timeouts.drain
     guard open > 0, timeout > 0 else { return }
     log.notice(
       "capturing nothing new; open flows (\(open)) have \(timeout) s to end (again: end at once)",

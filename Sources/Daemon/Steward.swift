@@ -11,7 +11,11 @@ internal import SOCKS
 /// What changes the rules while a run goes on: others who take them away, lists that are read again,
 /// control groups that are made anew, and an upstream that dies or cannot carry IPv6.
 final class Steward {
-  private let configuration: Configuration
+  /// With what has been adopted since the start.
+  private(set) var configuration: Configuration
+  /// The settings as they are given now.
+  private let readAgain: () throws -> Configuration
+  private let dataPlane: DataPlane
   private let rules: RuleKeeper
   private let supervisor: Supervisor
   private let log: Logger
@@ -31,13 +35,17 @@ final class Steward {
 
   /// Registers everything with the supervisor.
   /// - Parameters:
+  ///   - readAgain: gives the settings as they are given now.
   ///   - group: nil for the embedded server.
   ///   - exemptions: the addresses of each member.
   init(
-    _ configuration: Configuration, _ rules: RuleKeeper, _ group: UpstreamGroup?,
+    _ configuration: Configuration, readAgain: @escaping () throws -> Configuration,
+    _ rules: RuleKeeper, _ dataPlane: DataPlane, _ group: UpstreamGroup?,
     _ exemptions: [[IPAddress]], _ supervisor: Supervisor, log: Logger
   ) throws(Errno) {
     self.configuration = configuration
+    self.readAgain = readAgain
+    self.dataPlane = dataPlane
     self.rules = rules
     self.supervisor = supervisor
     self.log = log
@@ -86,22 +94,48 @@ final class Steward {
     supervisor.onEvent = { _ in }
   }
 
-  // MARK: Lists
+  // MARK: Settings
 
-  /// Reads the lists again. A list with an error changes nothing.
+  /// Reads the settings and lists again. An error in them changes nothing.
   private func reload() {
     do {
-      let destinations = try Scope.destinations(configuration.destinations)
-      try rules.change { $0.destinations = destinations }
-      log.notice("read the lists again", metadata: ["event": "reloaded"])
-    } catch let failure as CommandFailure {
-      log.error("cannot reload, going on as before: \(failure.message)", metadata: notReloaded)
+      var adopted = configuration
+      let remaining = adopted.adopt(try readAgain())
+      let policy = try policy(of: adopted)
+      try rules.change { $0 = policy }
+      dataPlane.adopt(Timeouts(adopted), HalfClose(adopted.halfClose))
+      configuration = adopted
+      log.notice("read the settings and lists again", metadata: ["event": "reloaded"])
+      if !remaining.isEmpty {
+        let names = remaining.joined(separator: ", ")
+        log.warning(
+          "these take effect when the run is started anew: \(names)",
+          metadata: ["event": "needs_restart", "settings": .string(names)])
+      }
     } catch {
-      log.error("cannot reload, going on as before: \(error)", metadata: notReloaded)
+      let reason = (error as? CommandFailure)?.message ?? "\(error)"
+      log.error(
+        "cannot reload, going on as before: \(reason)", metadata: ["event": "not_reloaded"])
     }
   }
 
-  private let notReloaded: Logger.Metadata = ["event": "not_reloaded"]
+  /// The policy of settings, which gives way to nobody anew, with what has been found out of the upstream.
+  private func policy(of configuration: Configuration) throws(CommandFailure) -> RedirectPolicy {
+    let present = rules.policy
+    var scope = try Scope(configuration, upstreams: present.upstreams)
+    scope.policy.numbers = present.numbers
+    scope.policy.services = present.services
+    scope.policy.phase = present.phase
+    guard scope.policy.gateway?.capture == present.gateway?.capture else {
+      throw CommandFailure(
+        "the bridge among the interfaces takes another way to capture: start the run anew", .usage)
+    }
+    if group?.datagramAbility == .refuses { scope.policy.refuseDatagrams() }
+    if configuration.uncaptured.ipv6 == nil, group?.carriesIPv6 == false {
+      scope.policy.uncaptured.ipv6 = .reject
+    }
+    return scope.policy
+  }
 
   // MARK: Time
 

@@ -80,6 +80,12 @@ package final class DataPlane: Sendable {
     }
   }
 
+  /// From now on things may take as long as this, and ends are passed on like this. What waits already
+  /// keeps its deadline.
+  package func adopt(_ timeouts: Timeouts, _ halfClose: HalfClose) {
+    for worker in workers { worker.mailbox.post(.adopt(timeouts, halfClose)) }
+  }
+
   /// Closes all listeners but the embedded server's; sessions go on. `Event.drained` tells when a worker has none.
   package func drain() {
     for worker in workers { worker.mailbox.post(.drain) }

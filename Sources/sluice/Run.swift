@@ -7,7 +7,7 @@ struct Run: ParsableCommand {
     abstract: "Capture and relay in the foreground; everything is restored at exit.",
     discussion: """
       SIGINT or SIGTERM ends it: open connections get time to finish, a second signal ends them at \
-      once. SIGHUP reads the files of blocks again. SIGUSR1 prints the present state.
+      once. SIGHUP reads the settings and lists again. SIGUSR1 prints the present state.
       """)
 
   @OptionGroup var scope: ScopeOptions
@@ -43,9 +43,10 @@ struct Run: ParsableCommand {
     options.passwordFile = password.file
     let log = try logging.logger()
     secrets.fillUpstream(&options)
-    let configuration = try file.configuration(under: options) { options in
-      try secrets.fill(&options, log: log)
+    let flags = options
+    let read = {
+      try file.configuration(under: flags) { options in try secrets.fill(&options, log: log) }
     }
-    try RunCommand(configuration, log: log).run()
+    try RunCommand(try read(), readAgain: read, log: log).run()
   }
 }

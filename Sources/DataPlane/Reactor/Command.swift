@@ -9,6 +9,8 @@ enum Command: Sendable {
   case stepped(token: UInt64, Result<SecurityStep, SecurityFailure>)
   /// A captured query, for the worker that carries them.
   case carry(CapturedQuery)
+  /// Sessions and associations take as long, and end in such ways, from now on.
+  case adopt(Timeouts, HalfClose)
   /// Capture nothing more; report when the last session is gone.
   case drain
   /// End now: sessions that are left are reset.

@@ -20,7 +20,7 @@ final class Worker: @unchecked Sendable {
   /// How often a paused worker looks whether there is room again.
   static let pauseInterval = Timeout(milliseconds: 50)
 
-  let configuration: DataPlaneConfiguration
+  private(set) var configuration: DataPlaneConfiguration
   let budget: DescriptorBudget
   let quota: AssociationQuota
   let resolver: Resolver
@@ -178,6 +178,9 @@ final class Worker: @unchecked Sendable {
       handleStepped(Token(rawValue: token), result)
     case .carry(let query):
       handleCarried(query)
+    case .adopt(let timeouts, let halfClose):
+      configuration.timeouts = timeouts
+      configuration.halfClose = halfClose
     case .drain:
       isDraining = true
       for (index, listener) in listeners.enumerated() where listener?.ingress.isServing == false {

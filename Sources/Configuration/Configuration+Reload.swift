@@ -1,0 +1,58 @@
+extension Configuration {
+  /// Takes from other settings what can take effect while a run goes on: whose traffic is captured, what
+  /// becomes of each class, and how long things may take.
+  /// - Returns: the settings that say something else and take a restart, by the names of their options.
+  package mutating func adopt(_ other: Configuration) -> [String] {
+    var remaining: [String] = []
+    func same<Value: Equatable>(_ path: KeyPath<Configuration, Value>, _ names: String...) {
+      if self[keyPath: path] != other[keyPath: path] { remaining += names }
+    }
+    destinations = other.destinations
+    quic = other.quic
+    timeouts = other.timeouts
+    datagrams.timeouts = other.datagrams.timeouts
+    uncaptured.icmp = other.uncaptured.icmp
+    uncaptured.other = other.uncaptured.other
+    uncaptured.ipv6 = other.uncaptured.ipv6
+    // What is not captured has no listener.
+    if (machine == nil) == (other.machine == nil) {
+      machine = other.machine
+    } else {
+      remaining.append("machine")
+    }
+    if (gateway == nil) == (other.gateway == nil) {
+      gateway = other.gateway
+    } else {
+      remaining.append("gateway")
+    }
+    if uncaptured.udp.isCaptured == other.uncaptured.udp.isCaptured {
+      uncaptured.udp = other.uncaptured.udp
+    } else {
+      remaining.append("udp")
+    }
+    // Finding out takes what only the start makes.
+    if halfClose == other.halfClose || halfClose != .auto && other.halfClose != .auto {
+      halfClose = other.halfClose
+    } else {
+      remaining.append("half-close")
+    }
+    same(\.upstreams, "upstream", "balance")
+    same(\.dns, "dns")
+    same(\.dnsServer, "dns-server")
+    same(\.datagrams.relay, "udp-relay")
+    same(\.datagrams.associations, "udp-associations")
+    same(\.datagrams.associationsPerClient, "udp-per-client")
+    same(\.onExit, "on-exit")
+    same(\.onUpstreamDown, "on-upstream-down")
+    same(\.tcp, "tcp")
+    same(\.port, "port")
+    same(\.workers, "workers")
+    same(\.control, "control")
+    return remaining
+  }
+}
+
+extension Configuration.ProxyTreatment? {
+  /// Whether it may be captured.
+  fileprivate var isCaptured: Bool { self == nil || self == .proxy }
+}

@@ -1,0 +1,66 @@
+import Testing
+
+@testable import Configuration
+
+/// Every setting either takes effect under a run or is named as one that takes a restart.
+struct ReloadTests {
+  typealias Change = @Sendable (inout Options) -> Void
+
+  private static func configuration(_ changes: Change...) throws -> Configuration {
+    var options = Options()
+    options.upstream = "socks5://proxy.example"
+    options.machine = true
+    options.gateways = ["lan0"]
+    for change in changes { change(&options) }
+    return try Configuration(options)
+  }
+
+  private static let immediate: [Change] = [
+    { $0.users.only = ["7"] }, { $0.groups.except = ["7"] },
+    { $0.controlGroups.only = ["a.slice"] },
+    { $0.outputInterfaces.except = ["tun0"] }, { $0.gateways = ["lan1", "group:3"] },
+    { $0.sources.only = ["192.0.2.0/24"] }, { $0.hardwareAddresses.except = ["02:00:00:00:00:01"] },
+    { $0.bypass = ["192.0.2.0/24"] }, { $0.bypassFiles = ["/x"] }, { $0.bypassPorts = ["25"] },
+    { $0.proxyOnly = ["192.0.2.0/24"] }, { $0.proxyOnlyFiles = ["/x"] },
+    { $0.proxyOnlyPorts = ["443"] }, { $0.proxyPrivate = true }, { $0.udp = "proxy" },
+    { $0.quic = "reject" }, { $0.icmp = "reject" }, { $0.other = "reject" }, { $0.ipv6 = "reject" },
+    { $0.halfClose = "hold" }, { $0.connectTimeout = 3 }, { $0.handshakeTimeout = 3 },
+    { $0.idleTimeout = 3 }, { $0.halfCloseTimeout = 3 }, { $0.drainTimeout = 3 },
+    { $0.udpUnrepliedTimeout = 3 }, { $0.udpTimeout = 3 }, { $0.dnsTimeout = 3 },
+  ]
+
+  @Test(arguments: immediate.indices)
+  func takesEffect(_ index: Int) throws {
+    var configuration = try Self.configuration()
+    let other = try Self.configuration(Self.immediate[index])
+    #expect(configuration != other)
+    #expect(configuration.adopt(other) == [])
+    #expect(configuration == other)
+  }
+
+  private static let later: [(Change, [String])] = [
+    ({ $0.upstream = "socks5://other.example" }, ["upstream", "balance"]),
+    ({ $0.furtherUpstreams = ["http://b"] }, ["upstream", "balance"]),
+    ({ $0.machine = false }, ["machine"]), ({ $0.gateways = [] }, ["gateway"]),
+    ({ $0.udp = "reject" }, ["udp"]), ({ $0.halfClose = "auto" }, ["half-close"]),
+    ({ $0.dns = "tcp" }, ["dns"]), ({ $0.dnsServer = "9.9.9.9" }, ["dns-server"]),
+    ({ $0.udpRelay = "control" }, ["udp-relay"]),
+    ({ $0.udpAssociations = 5 }, ["udp-associations"]),
+    ({ $0.udpPerClient = 5 }, ["udp-per-client"]), ({ $0.onExit = "closed" }, ["on-exit"]),
+    ({ $0.onUpstreamDown = "open" }, ["on-upstream-down"]), ({ $0.tcp = "redirect" }, ["tcp"]),
+    ({ $0.port = 1 }, ["port"]), ({ $0.workers = 1 }, ["workers"]),
+    ({ $0.control = "/x" }, ["control"]),
+  ]
+
+  @Test(arguments: later.indices)
+  func takesARestart(_ index: Int) throws {
+    let (change, names) = Self.later[index]
+    let former = try Self.configuration()
+    var configuration = former
+    #expect(configuration.adopt(try Self.configuration(change)) == names)
+    #expect(configuration == former)
+    // What takes none takes effect beside it.
+    #expect(configuration.adopt(try Self.configuration(change) { $0.idleTimeout = 3 }) == names)
+    #expect(configuration == (try Self.configuration { $0.idleTimeout = 3 }))
+  }
+}

@@ -1,0 +1,217 @@
+"""SIGHUP: the settings file is read again, and what can change under a run does, with every flow that is
+open left as it is."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from harness import upstreams
+from harness.flows import attempt, outcome
+from harness.namespaces import Namespace
+from harness.programs import Program
+from harness.sluice import Sluice
+from harness.targets import Echo
+from harness.topology import ADDRESSES, Topology
+
+AT = ADDRESSES["ipv4"]
+
+#: Of an upstream without UDP.
+OTHER_PORT = 1081
+
+#: In all, under load.
+RELOADS = 1000
+
+#: More than the process may grow by in them, in KiB: a leak of 4 KiB each would show.
+GROWTH = 2048
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _many_ports(topology: Topology) -> None:
+    """The many short connections need them."""
+    topology.client.write_sysctl("net/ipv4/ip_local_port_range", "1024 65535")
+
+
+class Settings:
+    """The file, and the run that reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.write()
+
+    def write(self, **changed: str) -> None:
+        lines = {"upstream": upstreams.url(AT.proxy), "gateway": "[lan0]"} | changed
+        self.path.write_text("".join(
+            f"{name.replace('_', '-')}: {value}\n" for name, value in lines.items()))
+
+    def run(self, host: Namespace) -> Sluice:
+        return Sluice(host, "--config", str(self.path))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, dante: Program) -> Settings:
+    return Settings(tmp_path / "sluice.yaml")
+
+
+@pytest.fixture
+def sluice(topology: Topology, settings: Settings) -> Iterator[Sluice]:
+    with settings.run(topology.gateway) as running:
+        yield running
+
+
+def reload(sluice: Sluice, times: int = 1) -> None:
+    sluice.signal(signal.SIGHUP)
+    sluice.wait_for("reloaded", times)
+
+
+def listing(topology: Topology) -> str:
+    """The rules in force."""
+    return topology.gateway.run("nft", "list", "table", "inet", "sluice").stdout
+
+
+def exit_of(topology: Topology, echo: Echo) -> str:
+    """Whom the target sees of a new connection."""
+    del echo.peers[:]
+    assert attempt(topology.client, AT.server, echo.port) == "answer"
+    return echo.peers[-1]
+
+
+def test_destinations(
+    topology: Topology, settings: Settings, sluice: Sluice, echo: Echo
+) -> None:
+    with topology.client.connect(AT.server, echo.port) as stream:
+        assert exit_of(topology, echo) == AT.proxy_exit
+        settings.write(bypass=f"[{AT.server}/32]")
+        reload(sluice)
+        assert exit_of(topology, echo) == AT.client
+        stream.sendall(b"as before")
+        assert stream.recv(100) == b"as before"
+    settings.write()
+    reload(sluice, 2)
+    assert exit_of(topology, echo) == AT.proxy_exit
+    assert sluice.events("needs_restart") == []
+
+
+def test_senders(topology: Topology, settings: Settings, sluice: Sluice, echo: Echo) -> None:
+    settings.write(except_from=f"[{AT.client}]")
+    reload(sluice)
+    assert exit_of(topology, echo) == AT.client
+
+
+def test_interfaces(topology: Topology, settings: Settings, sluice: Sluice, echo: Echo) -> None:
+    settings.write(gateway="[other0]")
+    reload(sluice)
+    assert exit_of(topology, echo) == AT.client
+    settings.write(gateway="[other0, lan*]")
+    reload(sluice, 2)
+    assert exit_of(topology, echo) == AT.proxy_exit
+
+
+def test_timeouts_of_open_flows(
+    topology: Topology, settings: Settings, sluice: Sluice, echo: Echo
+) -> None:
+    settings.write(idle_timeout="1")
+    reload(sluice)
+    with topology.client.connect(AT.server, echo.port) as stream:
+        stream.sendall(b"once")
+        assert stream.recv(100) == b"once"
+        with pytest.raises(ConnectionResetError):
+            stream.recv(100)
+    assert sluice.finish()["failures"] == {"idle_timeout": 1}
+
+
+def test_what_takes_a_restart_is_named(
+    topology: Topology, settings: Settings, sluice: Sluice, echo: Echo
+) -> None:
+    """The rest takes effect all the same."""
+    settings.write(
+        upstream="socks5://192.0.2.9", workers="1", on_exit="closed", bypass=f"[{AT.server}]")
+    reload(sluice)
+    assert sluice.wait_for("needs_restart")["settings"] == "upstream, balance, on-exit, workers"
+    assert exit_of(topology, echo) == AT.client
+
+
+@pytest.mark.parametrize("changed, said", [
+    ({"bypas": "[192.0.2.1]"}, "sluice.yaml:4:1: bypas is no setting: did you mean bypass?"),
+    ({"udp": "maybe"}, "sluice.yaml:4:6: "),
+    ({"bypass_file": "[/nowhere/list]"}, "cannot read /nowhere/list"),
+    ({"uid": "[nobody-of-that-name]", "machine": "true"}, ""),
+])
+def test_faults_change_nothing(
+    topology: Topology, settings: Settings, sluice: Sluice, echo: Echo,
+    changed: dict[str, str], said: str,
+) -> None:
+    before = listing(topology)
+    settings.write(except_from=f"[{AT.client}]", **changed)
+    sluice.signal(signal.SIGHUP)
+    if said:
+        assert said in sluice.wait_for("not_reloaded")["message"]
+        assert listing(topology) == before
+        assert exit_of(topology, echo) == AT.proxy_exit
+    else:
+        # One scope more is what a restart is for: what it names is not looked at.
+        assert "machine" in sluice.wait_for("needs_restart")["settings"]
+
+
+def test_file_that_is_gone_changes_nothing(
+    topology: Topology, settings: Settings, sluice: Sluice, echo: Echo
+) -> None:
+    settings.path.unlink()
+    sluice.signal(signal.SIGHUP)
+    assert "cannot read" in sluice.wait_for("not_reloaded")["message"]
+    assert exit_of(topology, echo) == AT.proxy_exit
+
+
+def test_what_was_found_out_of_the_upstream_stays(
+    topology: Topology, settings: Settings
+) -> None:
+    """It has no UDP: what the rules reject for that, they still reject."""
+    upstream = upstreams.url(AT.proxy, OTHER_PORT)
+    settings.write(upstream=upstream)
+    with upstreams.microsocks(topology.proxy, port=OTHER_PORT), \
+            settings.run(topology.gateway) as sluice:
+        before = listing(topology)
+        assert "udp" in before
+        settings.write(upstream=upstream, idle_timeout="100")
+        reload(sluice)
+        assert listing(topology) == before
+
+
+def test_a_thousand_under_load(
+    topology: Topology, settings: Settings, sluice: Sluice, echo: Echo
+) -> None:
+    over, outcomes = threading.Event(), []
+
+    def knock() -> None:
+        while not over.is_set():
+            outcomes.append(attempt(topology.client, AT.server, echo.port))
+
+    def anonymous() -> int:
+        status = Path(f"/proc/{sluice.pid}/status").read_text()
+        return int(status.partition("RssAnon:")[2].split()[0])
+
+    threads = [threading.Thread(target=knock) for _ in range(2)]
+    with topology.client.connect(AT.server, echo.port) as stream:
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(1, RELOADS + 1):
+                settings.write(
+                    bypass=f"[192.0.2.{number % 250}]", idle_timeout=str(100 + number % 7))
+                reload(sluice, number)
+                if number == RELOADS // 10:
+                    before = anonymous()
+                stream.sendall(b"%d" % number)
+                assert stream.recv(100) == b"%d" % number
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        after = anonymous()
+    assert set(outcomes) == {"answer"}
+    assert after < before + GROWTH
+    summary = sluice.finish()
+    assert summary["sessions_opened"] == len(outcomes) + 1
+    assert summary["failures"] == {}
