@@ -9,6 +9,8 @@ extension UpstreamURL {
       case none
       case integrity
       case confidentiality
+      /// The request is encrypted, and what of the rest is, each side decides.
+      case selective
     }
 
     /// What RFC 1961, section 3.2, calls the server's service, and Dante too.

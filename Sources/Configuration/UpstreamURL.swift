@@ -390,7 +390,7 @@ extension UpstreamURLError: CustomStringConvertible {
     case .serviceWithoutHost:
       "upstream socket with ?gssapi: expected the server's host too, as in ?gssapi=rcmd@HOST"
     case .malformedProtection:
-      "upstream's GSSAPI protection: expected confidentiality, integrity or none, each at most once, the best first, with commas between them"
+      "upstream's GSSAPI protection: expected confidentiality, selective, integrity or none, each at most once, the best first, with commas between them"
     case .queryFieldNotSupported:
       "upstream with more than GSSAPI's settings: expected ?gssapi[=SERVICE][&protection=LEVEL,LEVEL]"
     case .zeroByteInPath: "upstream socket's path contains a zero byte (%00)"

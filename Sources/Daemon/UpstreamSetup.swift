@@ -213,6 +213,7 @@ extension ProtectionLevel {
       case .none: .none
       case .integrity: .integrity
       case .confidentiality: .confidentiality
+      case .selective: .selective
       }
   }
 }

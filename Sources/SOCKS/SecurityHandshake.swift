@@ -6,7 +6,7 @@ package import Addressing
 ///     ready ──start──▶ methodSelection ──01──▶ stepping ──token──▶ context
 ///                           │                  │  ▲                 │
 ///                           │                  │  └─────token───────┘
-///                           02                 └──complete──▶ protection ──level 1, 2──▶ protected ──REP 0──▶ established
+///                           02                 └──complete──▶ protection ──level 1–3──▶ protected ──REP 0──▶ established
 ///                           │                                     └──────level 0──▶ plain ──REP 0──▶ established
 ///                           └──────────────────────────────────────────────────────▶ plain
 ///
@@ -279,7 +279,7 @@ package struct SecurityHandshake: Sendable {
     var plain: [UInt8] = []
     writeRequest(after: .gssapi, into: &plain)
     do {
-      let token = try protection.wrap(plain, confidentially: level == .confidentiality)
+      let token = try protection.wrap(plain, confidentially: level.encryptsRequest)
       try SecurityMessage.encode(.data, token, into: &output)
     } catch {
       throw .securityFailed(error)

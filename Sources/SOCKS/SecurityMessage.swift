@@ -77,6 +77,18 @@ package enum ProtectionLevel: UInt8, Hashable, Sendable, CaseIterable {
   case integrity = 1
   /// Nor read it.
   case confidentiality = 2
+  /// Nobody can change it, and of each message its sender decides whether others can read it. Where one
+  /// wants to go nobody else is to know: we encrypt the request. The stream and datagrams behind it, of which
+  /// the applications know better, we do not.
+  case selective = 3
+
+  /// Whether our request is encrypted.
+  var encryptsRequest: Bool {
+    switch self {
+    case .none, .integrity: false
+    case .confidentiality, .selective: true
+    }
+  }
 }
 
 /// What a client that uses GSSAPI wants.

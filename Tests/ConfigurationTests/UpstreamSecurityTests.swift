@@ -26,6 +26,8 @@ struct UpstreamSecurityTests {
     ("", [.confidentiality, .integrity]), ("&protection=integrity", [.integrity]),
     ("&protection=integrity,confidentiality", [.integrity, .confidentiality]),
     ("&protection=confidentiality,integrity,none", [.confidentiality, .integrity, .none]),
+    ("&protection=selective", [.selective]),
+    ("&protection=selective,confidentiality", [.selective, .confidentiality]),
   ]
 
   @Test(arguments: levels)
@@ -90,6 +92,10 @@ struct UpstreamSecurityTests {
     ),
     ("socks5://gw?gssapi&protection=confidentiality,integrity", "socks5://gw:1080?gssapi"),
     ("socks5:///x?gssapi=a@b&protection=none", "socks5:///x?gssapi=a@b&protection=none"),
+    (
+      "socks5://gw?gssapi&protection=selective,integrity",
+      "socks5://gw:1080?gssapi&protection=selective,integrity"
+    ),
   ])
   func description(_ text: String, _ expected: String) throws {
     let url = try UpstreamURL(text)

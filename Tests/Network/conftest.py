@@ -10,10 +10,11 @@ from typing import Any, Generator, Iterator
 import pytest
 
 from harness import confined as confining
-from harness import kernel, namespaces, resolvers, sluice, upstreams
+from harness import kerberos, kernel, namespaces, resolvers, sluice, upstreams
 from harness.calls import CALLS, Call
 from harness.confined import Confined, Way
 from harness.datagrams import DatagramEcho
+from harness.kerberos import Realm
 from harness.namespaces import Namespace
 from harness.needs import lack
 from harness.programs import Program
@@ -151,6 +152,28 @@ def dante(topology: Topology, folder: Path) -> Iterator[Program]:
     """Dante on the proxy, for modules that need one real server."""
     with upstreams.dante(topology.proxy, folder) as program:
         yield program
+
+
+@pytest.fixture(scope="module")
+def realm(topology: Topology, folder: Path) -> Iterator[Realm]:
+    """A Kerberos realm with its key distribution centre on the proxy."""
+    place = folder / "realm"
+    place.mkdir()
+    with kerberos.realm(topology.proxy, place) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def dante_gssapi(realm: Realm) -> Iterator[Program]:
+    """Dante on the proxy for those who prove by GSSAPI who they are."""
+    with kerberos.dante(realm) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ticket(realm: Realm) -> dict[str, str]:
+    """The environment of somebody who has one."""
+    return realm.ticket("ticket")
 
 
 @pytest.fixture

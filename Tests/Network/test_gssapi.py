@@ -4,7 +4,6 @@ import os
 import re
 import socket
 import threading
-from pathlib import Path
 from typing import Iterator
 
 import pytest
@@ -13,10 +12,11 @@ from harness import kerberos
 from harness.confined import Confined
 from harness.datagrams import DatagramEcho
 from harness.flows import Curl, Exchange, ending, exchange, outcome
-from harness.kerberos import Realm
+from harness.kerberos import Realm, url
 from harness.meddling import (
     CONTEXT, FIRST_DATA, PROTECTION, REPLY, Meddler, Meddling, at, flipped, honest)
 from harness.programs import Program
+from harness.protecting import ProtectingServer
 from harness.resolvers import NAME, RECORDS, Unbound, dig
 from harness.sluice import Capture, Sluice, binary
 from harness.targets import Banner, Echo, Scripted, Website
@@ -28,31 +28,6 @@ AT = ADDRESSES["ipv4"]
 GATEWAY = Capture("gateway", "redirect")
 
 LEVELS = ("confidentiality", "integrity", "none")
-
-
-def url(service: str = "", levels: str = "") -> str:
-    query = "?gssapi" + (f"={service}" if service else "")
-    return f"socks5://{AT.proxy}:1080{query}" + (f"&protection={levels}" if levels else "")
-
-
-@pytest.fixture(scope="module")
-def realm(topology: Topology, folder: Path) -> Iterator[Realm]:
-    place = folder / "realm"
-    place.mkdir()
-    with kerberos.realm(topology.proxy, place) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def dante_gssapi(realm: Realm) -> Iterator[Program]:
-    with kerberos.dante(realm) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def ticket(realm: Realm) -> dict[str, str]:
-    """The environment of somebody who has one."""
-    return realm.ticket("ticket")
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +191,16 @@ class TestRefusals:
         said = refusal(topology, ticket, f"socks5://{AT.proxy}")
         assert "accepts none of the offered authentication methods" in said
 
+    def test_level_that_the_server_does_not_have(
+        self, topology: Topology, ticket: dict[str, str]
+    ) -> None:
+        """Dante hangs up, whatever else might do."""
+        said = refusal(topology, ticket, url(levels="selective,integrity"))
+        assert "the server closed the connection during authentication" in said
+
 
 MEDDLER_PORT = 1081
+PROTECTING_PORT = 1082
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +215,7 @@ def through(
     """A run that has met an honest server."""
     meddler.meddling, meddler.single_bytes = honest, False
     return Sluice.capturing(
-        topology, GATEWAY, url().replace(":1080", f":{MEDDLER_PORT}") + query,
+        topology, GATEWAY, url(port=MEDDLER_PORT) + query,
         "--handshake-timeout", "2", env=ticket)
 
 
@@ -341,6 +324,33 @@ def test_what_others_can_read(
         assert sluice.finish()["failures"] == {}
     assert len(seen) > FIRST_DATA
     assert (Banner.TEXT in b"".join(seen)) is is_readable
+
+
+@pytest.mark.parametrize("levels, answer", [
+    ("selective", 3), ("selective,confidentiality", 2), ("selective,integrity", 1)])
+def test_selective_protection(
+    topology: Topology, realm: Realm, ticket: dict[str, str], monkeypatch: pytest.MonkeyPatch,
+    levels: str, answer: int,
+) -> None:
+    """At level 3 the request is not to be read on its way, the stream is, and what the server does with its
+    own messages is the server's choice."""
+    monkeypatch.setenv("KRB5_CONFIG", realm.environment["KRB5_CONFIG"])
+    with ProtectingServer(
+        topology.proxy, PROTECTING_PORT, str(realm.keytab), answer
+    ) as server, Sluice.capturing(
+        topology, GATEWAY, url(levels=levels, port=PROTECTING_PORT), env=ticket
+    ) as sluice:
+        flow = Exchange(topology.client, AT.server, 80, os.urandom(300_000))
+        try:
+            exchange([flow], 300_000, timeout=20)
+            assert flow.error is None
+        finally:
+            flow.close()
+        assert sluice.finish()["failures"] == {}
+        assert set(server.asked) == {3}
+        assert b"\x05\x01\x00\x01" + socket.inet_aton(AT.server) + b"\x00\x50" in dict(server.requests)
+        assert {is_secret for _, is_secret in server.requests} == {answer != 1}
+        assert {is_secret for _, is_secret in server.data} == {answer == 2}
 
 
 def test_single_bytes(

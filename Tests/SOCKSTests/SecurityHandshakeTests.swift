@@ -104,6 +104,16 @@ struct SecurityHandshakeTests {
     Conversation(
       levels: [.integrity], messages: prologue + [agreed(1), data("C", reply)], level: .integrity,
       asked: hex("01  01 03 000B 49") + request),
+    // The request is encrypted, and the server may do as it likes with each message.
+    Conversation(
+      levels: [.selective], messages: prologue + [agreed(3), data("I", reply)], level: .selective,
+      asked: hex("03  01 03 000B 43") + request),
+    Conversation(
+      levels: [.selective],
+      messages: prologue + [
+        agreed(3), data("C", Array(reply[..<5])), data("I", Array(reply[5...]) + hex("4849")),
+      ],
+      level: .selective, asked: hex("03  01 03 000B 43") + request, rest: hex("4849")),
     Conversation(
       levels: [.none, .integrity], messages: prologue + [agreed(0), reply], level: .none,
       asked: hex("00") + request),
@@ -134,6 +144,36 @@ struct SecurityHandshakeTests {
       }
     }
     #expect(outcome(of: start, pieces: messages.joined().map { [$0] }) == expected)
+  }
+
+  /// Whatever was asked for, the server may choose another of the levels that are acceptable, and no other.
+  @Test func everyAnswerToEveryOffer() {
+    let lists = ProtectionLevel.allCases.flatMap { first in
+      [[first]]
+        + ProtectionLevel.allCases.filter { $0 != first }.map { [first, $0] }
+        + [[first] + ProtectionLevel.allCases.filter { $0 != first }]
+    }
+    for levels in lists {
+      for answer in UInt8(0)...4 {
+        let end = outcome(
+          of: SecurityClient(to: target, levels), pieces: Self.prologue + [Self.agreed(answer)])
+        let asked = hex("05 01 01  01 01 0001 AA  01 02 0002 49") + [levels[0].rawValue]
+        guard let level = ProtectionLevel(rawValue: answer), levels.contains(level) else {
+          #expect(end.action == .failed(.protectionNotAcceptable(answer)))
+          #expect(end.sent == asked)
+          continue
+        }
+        #expect(end.action == .receive)
+        #expect(end.level == level)
+        let head: [UInt8] =
+          switch level {
+          case .none: []
+          case .integrity: hex("01 03 000B 49")
+          case .confidentiality, .selective: hex("01 03 000B 43")
+          }
+        #expect(end.sent == asked + head + Self.request)
+      }
+    }
   }
 
   @Test func whatFollowsTheReplyIsLeft() {
@@ -177,6 +217,7 @@ struct SecurityHandshakeTests {
     (prologue + [context], .protocolViolation(.unexpectedSecurityMessage(1))),
     (prologue + [agreed(0)], .protectionNotAcceptable(0)),
     (prologue + [agreed(3)], .protectionNotAcceptable(3)),
+    (prologue + [agreed(4)], .protectionNotAcceptable(4)),
     (prologue + [hex("01 02 0001 49")], .protocolViolation(.malformedProtectionLevel)),
     (prologue + [hex("01 02 0003 49 01 01")], .protocolViolation(.malformedProtectionLevel)),
     (prologue + [hex("01 02 0001 01")], .securityFailed(SecurityFailure("not genuine"))),

@@ -83,6 +83,14 @@ socks pass {{
 """
 
 
+def url(service: str = "", levels: str = "", port: int = PORT) -> str:
+    """The server on the proxy as an upstream; levels: as in the URL, the best first."""
+    query = "?gssapi" + (f"={service}" if service else "")
+    return (
+        f"socks5://{ADDRESSES['ipv4'].proxy}:{port}{query}"
+        + (f"&protection={levels}" if levels else ""))
+
+
 def program(name: str) -> str:
     """The path of one of MIT's programs, some of which only root has in the path."""
     for folder in ("/usr/sbin", "/usr/bin"):
