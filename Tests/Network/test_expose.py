@@ -13,7 +13,7 @@ import pytest
 
 from harness import exposing, upstreams
 from harness.datagrams import Endpoint
-from harness.exposing import Exposing, ScriptedBinder, reply
+from harness.exposing import Exposing, ScriptedBinder, connected, echoes, reply
 from harness.namespaces import Namespace
 from harness.programs import Program
 from harness.serving import serving
@@ -93,17 +93,6 @@ def fetch_soon(host: Namespace, program: Exposing) -> None:
     wait_until(lambda: fetch(host, program.place()), "the page")
 
 
-def connected(host: Namespace, program: Exposing) -> socket.socket:
-    """A connection to the service, as soon as somebody listens."""
-    def attempt() -> socket.socket | None:
-        try:
-            return host.connect(*program.place())
-        except ConnectionRefusedError:
-            return None
-
-    return wait_until(attempt, "somebody to listen")
-
-
 def arrived(host: Namespace, program: Exposing, number: int) -> socket.socket:
     """The same of the connection with this number, when Sluice has heard of it: a listener that has
     had somebody may take more for a moment, and drops them."""
@@ -118,14 +107,6 @@ def arrived(host: Namespace, program: Exposing, number: int) -> socket.socket:
 
 def requests(website: Program) -> int:
     return len(re.findall(r'"GET /page HTTP/1\.\d" 200', website.output()))
-
-
-def echoes(host: Namespace, program: Exposing, payload: bytes = b"hello") -> bool:
-    """Whether an echo server answers."""
-    with connected(host, program) as stream:
-        stream.sendall(payload)
-        stream.shutdown(socket.SHUT_WR)
-        return read_to_end(stream) == payload
 
 
 # Real servers

@@ -14,9 +14,10 @@ from .programs import Program
 from .relaying import encode_address
 from .serving import BIND, GREETING, SELECTION
 from .sluice import Sluice, binary
-from .targets import Target
+from .targets import Target, read_to_end
 from .topology import ADDRESSES
 from .upstreams import PORT
+from .waiting import wait_until
 
 
 class Exposing(Sluice):
@@ -41,6 +42,25 @@ class Exposing(Sluice):
         """Where the service is reached, as it was told last."""
         address, _, port = self.events("listening")[-1]["address"].rpartition(":")
         return address.strip("[]"), int(port)
+
+
+def connected(host: Namespace, program: Exposing) -> socket.socket:
+    """A connection to the service, as soon as somebody listens."""
+    def attempt() -> socket.socket | None:
+        try:
+            return host.connect(*program.place())
+        except ConnectionRefusedError:
+            return None
+
+    return wait_until(attempt, "somebody to listen")
+
+
+def echoes(host: Namespace, program: Exposing, payload: bytes = b"hello") -> bool:
+    """Whether an echo server answers."""
+    with connected(host, program) as stream:
+        stream.sendall(payload)
+        stream.shutdown(socket.SHUT_WR)
+        return read_to_end(stream) == payload
 
 
 #: Let clients listen, and anybody come.

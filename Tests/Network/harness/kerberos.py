@@ -73,12 +73,12 @@ client pass {{
 }}
 socks pass {{
   from: 0/0 to: 0/0
-  command: connect udpassociate
+  command: bind connect udpassociate
   socksmethod: gssapi
 }}
 socks pass {{
   from: 0/0 to: 0/0
-  command: udpreply
+  command: bindreply udpreply
 }}
 """
 

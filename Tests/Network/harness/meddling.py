@@ -66,11 +66,14 @@ class Meddler(Target):
                     head += receive(server, int.from_bytes(head[2:4]))
                 changed = meddling(count, head)
                 if changed is None:
+                    hang_up(stream)
+                    hang_up(server)
                     break
                 send(changed)
                 count += 1
-            hang_up(stream)
-            hang_up(server)
+            else:
+                # The server has no more to say, but may still be told something.
+                stream.shutdown(socket.SHUT_WR)
             upward.join()
 
     @staticmethod
