@@ -1,33 +1,33 @@
 internal import Addressing
 internal import SOCKS
 
-/// The first byte says what the client wants: 1 credentials, 2 pipelined, 4 a name for destination.
-/// The others are what a server sends, in pieces; single bytes come to the same.
+/// The first byte says what the client wants: 1 credentials, 2 pipelined, 4 a name for destination, 8 to
+/// have the server listen (BIND). The others are what a server sends, in pieces; single bytes come to the
+/// same.
 func fuzz(_ input: Span<UInt8>) {
   guard !input.isEmpty else { return }
   let mode: ClientHandshake.Mode = input[0] & 2 == 0 ? .stepwise : .pipelined
+  let command: Command = input[0] & 8 == 0 ? .connect : .bind
   let start = Client(
     ClientHandshake(
-      destination: input[0] & 4 == 0 ? longestAddress : longestName,
+      command, destination: input[0] & 4 == 0 ? longestAddress : longestName,
       credentials: input[0] & 1 == 0 ? nil : longestCredentials, mode: mode))
 
   let pieces = pieces(of: input, from: 1)
   var client = start
-  for piece in pieces { client.receive(input.extracting(piece)) }
+  client.receive(pieces, of: input)
+  client.check(command)
   var other = start
-  for index in 1..<(pieces.last?.upperBound ?? 1) {
-    other.receive(input.extracting(index..<(index + 1)))
-  }
+  other.receiveBytes(of: pieces, of: input)
   precondition(client.isSame(as: other, mode), "the pieces make a difference")
-  client.end()
+  client.end(before: [5, 0, 0])
 }
 
-/// A machine with what came of it. It traps if all that it sends exceeds `maximumOutputBytes`.
-private struct Client {
+/// A machine that has been started. It traps if all that it sends exceeds `maximumOutputBytes`.
+private struct Client: FuzzedClient {
   private var machine: ClientHandshake
   private var sent: [UInt8] = []
-  private var consumed = 0
-  private var action = ClientHandshake.Action.receive
+  var progress = ClientProgress()
 
   init(_ machine: ClientHandshake) {
     self.machine = machine
@@ -36,39 +36,35 @@ private struct Client {
     }
   }
 
-  mutating func receive(_ piece: Span<UInt8>) {
-    let (earlier, sentBefore) = (action, sent.count)
-    var taken = 0
+  mutating func take(_ piece: Span<UInt8>) -> (consumed: Int, action: ClientHandshake.Action) {
+    var result = (consumed: 0, action: ClientHandshake.Action.receive)
     sent.append(addingCapacity: ClientHandshake.maximumOutputBytes - sent.count) {
-      (taken, action) = machine.receive(piece, into: &$0)
+      result = machine.receive(piece, into: &$0)
     }
-    precondition((0...piece.count).contains(taken), "took bytes that are not there")
-    precondition(action != .receive || taken == piece.count, "left bytes and asked for more")
-    consumed += taken
+    return result
+  }
+
+  mutating func takeEnd() -> HandshakeFailure { machine.receiveEnd() }
+
+  /// What the machine says of the server's side has been told to it.
+  func check(_ command: Command) {
+    let isEstablished = progress.action == .established
+    precondition(progress.isListening ? command == .bind : command != .bind || !isEstablished)
     precondition(
-      earlier == .receive || action == earlier && taken == 0 && sent.count == sentBefore,
-      "went on after its end")
-    precondition(
-      machine.boundAddress == nil || action == .established, "bound but not established")
+      machine.boundAddress == nil || isEstablished || progress.isListening,
+      "bound but not established")
+    precondition(machine.peer == nil || isEstablished && command == .bind, "nobody has come")
   }
 
   /// Whether it ended as one did that was given single bytes. A stepwise client has it as a violation if a
   /// piece goes on behind a message that it has to answer first, which no single byte does.
   func isSame(as other: Client, _ mode: ClientHandshake.Mode) -> Bool {
-    if mode == .stepwise, action == .failed(.protocolViolation(.trailingBytes)) {
-      return consumed <= other.consumed && other.sent.starts(with: sent)
+    if mode == .stepwise, progress.action == .failed(.protocolViolation(.trailingBytes)) {
+      return progress.consumed <= other.progress.consumed && other.sent.starts(with: sent)
     }
-    return action == other.action && consumed == other.consumed && sent == other.sent
+    return progress == other.progress && sent == other.sent
       && machine.boundAddress == other.machine.boundAddress
-  }
-
-  /// The server closes; what comes then of an established connection is not the machine's business.
-  mutating func end() {
-    guard action != .established else { return }
-    let failure = machine.receiveEnd()
-    precondition(action == .receive || action == .failed(failure), "failed in another way")
-    action = .failed(failure)
-    receive([5, 0, 0].span)
+      && machine.boundPort == other.machine.boundPort && machine.peer == other.machine.peer
   }
 }
 

@@ -2,80 +2,74 @@ internal import Addressing
 internal import SOCKS
 
 /// The first byte says what the client accepts: its lowest two bits the best level, 4 another one too, 8
-/// credentials. The others are what a server sends, in pieces. A token of the context's begins with a
-/// byte that says what the library makes of it. Single bytes come to the same as the pieces.
+/// credentials, 16 to have the server listen (BIND). The others are what a server sends, in pieces. A token
+/// of the context's begins with a byte that says what the library makes of it. Single bytes come to the same
+/// as the pieces.
 func fuzz(_ input: Span<UInt8>) {
-  guard !input.isEmpty else { return }
-  let level = ProtectionLevel(rawValue: input[0] & 3) ?? .integrity
+  guard !input.isEmpty, let level = ProtectionLevel(rawValue: input[0] & 3) else { return }
+  let command: Command = input[0] & 16 == 0 ? .connect : .bind
   let start = Client(
+    command,
     SecurityOffer(
       service: "rcmd@proxy.example",
       levels: input[0] & 4 == 0 ? [level] : [level, .confidentiality],
       credentials: input[0] & 8 == 0 ? nil : try? Credentials(username: "u", password: "p")))
   let pieces = pieces(of: input, from: 1)
   var client = start
-  for piece in pieces { client.receive(input.extracting(piece)) }
+  client.receive(pieces, of: input)
+  client.check(command)
   var other = start
-  for index in 1..<(pieces.last?.upperBound ?? 1) {
-    other.receive(input.extracting(index..<(index + 1)))
-  }
+  other.receiveBytes(of: pieces, of: input)
   precondition(client.isSame(as: other), "the pieces make a difference")
-  client.end()
+  client.end(before: [1, 1, 0, 0])
 }
 
-private struct Client {
+/// A machine that has been started; each step that it asks for is made at once.
+private struct Client: FuzzedClient {
   private var machine: SecurityHandshake
   private let offer: SecurityOffer
   private var sent: [UInt8] = []
-  private var consumed = 0
-  private var action = ClientHandshake.Action.receive
+  var progress = ClientProgress()
 
-  init(_ offer: SecurityOffer) {
+  init(_ command: Command, _ offer: SecurityOffer) {
     self.offer = offer
     machine = SecurityHandshake(
-      destination: .address(SocketAddress(.v4(IPv4Address(bits: 1)), 80)), offer)
+      command, destination: .address(SocketAddress(.v4(IPv4Address(bits: 1)), 80)), offer)
     machine.start(into: &sent)
   }
 
-  mutating func receive(_ piece: Span<UInt8>) {
-    let (earlier, sentBefore) = (action, sent.count)
-    var (taken, next) = machine.receive(piece, Mechanism(), into: &sent)
-    while next == .step {
+  mutating func take(_ piece: Span<UInt8>) -> (consumed: Int, action: ClientHandshake.Action) {
+    var (taken, action) = machine.receive(piece, Mechanism(), into: &sent)
+    while action == .step {
       machine.handleStep(Mechanism().step(machine.token), Mechanism(), into: &sent)
-      let (more, other) = machine.receive(piece.extracting(taken...), Mechanism(), into: &sent)
-      (taken, next) = (taken + more, other)
+      let (more, next) = machine.receive(piece.extracting(taken...), Mechanism(), into: &sent)
+      (taken, action) = (taken + more, next)
     }
-    action = next
-    consumed += taken
-    precondition((0...piece.count).contains(taken), "took bytes that are not there")
-    precondition(action != .receive || taken == piece.count, "left bytes and asked for more")
-    precondition(
-      earlier == .receive || action == earlier && taken == 0 && sent.count == sentBefore,
-      "went on after its end")
+    return (taken, action)
+  }
+
+  mutating func takeEnd() -> HandshakeFailure { machine.receiveEnd() }
+
+  /// Only what was offered and told is the case.
+  func check(_ command: Command) {
+    let isEstablished = progress.action == .established
     precondition(
       machine.level == .none || offer.levels.contains(machine.level), "took a level not offered")
-    precondition(machine.rest.isEmpty || action == .established, "has bytes but no connection")
+    precondition(machine.rest.isEmpty || isEstablished, "has bytes but no connection")
+    precondition(progress.isListening ? command == .bind : command != .bind || !isEstablished)
+    precondition(machine.peer == nil || isEstablished && command == .bind, "nobody has come")
   }
 
   /// Whether it ended as one did that was given single bytes. It has it as a violation if a piece goes on
   /// behind a message that it has to answer first, which no single byte does.
   func isSame(as other: Client) -> Bool {
-    if action == .failed(.protocolViolation(.trailingBytes)) {
-      return consumed <= other.consumed && other.sent.starts(with: sent)
+    if progress.action == .failed(.protocolViolation(.trailingBytes)) {
+      return progress.consumed <= other.progress.consumed && other.sent.starts(with: sent)
     }
-    return action == other.action && consumed == other.consumed && sent == other.sent
+    return progress == other.progress && sent == other.sent
       && machine.level == other.machine.level && machine.rest == other.machine.rest
       && machine.boundAddress == other.machine.boundAddress
-      && machine.boundPort == other.machine.boundPort
-  }
-
-  /// The server closes; what comes then of an established connection is not the machine's business.
-  mutating func end() {
-    guard action != .established else { return }
-    let failure = machine.receiveEnd()
-    precondition(action == .receive || action == .failed(failure), "failed in another way")
-    action = .failed(failure)
-    receive([1, 1, 0, 0].span)
+      && machine.boundPort == other.machine.boundPort && machine.peer == other.machine.peer
   }
 }
 

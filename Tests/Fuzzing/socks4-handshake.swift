@@ -9,9 +9,9 @@ internal import SOCKS
 ///     | 1     | 2    | 4       | 1          | …    | 1          | …    | and sizes of pieces |
 ///     +-------+------+---------+------------+------+------------+------+---------------------+
 ///
-/// Flags: 1 the destination is the name, else the address; 2 the server takes names; 4 a user. What the
-/// client sends is cut by the answer's bytes, and the server has to understand just that. Then the answer
-/// comes, in pieces, which may make no difference.
+/// Flags: 1 the destination is the name, else the address; 2 the server takes names; 4 a user; 8 the server
+/// is to listen (BIND). What the client sends is cut by the answer's bytes, and the server has to understand
+/// just that. Then the answer comes, in pieces, which may make no difference.
 func fuzz(_ input: Span<UInt8>) {
   var rest = Fields(input)
   let flags = rest.byte()
@@ -24,9 +24,11 @@ func fuzz(_ input: Span<UInt8>) {
     guard let name else { return }
     destination = .name(name, port: port)
   }
+  let command: Command = flags & 8 == 0 ? .connect : .bind
   guard
     let machine = try? SOCKS4Handshake(
-      destination: destination, user: flags & 4 == 0 ? nil : user, takesNames: flags & 2 != 0)
+      command, destination: destination, user: flags & 4 == 0 ? nil : user,
+      takesNames: flags & 2 != 0)
   else {
     precondition(
       flags & 3 == 1 || flags & 1 == 0 && (1...255).contains(address.bits),
@@ -35,34 +37,59 @@ func fuzz(_ input: Span<UInt8>) {
   }
   let start = Client(machine)
   let answer = rest.remainder
-  check(start.sent, asks: destination, cut: answer)
+  check(
+    start.sent, asks: command == .bind ? .bind(destination) : .connect(destination), cut: answer)
 
   let pieces = pieces(of: answer.span, from: 0)
   var client = start
-  for piece in pieces { client.receive(answer.span.extracting(piece)) }
-  let expected = outcome(of: answer[..<(pieces.last?.upperBound ?? 0)])
-  precondition(client.action == expected.action, "ends in another way than its model")
-  precondition(client.consumed == expected.consumed, "takes other bytes")
-  client.end()
+  client.receive(pieces, of: answer.span)
+  let stream = answer[..<(pieces.last?.upperBound ?? 0)]
+  let expected = outcome(of: stream, replies: command == .bind ? 2 : 1)
+  precondition(client.progress.action == expected.action, "ends in another way than its model")
+  precondition(client.progress.consumed == expected.consumed, "takes other bytes")
+  let listener = command == .bind ? place(in: stream) : nil
+  let peer = listener == nil ? nil : place(in: stream.dropFirst(8))
+  precondition(client.progress.isListening == (listener != nil), "listens without a reply")
+  precondition(client.machine.listener == listener, "listens elsewhere")
+  precondition(client.machine.peer == peer, "somebody else has come")
+  client.end(before: [0, 0x5A, 0x48])
 }
 
-/// What comes of a server's answer.
-private func outcome(of answer: ArraySlice<UInt8>) -> (
+/// What comes of a server's answer, of so many replies.
+private func outcome(of answer: ArraySlice<UInt8>, replies: Int) -> (
   action: ClientHandshake.Action, consumed: Int
 ) {
-  guard let version = answer.first else { return (.receive, 0) }
-  guard version == 0 else { return (.failed(.protocolViolation(.wrongReplyVersion(version))), 1) }
-  guard answer.count >= 2 else { return (.receive, 1) }
-  guard answer[1] == 0x5A else {
-    return (.failed(.refusedBySOCKS4(SOCKS4ReplyCode(rawValue: answer[1]))), 2)
+  var rest = answer
+  for _ in 0..<replies {
+    let before = answer.count - rest.count
+    guard let version = rest.popFirst() else { return (.receive, before) }
+    guard version == 0 else {
+      return (.failed(.protocolViolation(.wrongReplyVersion(version))), before + 1)
+    }
+    guard let code = rest.popFirst() else { return (.receive, before + 1) }
+    guard code == 0x5A else {
+      return (.failed(.refusedBySOCKS4(SOCKS4ReplyCode(rawValue: code))), before + 2)
+    }
+    guard rest.count >= 6 else { return (.receive, answer.count) }
+    rest = rest.dropFirst(6)
   }
-  return answer.count < 8 ? (.receive, answer.count) : (.established, 8)
+  return (.established, 8 * replies)
 }
 
-/// The server connects where the client wants to go, however the request is cut, and takes no byte that
-/// comes behind it.
-private func check(_ request: [UInt8], asks destination: Endpoint, cut sizes: [UInt8]) {
-  var server = ServerHandshake(logins: nil)
+/// The address and port in a reply that grants, if all of it is there.
+private func place(in reply: ArraySlice<UInt8>) -> SocketAddress? {
+  let bytes = Array(reply.prefix(8))
+  guard bytes.count == 8, bytes[0] == 0, bytes[1] == 0x5A else { return nil }
+  let address = bytes[4...].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+  return SocketAddress(.v4(IPv4Address(bits: address)), UInt16(bytes[2]) << 8 | UInt16(bytes[3]))
+}
+
+/// The server understands what the client wants, however the request is cut, and takes no byte that comes
+/// behind it.
+private func check(
+  _ request: [UInt8], asks expected: ServerHandshake.Action, cut sizes: [UInt8]
+) {
+  var server = ServerHandshake(logins: nil, listens: true)
   var answered: [UInt8] = []
   var action = ServerHandshake.Action.receive
   var start = 0
@@ -76,17 +103,15 @@ private func check(_ request: [UInt8], asks destination: Endpoint, cut sizes: [U
     precondition(taken == end - start, "took too little or too much of a request")
     start = end
   }
-  precondition(action == .connect(destination), "the server understands something else")
+  precondition(action == expected, "the server understands something else")
   precondition(answered.isEmpty, "the server answers before it has connected")
 }
 
-/// A client that has been started, with what came of it. It traps if what it sends exceeds
-/// `maximumOutputBytes`.
-private struct Client {
-  private var machine: SOCKS4Handshake
+/// A machine that has been started. It traps if what it sends exceeds `maximumOutputBytes`.
+private struct Client: FuzzedClient {
+  private(set) var machine: SOCKS4Handshake
   private(set) var sent: [UInt8] = []
-  private(set) var consumed = 0
-  private(set) var action = ClientHandshake.Action.receive
+  var progress = ClientProgress()
 
   init(_ machine: SOCKS4Handshake) {
     self.machine = machine
@@ -95,22 +120,9 @@ private struct Client {
     }
   }
 
-  mutating func receive(_ piece: Span<UInt8>) {
-    let earlier = action
-    let taken: Int
-    (taken, action) = machine.receive(piece)
-    precondition((0...piece.count).contains(taken), "took bytes that are not there")
-    precondition(action != .receive || taken == piece.count, "left bytes and asked for more")
-    precondition(earlier == .receive || action == earlier && taken == 0, "went on after its end")
-    consumed += taken
+  mutating func take(_ piece: Span<UInt8>) -> (consumed: Int, action: ClientHandshake.Action) {
+    machine.receive(piece)
   }
 
-  /// The server closes; what comes then of an established connection is not the machine's business.
-  mutating func end() {
-    guard action != .established else { return }
-    let failure = machine.receiveEnd()
-    precondition(action == .receive || action == .failed(failure), "failed in another way")
-    action = .failed(failure)
-    receive([0, 0x5A, 0x48].span)
-  }
+  mutating func takeEnd() -> HandshakeFailure { machine.receiveEnd() }
 }

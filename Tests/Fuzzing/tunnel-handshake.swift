@@ -15,19 +15,19 @@ func fuzz(_ input: Span<UInt8>) {
   }
   let pieces = pieces(of: input, from: 1)
   var client = start
-  for piece in pieces { client.receive(input.extracting(piece)) }
+  client.receive(pieces, of: input)
   let stream = (1..<(pieces.last?.upperBound ?? 1)).map { input[$0] }
   let expected = outcome(of: stream, room: TunnelHandshake.maximumResponseBytes - before)
-  precondition(client.action == expected.action, "ends in another way than its model")
-  precondition(client.consumed - start.consumed == expected.consumed, "takes other bytes")
-  client.end()
+  precondition(client.progress.action == expected.action, "ends in another way than its model")
+  precondition(
+    client.progress.consumed - start.progress.consumed == expected.consumed, "takes other bytes")
+  client.end(before: Array("HTTP/1.1 200\n\n".utf8))
 }
 
-/// A machine with what came of it.
-private struct Client {
+/// A machine that has been started.
+private struct Client: FuzzedClient {
   private var machine: TunnelHandshake
-  private(set) var consumed = 0
-  private(set) var action = ClientHandshake.Action.receive
+  var progress = ClientProgress()
 
   /// Starts the machine; it traps if what it sends exceeds `maximumOutputBytes`.
   init?(_ machine: TunnelHandshake?) {
@@ -37,26 +37,15 @@ private struct Client {
     self.machine = machine
   }
 
-  mutating func receive(_ piece: Span<UInt8>) {
-    let earlier = action
-    let taken: Int
-    (taken, action) = machine.receive(piece)
-    precondition((0...piece.count).contains(taken), "took bytes that are not there")
-    precondition(action != .receive || taken == piece.count, "left bytes and asked for more")
-    precondition(earlier == .receive || action == earlier && taken == 0, "went on after its end")
-    consumed += taken
+  mutating func take(_ piece: Span<UInt8>) -> (consumed: Int, action: ClientHandshake.Action) {
+    let (taken, action) = machine.receive(piece)
     precondition(
-      consumed <= TunnelHandshake.maximumResponseBytes, "took more than a response may have")
+      progress.consumed + taken <= TunnelHandshake.maximumResponseBytes,
+      "took more than a response may have")
+    return (taken, action)
   }
 
-  /// The server closes; what comes then of an established connection is not the machine's business.
-  mutating func end() {
-    guard action != .established else { return }
-    let failure = machine.receiveEnd()
-    precondition(action == .receive || action == .failed(failure), "failed in another way")
-    action = .failed(failure)
-    receive(Array("HTTP/1.1 200\n\n".utf8).span)
-  }
+  mutating func takeEnd() -> HandshakeFailure { machine.receiveEnd() }
 }
 
 private typealias Outcome = (action: ClientHandshake.Action, consumed: Int)
