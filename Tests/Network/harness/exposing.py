@@ -49,7 +49,7 @@ def connected(host: Namespace, program: Exposing) -> socket.socket:
     def attempt() -> socket.socket | None:
         try:
             return host.connect(*program.place())
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # nobody, or no longer
             return None
 
     return wait_until(attempt, "somebody to listen")
