@@ -20,7 +20,7 @@ from harness.needs import lack
 from harness.programs import Program
 from harness.resolvers import Unbound
 from harness.scripted import ScriptedUpstream
-from harness.targets import Echo
+from harness.targets import Echo, Website
 from harness.topology import ADDRESSES, FAMILIES, Topology
 from harness.upstreams import Carrier
 
@@ -201,6 +201,13 @@ def scripted(topology: Topology) -> Iterator[ScriptedUpstream]:
 def datagram_echo(topology: Topology) -> Iterator[DatagramEcho]:
     """An echo server for UDP on all addresses of the server."""
     with DatagramEcho(topology.server) as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def website(request: pytest.FixtureRequest, topology: Topology) -> Iterator[Website]:
+    """A website on the server; a module may say how many MEGABYTES it has."""
+    with Website(topology.server, getattr(request.module, "MEGABYTES", 8)) as target:
         yield target
 
 

@@ -46,12 +46,6 @@ def scripted_url(kinds: tuple[str, ...]) -> str:
     return ",".join(SCRIPTED[kind].format(place) for kind, place in zip(kinds, places))
 
 
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 8) as target:
-        yield target
-
-
 class Servers(contextlib.ExitStack):
     """The servers of `HOPS`, which end with the test."""
 

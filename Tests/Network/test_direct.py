@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-from typing import Iterator
 
 import pytest
 
@@ -27,12 +26,6 @@ def exit_of(capture: Capture, family: str) -> str:
     """Whom the target sees."""
     at = ADDRESSES[family]
     return at.client if capture.scope == "machine" else at.gateway_wan
-
-
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 8) as target:
-        yield target
 
 
 def connections_to_itself(host: Namespace) -> int:

@@ -20,12 +20,6 @@ from harness.topology import ADDRESSES, FAMILIES, Topology
 MEGABYTES = 20
 
 
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, MEGABYTES) as target:
-        yield target
-
-
 def curl(website: Website, host: str, megabytes: int = 1) -> list[str]:
     return [
         "curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "60",

@@ -3,7 +3,7 @@
 import json
 import signal
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,12 +20,6 @@ from harness.waiting import PATIENCE
 FIELDS = {"protocol", "address", "port", "name", "flows", "failed", "sent", "received"}
 
 Destinations = dict[tuple[str, str, int], dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 1) as target:
-        yield target
 
 
 def destinations(text: str) -> Destinations:

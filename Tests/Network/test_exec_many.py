@@ -3,9 +3,6 @@
 import os
 import subprocess
 from pathlib import Path
-from typing import Iterator
-
-import pytest
 
 from harness.confined import Confined, Way, network_of
 from harness.sites import place
@@ -27,12 +24,6 @@ curl --silent --fail --max-time 200 --output /dev/null "$0" && echo fetched
 read line
 exit 4
 """
-
-
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 1) as target:
-        yield target
 
 
 def memory(pid: int) -> int:

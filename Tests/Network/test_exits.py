@@ -2,7 +2,6 @@
 
 import signal
 import socket
-from typing import Iterator
 
 import pytest
 
@@ -14,12 +13,6 @@ from harness.topology import ADDRESSES, Topology
 from harness.waiting import wait_until
 
 MEGABYTES = 50
-
-
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, MEGABYTES) as target:
-        yield target
 
 
 def check_direct(topology: Topology, website: Website) -> None:

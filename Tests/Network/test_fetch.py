@@ -15,12 +15,6 @@ from harness.topology import ADDRESSES, Topology
 MEGABYTES = 200
 
 
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, MEGABYTES) as target:
-        yield target
-
-
 @pytest.fixture(scope="module", params=upstreams.SERVERS)
 def server(
     request: pytest.FixtureRequest, topology: Topology, folder: Path

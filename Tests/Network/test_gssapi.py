@@ -29,11 +29,8 @@ GATEWAY = Capture("gateway", "redirect")
 
 LEVELS = ("confidentiality", "integrity", "none")
 
-
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 100) as target:
-        yield target
+#: What the website has.
+MEGABYTES = 100
 
 
 @pytest.mark.usefixtures("dante_gssapi")
@@ -46,7 +43,7 @@ class TestDante:
         with Sluice.capturing(
             topology, GATEWAY, url(levels=level), env=ticket
         ) as sluice:
-            for megabytes in 1, 100:
+            for megabytes in 1, MEGABYTES:
                 del website.peers[:]
                 with Curl(topology.client, AT.server, website.port, megabytes) as curl:
                     fetched = curl.finish()

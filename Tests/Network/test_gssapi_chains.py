@@ -25,6 +25,9 @@ AT = ADDRESSES["ipv4"]
 
 GATEWAY = Capture("gateway", "redirect")
 
+#: What the website has.
+MEGABYTES = 20
+
 #: Where microsocks listens and another Dante, which does not connect to itself.
 PLAIN_PORT, OTHER_PORT = 1081, 1082
 
@@ -46,19 +49,6 @@ CHAINS = {
 }
 
 
-@pytest.fixture(scope="module")
-def realm(topology: Topology, folder: Path) -> Iterator[Realm]:
-    place = folder / "chained-realm"
-    place.mkdir()
-    with kerberos.realm(topology.proxy, place) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def ticket(realm: Realm) -> dict[str, str]:
-    return realm.ticket("ticket")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def hops(topology: Topology, realm: Realm, folder: Path) -> Iterator[list[Program]]:
     place = folder / "hops"
@@ -70,12 +60,6 @@ def hops(topology: Topology, realm: Realm, folder: Path) -> Iterator[list[Progra
             stack.enter_context(upstreams.microsocks(
                 topology.proxy, credentials=(USER, PASSWORD), port=PLAIN_PORT)),
             stack.enter_context(upstreams.tinyproxy(topology.proxy, place))]
-
-
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 20) as target:
-        yield target
 
 
 @pytest.fixture(params=CHAINS)
@@ -90,7 +74,7 @@ class TestEveryChain:
         leaked = topology.leaked(website.port)
         del website.peers[:]
         with Sluice.capturing(topology, GATEWAY, chain, env=ticket) as sluice:
-            for megabytes in 1, 20:
+            for megabytes in 1, MEGABYTES:
                 with Curl(topology.client, AT.server, website.port, megabytes) as curl:
                     fetched = curl.finish()
                 assert (fetched.code, fetched.size) == (0, megabytes << 20)

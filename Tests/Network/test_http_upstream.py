@@ -38,12 +38,6 @@ def proxy(topology: Topology) -> Iterator[ScriptedProxy]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 8) as target:
-        yield target
-
-
 class TestTinyproxy:
     """Debian's, which nobody here wrote."""
 

@@ -46,12 +46,6 @@ def dante(topology: Topology, tmp_path: Path) -> Iterator[Program]:
         yield program
 
 
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 8) as target:
-        yield target
-
-
 @pytest.mark.parametrize("scheme", SCHEMES)
 class TestDante:
     def test_fetches(

@@ -1,7 +1,6 @@
 """An upstream by its name: whichever of its addresses answers is used, and another one when that fails."""
 
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 
@@ -38,12 +37,6 @@ class Hosts:
 @pytest.fixture
 def hosts(tmp_path: Path) -> Hosts:
     return Hosts(tmp_path / "hosts")
-
-
-@pytest.fixture(scope="module")
-def website(topology: Topology) -> Iterator[Website]:
-    with Website(topology.server, 1) as target:
-        yield target
 
 
 def exempt(host: Namespace) -> str:
