@@ -142,23 +142,26 @@ package struct ClientHandshake: Sendable {
           guard input.isEmpty else { throw .protocolViolation(.trailingBytes) }
           return (consumed, .receive)
         case .methodSelection:
-          guard let selection = try next(MethodSelection.self, from: input, &consumed) else {
+          guard let selection = try partial.nextAnswer(MethodSelection.self, from: input, &consumed)
+          else {
             return (consumed, .receive)
           }
           try handle(selection, hasMore: consumed < input.count, into: &output)
         case .authentication:
-          guard let status = try next(AuthenticationStatus.self, from: input, &consumed) else {
+          guard
+            let status = try partial.nextAnswer(AuthenticationStatus.self, from: input, &consumed)
+          else {
             return (consumed, .receive)
           }
           try handle(status, hasMore: consumed < input.count, into: &output)
         case .reply:
-          guard let reply = try next(Reply.self, from: input, &consumed) else {
+          guard let reply = try partial.nextAnswer(Reply.self, from: input, &consumed) else {
             return (consumed, .receive)
           }
           try handle(reply)
           if case .listening = state { return (consumed, .listening) }
         case .listening:
-          guard let reply = try next(Reply.self, from: input, &consumed) else {
+          guard let reply = try partial.nextAnswer(Reply.self, from: input, &consumed) else {
             return (consumed, .receive)
           }
           try handlePeer(reply)
@@ -189,16 +192,6 @@ package struct ClientHandshake: Sendable {
   }
 
   // MARK: Messages
-
-  private mutating func next<Value: Message>(
-    _ type: Value.Type, from input: Span<UInt8>, _ consumed: inout Int
-  ) throws(HandshakeFailure) -> Value? {
-    do {
-      return try partial.next(type, from: input, &consumed)
-    } catch {
-      throw .protocolViolation(error)
-    }
-  }
 
   private mutating func handle(
     _ selection: MethodSelection, hasMore: Bool, into output: inout OutputSpan<UInt8>

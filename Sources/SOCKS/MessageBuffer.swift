@@ -49,3 +49,16 @@ struct MessageBuffer<let capacity: Int>: Sendable {
     }
   }
 }
+
+extension MessageBuffer {
+  /// The same for a client, whose handshake fails on what is no message.
+  mutating func nextAnswer<Value: Message>(
+    _ type: Value.Type, from input: Span<UInt8>, _ consumed: inout Int
+  ) throws(HandshakeFailure) -> Value? {
+    do {
+      return try next(type, from: input, &consumed)
+    } catch {
+      throw .protocolViolation(error)
+    }
+  }
+}

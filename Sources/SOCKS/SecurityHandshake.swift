@@ -98,10 +98,9 @@ package struct SecurityHandshake: Sendable {
           guard input.isEmpty else { throw .protocolViolation(.trailingBytes) }
           return (consumed, .receive)
         case .methodSelection:
-          guard let method = try nextSelection(from: input, &consumed) else {
-            return (consumed, .receive)
-          }
-          try handle(method, into: &output)
+          guard let answer = try selection.nextAnswer(MethodSelection.self, from: input, &consumed)
+          else { return (consumed, .receive) }
+          try handle(answer.method, into: &output)
           guard consumed == input.count else { throw .protocolViolation(.trailingBytes) }
         case .stepping:
           return (consumed, .step)
@@ -186,16 +185,6 @@ package struct SecurityHandshake: Sendable {
   }
 
   // MARK: Messages
-
-  private mutating func nextSelection(
-    from input: Span<UInt8>, _ consumed: inout Int
-  ) throws(HandshakeFailure) -> Method? {
-    do {
-      return try selection.next(MethodSelection.self, from: input, &consumed)?.method
-    } catch {
-      throw .protocolViolation(error)
-    }
-  }
 
   /// The next whole message; nil when `input` ends before it does.
   private mutating func nextMessage(
