@@ -110,7 +110,7 @@ package struct ProbeCommand {
           ? Ability(
             early: early.answer(until: deadline), plain: plain,
             testimony: earlyWitness.answer(until: deadline) ?? nil)
-          : Ability(.notOffered)
+          : Ability(.unknown, "not tried by GSSAPI")
       ))
     if evidence.wantsDirect { evidence.direct = direct() }
     report.abilities.append(("half_close", Ability(evidence)))
