@@ -79,6 +79,7 @@ package struct Configuration: Hashable, Sendable {
   package static let defaultPort: UInt16 = 10880
   package static let maximumTimeout = 30 * 24 * 3600
   package static let maximumWorkers = 256
+  package static let maximumPool = 1024
   package static let defaultControl = "/run/sluice/control.sock"
 
   package let upstreams: UpstreamSelection
@@ -105,6 +106,8 @@ package struct Configuration: Hashable, Sendable {
   /// Nil: one per processor.
   package let workers: Int?
   package internal(set) var halfClose: HalfClose
+  /// Connections that are kept ready with each upstream at most.
+  package let pooledConnections: Int
   package internal(set) var timeouts: Timeouts
   /// Of the socket at which other processes talk to a run; nil: none.
   package let control: SocketPath?
@@ -161,6 +164,15 @@ package struct Configuration: Hashable, Sendable {
     }
     workers = options.workers
     halfClose = try choice(options.halfClose, "--half-close") ?? .propagate
+    pooledConnections = options.pool ?? 0
+    guard (0...Self.maximumPool).contains(pooledConnections) else {
+      throw ConfigurationError("--pool \(pooledConnections): expected 0 to \(Self.maximumPool)")
+    }
+    guard pooledConnections == 0 || upstreams.balance != .race else {
+      throw ConfigurationError(
+        "--pool keeps connections ready, which a race has no use for: leave out --pool or "
+          + "--balance race")
+    }
     var timeouts = Timeouts()
     timeouts.connect = try seconds(options.connectTimeout, "--connect-timeout")
     timeouts.handshake = try seconds(options.handshakeTimeout, "--handshake-timeout")

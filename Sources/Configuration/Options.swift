@@ -52,6 +52,7 @@ package struct Options: Hashable, Sendable {
   package var onUpstreamDown: String?
   package var workers: Int?
   package var halfClose: String?
+  package var pool: Int?
   /// Seconds.
   package var connectTimeout: Int?
   package var handshakeTimeout: Int?

@@ -138,6 +138,9 @@ extension Setting {
       "half-close", .text(\.halfClose, words: words(Configuration.HalfClose.self)),
       "What the upstream hears when a program has stopped sending."),
     Setting(
+      "pool", .number(\.pool),
+      "Connections that are kept ready with each SOCKS5 upstream at most."),
+    Setting(
       "udp-relay", .text(\.udpRelay),
       "Where the upstream takes datagrams: auto, reported, control, or an address."),
     Setting(

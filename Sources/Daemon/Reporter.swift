@@ -189,6 +189,8 @@ struct Reporter {
       "sessions_opened": .stringConvertible(snapshot[.sessionsOpened]),
       "sessions_failed": .stringConvertible(snapshot[.sessionsFailed]),
       "handshakes_retried": .stringConvertible(snapshot[.handshakesRetried]),
+      "pooled_used": .stringConvertible(snapshot[.pooledUsed]),
+      "pooled_dead": .stringConvertible(snapshot[.pooledDead]),
       "bytes_upstream": .stringConvertible(snapshot[.bytesUpstream]),
       "bytes_downstream": .stringConvertible(snapshot[.bytesDownstream]),
       "queries_carried": .stringConvertible(snapshot[.queriesCarried]),

@@ -25,6 +25,7 @@ extension RunCommand {
     plane.owners = configuration.machine == nil ? .unknown : .bySocket
     plane.timeouts = Timeouts(configuration)
     plane.halfClose = HalfClose(configuration.halfClose)
+    plane.pooledConnections = configuration.pooledConnections
     plane.connectsDirectly = configuration.upstream.first == .direct
     plane.datagrams = try datagrams(scope)
     plane.listeners = listeners

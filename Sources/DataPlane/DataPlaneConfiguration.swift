@@ -82,6 +82,8 @@ package struct DataPlaneConfiguration: Sendable {
   package var listeners: [ListenerConfiguration]
   /// Where captured flows go; nil if there are none to capture.
   package var group: UpstreamGroup?
+  /// Connections that are kept ready with each upstream at most, over all workers.
+  package var pooledConnections = 0
   /// Captured connections go straight to their destinations, and only datagrams and queries through the
   /// upstream.
   package var connectsDirectly = false

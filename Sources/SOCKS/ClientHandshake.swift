@@ -12,7 +12,7 @@ package import Addressing
 ///
 /// Stepwise, each arrow into `authentication` and `reply` writes the message that is to be answered,
 /// and a byte that arrives before it is a violation. Pipelined, `start` has written all of them, so
-/// the method must be known in advance: 02 with credentials, else 00.
+/// the method must be known in advance: 02 with credentials, else 00. Admitted, `start` leads to `reply`.
 ///
 /// The machine has no socket and no clock. Once it has ended it repeats how, and takes no bytes.
 package struct ClientHandshake: Sendable {
@@ -21,6 +21,8 @@ package struct ClientHandshake: Sendable {
     case stepwise
     /// All messages in one write. Some servers hang on it: only for those that are known to take it.
     case pipelined
+    /// The server has let us in already (`Admission`): the request is the first message.
+    case admitted
   }
 
   package enum Action: Hashable, Sendable {
@@ -110,6 +112,11 @@ package struct ClientHandshake: Sendable {
   /// Writes the first bytes to send; to be called once, before anything else.
   package mutating func start(into output: inout OutputSpan<UInt8>) {
     guard case .ready = state else { preconditionFailure("the handshake was started before") }
+    guard mode != .admitted else {
+      Request.encode(command, to: destination, into: &output)
+      state = .reply
+      return
+    }
     greeting.encode(into: &output)
     if mode == .pipelined {
       if let credentials { Authentication.encode(credentials, into: &output) }
@@ -239,7 +246,7 @@ package struct ClientHandshake: Sendable {
     case .stepwise:
       guard !hasMore else { throw .protocolViolation(.trailingBytes) }
       encode()
-    case .pipelined:
+    case .pipelined, .admitted:
       return
     }
   }

@@ -17,6 +17,12 @@ struct EngineOptions: ParsableArguments {
       valueName: "what"))
   var halfClose: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Connections that are kept ready with each SOCKS5 upstream at most, past its password, so that a flow waits for the reply alone (default: 0).",
+      valueName: "count"))
+  var pool: Int?
+
   @Option(help: ArgumentHelp("For the upstream's reply (default: 60).", valueName: "seconds"))
   var handshakeTimeout: Int?
 
@@ -65,6 +71,7 @@ struct EngineOptions: ParsableArguments {
   func fill(_ options: inout Options) {
     options.workers = workers
     options.halfClose = halfClose
+    options.pool = pool
     options.connectTimeout = connectTimeout
     options.handshakeTimeout = handshakeTimeout
     options.idleTimeout = idleTimeout

@@ -178,6 +178,11 @@ struct ConfigurationTests {
     Fault("--on-upstream-down") { $0.onUpstreamDown = "" },
     Fault("--half-close") { $0.halfClose = "never" },
     Fault("--workers") { $0.workers = 0 },
+    Fault("--pool") { $0.pool = -1 },
+    Fault("--pool") { $0.pool = Configuration.maximumPool + 1 },
+    Fault("a race has no use") {
+      ($0.pool, $0.furtherUpstreams, $0.balance) = (1, ["socks5://b"], "race")
+    },
     Fault("--control") { $0.control = "" },
     Fault("--control") { $0.control = "/" + String(repeating: "x", count: 107) },
     Fault("--connect-timeout") { $0.connectTimeout = 0 },

@@ -9,6 +9,7 @@ from harness import upstreams
 from harness.rounds import ANSWER, BANNER, SPEAKS_FIRST, CountingUpstream, Visit
 from harness.sluice import Capture, Sluice
 from harness.topology import ADDRESSES, Topology
+from harness.waiting import wait_until
 
 AT = ADDRESSES["ipv4"]
 
@@ -59,3 +60,37 @@ def test_all_at_once(topology: Topology, capture: Capture, method: int) -> None:
         assert sluice.wait_for("pipelining")["proved"] is True
         assert fetch(topology, server, SPEAKS_FIRST).rounds == 2
         assert fetch(topology, server, WEB).rounds == 3
+
+
+@pytest.mark.parametrize("method", LOGINS, ids=["none", "password"])
+@pytest.mark.parametrize("takes_pipelining", [True, False], ids=["pipelining", "stepwise"])
+def test_pooled(
+    topology: Topology, capture: Capture, method: int, takes_pipelining: bool
+) -> None:
+    """The request alone, whatever the server thinks of pipelining."""
+    with CountingUpstream(topology.proxy, method, takes_pipelining) as server, \
+            Sluice.capturing(
+                topology, capture, url(method), "--pool", "1", "--workers", "1") as sluice:
+        sluice.wait_for("pipelining")
+        assert server.admitted() == []
+        fetch(topology, server, WEB)
+        for port, rounds in ((SPEAKS_FIRST, 1), (WEB, 2), (SPEAKS_FIRST, 1)):
+            wait_until(server.admitted, "a connection that waits for a flow")
+            visit = fetch(topology, server, port)
+            assert (visit.is_old, visit.rounds) == (True, rounds)
+        summary = sluice.finish()
+    assert (summary["pooled_used"], summary["pooled_dead"]) == (3, 0)
+    expected = {b"user:word"} if method else {b""}
+    assert {one.credentials for one in server.visits if one.is_admitted} == expected
+
+
+def test_credentials_that_tell_of_the_flow(topology: Topology) -> None:
+    """Nothing can be made ready for those."""
+    of_flow = f"socks5://%7Buid%7D:word@{AT.proxy}:{upstreams.PORT}"
+    with CountingUpstream(topology.proxy, 2) as server, \
+            Sluice.capturing(topology, MACHINE, of_flow, "--pool", "1") as sluice:
+        sluice.wait_for("pipelining")
+        for _ in range(3):
+            assert fetch(topology, server, SPEAKS_FIRST).rounds == 2
+        assert server.admitted() == []
+        assert sluice.finish()["pooled_used"] == 0

@@ -65,7 +65,7 @@ struct ClientModel {
     switch (login == nil, mode) {
     case (true, _): [0]
     case (false, .stepwise): [0, 2]
-    case (false, .pipelined): [2]
+    case (false, .pipelined), (false, .admitted): [2]
     }
   }
 
@@ -87,6 +87,11 @@ struct ClientModel {
   }
 
   private func handshake(_ run: inout Run) throws(Stop) {
+    guard mode != .admitted else {
+      run.sent = request
+      try reply(&run)
+      return
+    }
     run.sent = [5, UInt8(methods.count)] + methods
     if mode == .pipelined { run.sent += authentication + request }
 
@@ -103,7 +108,10 @@ struct ClientModel {
       if status != 0 { throw .failed(.authenticationRejected(status: status)) }
     }
     try run.answer(request, mode)
+    try reply(&run)
+  }
 
+  private func reply(_ run: inout Run) throws(Stop) {
     try run.expect(5) { .wrongVersion($0) }
     let code = try run.byte()
     if code != 0 { throw .failed(.refused(ReplyCode(rawValue: code))) }

@@ -6,6 +6,8 @@ import Testing
 /// Random and damaged input. `outcome(of:pieces:)` checks what must always hold: no more is consumed
 /// than there is, nothing is left when more is asked for, an end is final, the output fits.
 struct HostileInputTests {
+  private let modes = [ClientHandshake.Mode.stepwise, .pipelined, .admitted]
+
   @Test(arguments: 0..<8)
   func randomBytesToEitherMachine(seed: UInt64) {
     var generator = SplitMix(seed: seed)
@@ -15,7 +17,7 @@ struct HostileInputTests {
       }
       let pieces = randomPieces(of: bytes, using: &generator)
       let login = logins[Int.random(in: logins.indices, using: &generator)]
-      let mode = Bool.random(using: &generator) ? ClientHandshake.Mode.stepwise : .pipelined
+      let mode = modes.randomElement(using: &generator) ?? .stepwise
       var client = Client(to: destinations[0], login, mode)
       if case .failed(let failure) = outcome(of: client, pieces: pieces).action {
         #expect(failure != .refused(.succeeded))
@@ -39,8 +41,9 @@ struct HostileInputTests {
       ].randomElement(using: &generator) ?? []
     let code: UInt8 = Int.random(in: 0..<4, using: &generator) == 0 ? telling(using: &generator) : 0
     let reply = hex("05") + [code, 0] + address + hex("AA BB")
-    switch Int.random(in: 0..<3, using: &generator) {
+    switch Int.random(in: 0..<4, using: &generator) {
     case 0: return [hex("05 00"), reply]
+    case 2: return [reply]
     case 1: return [hex("05 02"), hex("01 00"), reply]
     default: return [hex("05") + [telling(using: &generator)], hex("01 01"), reply]
     }
@@ -53,7 +56,7 @@ struct HostileInputTests {
     var established = 0
     for _ in 0..<10_000 {
       let destination = destinations[Int.random(in: destinations.indices, using: &generator)]
-      let mode = Bool.random(using: &generator) ? ClientHandshake.Mode.stepwise : .pipelined
+      let mode = modes.randomElement(using: &generator) ?? .stepwise
       let login =
         Int.random(in: 0..<3, using: &generator) == 0 ? nil : named.randomElement(using: &generator)
       var messages = serverTranscript(using: &generator)

@@ -30,6 +30,7 @@ struct ConfinedTraffic: Hashable, Sendable {
     plane.detectsLoops = false
     plane.timeouts = Timeouts(configuration)
     plane.halfClose = HalfClose(configuration.halfClose)
+    plane.pooledConnections = configuration.pooledConnections
     plane.connectsDirectly = configuration.upstream.first == .direct
     if includesDatagrams {
       plane.datagrams = DatagramConfiguration(configuration, listeners: addresses)

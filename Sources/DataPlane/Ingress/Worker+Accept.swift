@@ -129,6 +129,7 @@ extension Worker {
     if pausedUntil == nil {
       counters.add(to: .acceptPauses)
       report(.acceptPaused(error))
+      emptyPool()
       setListeners([])
     }
     pausedUntil = now + Self.pauseInterval

@@ -5,6 +5,8 @@ package enum Counter: Int, CaseIterable, Sendable {
   case sessionsOpened, sessionsClosed, sessionsFailed
   /// Handshakes that failed with one upstream of a group, and were begun anew with another.
   case handshakesRetried
+  /// Connections of the pool that carried flows, and those that were found dead by one.
+  case pooledUsed, pooledDead
   /// The embedded server's halves of captured flows, which are not sessions of their own to anybody
   /// outside, and exposed sessions before somebody has come.
   case innerOpened, innerClosed

@@ -17,6 +17,7 @@ struct Token: Hashable {
     case servedExitV6 = 10
     case contender = 11
     case associationLeg = 12
+    case pooled = 13
   }
 
   let rawValue: UInt64

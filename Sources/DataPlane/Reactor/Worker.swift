@@ -8,7 +8,7 @@ internal import SOCKS
 /// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Forward` (to
 /// fixed targets), `Worker+Serve` (the embedded server), `Worker+Access` (its rules), `Worker+Bind` (its listeners),
 /// `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay` (bytes, and the end of
-/// a session), `Worker+Protected` (the same through GSSAPI), `Worker+Expose` (a service behind the upstream's
+/// a session), `Worker+Pool` (connections that wait for sessions), `Worker+Protected` (the same through GSSAPI), `Worker+Expose` (a service behind the upstream's
 /// listener); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
 /// by TCP); `Worker+Audit` for what is recorded of both.
@@ -52,6 +52,8 @@ final class Worker: @unchecked Sendable {
   var problems = ProblemLimiter()
   /// Connections that race for sessions.
   var contenders = SlotTable<Contender>()
+  /// Nil where none are kept.
+  var pool: ConnectionPool?
   /// Of members of the group, for connections, for associations, and for queries by TCP: each on its own,
   /// since those that come by turns would else be sorted.
   var sessionChoice: MemberChoice
@@ -101,6 +103,7 @@ final class Worker: @unchecked Sendable {
       loops = configuration.group.map { LoopDetector(upstreams: $0.members) }
     }
     datagramLoops = loops
+    pool = ConnectionPool(configuration, now: now)
     // The first worker is the one without another's carrier.
     if carrier == nil { exposing = configuration.exposure.map { ExposureProgress($0, now: now) } }
     try epoll.add(
@@ -124,7 +127,9 @@ final class Worker: @unchecked Sendable {
       resumeAccepting()
       sweepPipes()
       expose()
+      tendPool()
     }
+    closePool()
     endAll()
     endAssociations()
     endResolvers()
@@ -134,7 +139,7 @@ final class Worker: @unchecked Sendable {
     if !runQueue.isEmpty { return 0 }
     let expiry = earliest(
       earliest(timers.nextExpiry, datagrams.timers.nextExpiry), resolvers.timers.nextExpiry)
-    let turn = earliest(earliest(pausedUntil, nextSweep), nextExposure)
+    let turn = earliest(earliest(pausedUntil, nextSweep), earliest(nextExposure, pool?.nextTurn))
     guard let next = earliest(expiry, turn) else { return -1 }
     return Int32(clamping: next.milliseconds(since: .now()))
   }
@@ -163,6 +168,7 @@ final class Worker: @unchecked Sendable {
       if readiness.contains(.urgent), let socket { StreamSocket.receiveUrgentInline(socket) }
       drive(token.index)
     case .contender: handleContender(token, readiness)
+    case .pooled: handlePooled(token, readiness)
     case .servedRelay, .servedExit, .servedExitV6:
       handleServed(token)
     case .resolver:
@@ -187,6 +193,7 @@ final class Worker: @unchecked Sendable {
         listeners[index] = nil
       }
       drainResolvers()
+      closePool()
       reportIfDrained()
     case .stop:
       isStopped = true

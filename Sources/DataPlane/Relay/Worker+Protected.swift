@@ -43,7 +43,7 @@ extension Worker {
       connection.negotiation.channel?.handleStep(result)
       driveResolver(token.index)
     case .downstream, .listener, .waker, .associationLeg, .associationRelay, .datagramListener,
-      .servedRelay, .servedExit, .servedExitV6:
+      .servedRelay, .servedExit, .servedExitV6, .pooled:
       preconditionFailure("nobody of this kind makes steps")
     }
   }

@@ -13,7 +13,7 @@ extension Worker {
     case .servedExit: relayFromTargets(turn, isIPv4: true)
     case .servedExitV6: relayFromTargets(turn, isIPv4: false)
     case .downstream, .upstream, .contender, .listener, .waker, .associationControl,
-      .associationLeg, .associationRelay, .datagramListener, .resolver:
+      .associationLeg, .associationRelay, .datagramListener, .resolver, .pooled:
       preconditionFailure("not a token of an association")
     }
   }

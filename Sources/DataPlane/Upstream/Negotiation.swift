@@ -38,6 +38,10 @@ final class Negotiation {
   private(set) var isListening = false
   /// What is asked for at the end of a chain; nil where that is its first hop.
   private var goal: Goal?
+  /// Since when the connection has waited in the pool; nil for one that was made for this flow.
+  var pooledSince: Instant?
+  /// The flow had a connection of the pool that was dead, this old, and gets no other.
+  var deadAge: Timeout?
   /// Which member of the group of upstreams it is with.
   var member = 0
   /// Those that it has been with, this one included.
@@ -74,6 +78,7 @@ final class Negotiation {
   /// Makes it ready for the next session.
   func reset() {
     restart()
+    deadAge = nil
     member = 0
     tried = MemberSet()
     contenders.removeAll(keepingCapacity: true)
@@ -93,6 +98,7 @@ final class Negotiation {
     carrier = nil
     isListening = false
     goal = nil
+    pooledSince = nil
     outputCount = 0
     sentCount = 0
   }

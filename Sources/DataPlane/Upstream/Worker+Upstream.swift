@@ -29,6 +29,7 @@ extension Worker {
   /// Starts a captured session's way through the member that was chosen for it.
   func beginConnecting(_ index: Int) {
     sessions[index].pointee.state = .connecting
+    if beginWithPooled(index) { return }
     negotiation(of: index).connectDeadline = now + configuration.timeouts.connect
     connectCaptured(index, to: member(of: negotiation(of: index)))
   }
@@ -149,14 +150,17 @@ extension Worker {
 
   // MARK: Handshake
 
-  private func beginHandshake(_ index: Int) {
+  /// - Parameter isAdmitted: the connection is past everything but the request.
+  func beginHandshake(_ index: Int, isAdmitted: Bool = false) {
     guard let destination = requestedDestination(of: index) else {
       preconditionFailure("a captured session without a destination")
     }
     sessions[index].pointee.state = .handshaking
     let negotiation = negotiation(of: index)
     negotiation.flow?.destination = destination
-    negotiation.startClient(.connect, to: destination, at: member(of: negotiation))
+    let upstream = member(of: negotiation)
+    negotiation.startClient(
+      .connect, to: destination, at: upstream, isAdmitted ? .admitted : upstream.mode)
     timers.schedule(index, at: beginHandshakeTiming(negotiation))
     driveHandshaking(index)
   }
@@ -201,6 +205,7 @@ extension Worker {
       if !beginStep(of: negotiation(of: index), for: token) { fail(index, .resourcesExhausted) }
     case .established(let rest):
       configuration.group?.bringBack(negotiation(of: index).member)
+      notePooled(negotiation(of: index))
       beginRelay(index, rest: rest)
     case .failed(let failure):
       failHandshake(index, Failure(failure, of: negotiation(of: index)))
@@ -208,6 +213,7 @@ extension Worker {
   }
 
   func failHandshake(_ index: Int, _ failure: Failure) {
+    if beginWithoutPooled(index, after: failure) { return }
     doubtPipelining(of: negotiation(of: index), after: failure)
     failAttempt(index, failure)
   }

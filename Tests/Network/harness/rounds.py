@@ -31,6 +31,8 @@ class Visit:
     destination: tuple[str, int] | None = None
     is_admitted: bool = False
     """The client may send its request."""
+    is_waiting: bool = False
+    """It has heard of that, and has not sent it."""
     is_old: bool = False
     """It was there before the flow that is looked at."""
 
@@ -56,7 +58,7 @@ class CountingUpstream(Target):
 
     def admitted(self) -> list[Visit]:
         """The clients that may send a request and have not."""
-        return [one for one in self.visits if one.is_admitted and one.destination is None]
+        return [one for one in self.visits if one.is_waiting]
 
     def forget(self) -> None:
         """What has come so far is no part of the flow that is looked at next."""
@@ -72,6 +74,12 @@ class CountingUpstream(Target):
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         visit = Visit()
         self.visits.append(visit)
+        try:
+            self._converse(stream, visit)
+        finally:
+            visit.is_waiting = False
+
+    def _converse(self, stream: socket.socket, visit: Visit) -> None:
         conversation, has_answered = self._conversation(visit), True
         next(conversation)
         while part := stream.recv(1 << 16):
@@ -86,6 +94,7 @@ class CountingUpstream(Target):
             has_answered = bool(answer)
             if answer:
                 stream.sendall(answer)
+            visit.is_waiting = visit.is_admitted and visit.destination is None
 
     def _conversation(self, visit: Visit):
         """Gets what the client says, piece by piece, and gives the answers; ends where it hangs up."""

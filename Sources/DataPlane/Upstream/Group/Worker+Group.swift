@@ -67,9 +67,15 @@ extension Worker {
       return
     }
     counters.add(to: .handshakesRetried)
+    negotiation.deadAge = nil
+    beginAnew(index)
+  }
+
+  /// Has a captured session leave its connection, and begin with the member that it is with now.
+  func beginAnew(_ index: Int) {
     sessions[index].pointee.upstream = nil
     sessions[index].pointee.upstreamReadiness = []
-    negotiation.restart()
+    negotiation(of: index).restart()
     do {
       try renewTokens(of: index)
     } catch {

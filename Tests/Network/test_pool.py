@@ -1,0 +1,92 @@
+"""Connections that wait for flows, and what becomes of flows when those are dead."""
+
+import random
+import socket
+from dataclasses import dataclass
+from typing import Callable
+
+import pytest
+
+from harness import upstreams
+from harness.flows import Exchange, exchange
+from harness.impatient import ImpatientUpstream
+from harness.rounds import SPEAKS_FIRST, CountingUpstream
+from harness.sluice import Capture, Sluice
+from harness.topology import ADDRESSES, Topology
+from harness.waiting import wait_until
+
+AT = ADDRESSES["ipv4"]
+
+URL = upstreams.url(AT.proxy)
+
+GATEWAY = Capture("gateway", "redirect")
+
+#: Flows at once.
+TOGETHER = 50
+
+#: Seconds without any progress of any flow that mean that it has stopped.
+STANDSTILL = 20.0
+
+
+@dataclass(frozen=True)
+class Impatience:
+    """How long a server lets clients wait, and how many flows meet it."""
+
+    patience: Callable[[random.Random], float]
+    refuses: float
+    bursts: int
+    flows: int
+    """In each burst; before the next, one that waited has been hung up on, or has left."""
+
+
+IMPATIENCES = {
+    "1s": Impatience(lambda _: 1.0, 0.0, 10, 1000),
+    "5s": Impatience(lambda _: 5.0, 0.0, 3, 500),
+    "random": Impatience(lambda chance: chance.uniform(0.0, 2.0), 0.1, 1, 10_000),
+}
+
+
+def carry(topology: Topology, count: int) -> list[str]:
+    """That many flows, each of which has its bytes echoed; returns what went wrong."""
+    errors: list[str] = []
+    for first in range(0, count, TOGETHER):
+        flows = [
+            Exchange(topology.client, AT.server, 80, b"%d" % number * 50)
+            for number in range(first, min(first + TOGETHER, count))]
+        try:
+            exchange(flows, 1 << 20, STANDSTILL)
+            errors += [flow.error for flow in flows if flow.error]
+        finally:
+            for flow in flows:
+                flow.close()
+    return errors
+
+
+@pytest.mark.parametrize("case", IMPATIENCES)
+def test_server_that_ends_idle_connections(topology: Topology, case: str) -> None:
+    impatience = IMPATIENCES[case]
+    with ImpatientUpstream(topology.proxy, impatience.patience, impatience.refuses) as server, \
+            Sluice.capturing(topology, GATEWAY, URL, "--pool", "64") as sluice:
+        assert sluice.wait_for("pipelining")["proved"] is True
+        for _ in range(impatience.bursts):
+            assert carry(topology, impatience.flows) == []
+            ended = server.ended
+            wait_until(lambda: server.ended > ended, "one that waited to be gone")
+        summary = sluice.finish()
+    flows = impatience.bursts * impatience.flows
+    assert (summary["sessions_opened"], summary["sessions_failed"]) == (flows, 0)
+    assert summary["failures"] == {}
+    assert summary["pooled_used"] > flows // 10
+    assert summary["pooled_dead"] >= server.refused - 1
+    assert bool(server.refused) == bool(impatience.refuses)
+
+
+def test_none_outlives_the_run(topology: Topology) -> None:
+    with CountingUpstream(topology.proxy) as server, \
+            Sluice.capturing(topology, GATEWAY, URL, "--pool", "2", "--workers", "1") as sluice:
+        sluice.wait_for("pipelining")
+        with topology.client.connect(AT.server, SPEAKS_FIRST) as stream:
+            assert stream.recv(1)
+        wait_until(server.admitted, "a connection that waits for a flow")
+        sluice.finish()
+        wait_until(lambda: not server.admitted(), "the connection to be closed")
