@@ -47,6 +47,10 @@ extension Configuration {
     same(\.tcp, "tcp")
     same(\.port, "port")
     same(\.workers, "workers")
+    same(\.pooledConnections, "pool")
+    same(\.tcpFastOpen, "tcp-fast-open")
+    same(\.userTimeout, "user-timeout")
+    same(\.congestion, "congestion")
     same(\.control, "control")
     return remaining
   }

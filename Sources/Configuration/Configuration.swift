@@ -108,6 +108,12 @@ package struct Configuration: Hashable, Sendable {
   package internal(set) var halfClose: HalfClose
   /// Connections that are kept ready with each upstream at most.
   package let pooledConnections: Int
+  /// The first bytes to an upstream go with the SYN.
+  package let tcpFastOpen: Bool
+  /// Nil: the system's.
+  package let congestion: String?
+  /// Seconds; nil: as the system has it.
+  package let userTimeout: UInt32?
   package internal(set) var timeouts: Timeouts
   /// Of the socket at which other processes talk to a run; nil: none.
   package let control: SocketPath?
@@ -173,9 +179,17 @@ package struct Configuration: Hashable, Sendable {
         "--pool keeps connections ready, which a race has no use for: leave out --pool or "
           + "--balance race")
     }
+    tcpFastOpen = options.tcpFastOpen
+    congestion = options.congestion
+    // TCP_CA_NAME_MAX of the kernel, its zero byte included.
+    if let congestion, !(1...15).contains(congestion.utf8.count) || congestion.contains("\0") {
+      throw ConfigurationError(
+        "--congestion \(congestion): expected the name of a congestion control, such as cubic")
+    }
     var timeouts = Timeouts()
     timeouts.connect = try seconds(options.connectTimeout, "--connect-timeout")
     timeouts.handshake = try seconds(options.handshakeTimeout, "--handshake-timeout")
+    userTimeout = try seconds(options.userTimeout, "--user-timeout")
     timeouts.idle = try seconds(options.idleTimeout, "--idle-timeout")
     timeouts.halfClose = try seconds(options.halfCloseTimeout, "--half-close-timeout")
     if let drain = options.drainTimeout, drain == 0 {

@@ -53,8 +53,11 @@ package struct Options: Hashable, Sendable {
   package var workers: Int?
   package var halfClose: String?
   package var pool: Int?
+  package var tcpFastOpen = false
+  package var congestion: String?
   /// Seconds.
   package var connectTimeout: Int?
+  package var userTimeout: Int?
   package var handshakeTimeout: Int?
   package var idleTimeout: Int?
   package var halfCloseTimeout: Int?

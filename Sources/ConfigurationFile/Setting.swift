@@ -141,6 +141,12 @@ extension Setting {
       "pool", .number(\.pool),
       "Connections that are kept ready with each SOCKS5 upstream at most."),
     Setting(
+      "tcp-fast-open", .flag(\.tcpFastOpen),
+      "Send the first bytes to an upstream with the SYN, where it has allowed that."),
+    Setting(
+      "congestion", .text(\.congestion),
+      "Congestion control towards upstreams; by default the system's."),
+    Setting(
       "udp-relay", .text(\.udpRelay),
       "Where the upstream takes datagrams: auto, reported, control, or an address."),
     Setting(
@@ -155,6 +161,9 @@ extension Setting {
   private static let timeouts = [
     Setting(
       "connect-timeout", .number(\.connectTimeout), "Seconds for the connection to the upstream."),
+    Setting(
+      "user-timeout", .number(\.userTimeout),
+      "Seconds for the upstream to acknowledge what it is sent; by default as the system has it."),
     Setting("handshake-timeout", .number(\.handshakeTimeout), "Seconds for the upstream's reply."),
     Setting(
       "idle-timeout", .number(\.idleTimeout), "Seconds for a flow without a byte either way."),

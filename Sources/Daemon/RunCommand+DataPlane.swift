@@ -26,6 +26,7 @@ extension RunCommand {
     plane.timeouts = Timeouts(configuration)
     plane.halfClose = HalfClose(configuration.halfClose)
     plane.pooledConnections = configuration.pooledConnections
+    plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
     plane.datagrams = try datagrams(scope)
     plane.listeners = listeners
@@ -92,6 +93,13 @@ extension DataPlaneConfiguration {
   private func opened(
     _ report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
+    do throws(Errno) {
+      try tuning?.check()
+    } catch {
+      throw CommandFailure(
+        "--congestion \(tuning?.congestion ?? ""): the kernel does not let connections have it: \(error) "
+          + "(see /proc/sys/net/ipv4/tcp_allowed_congestion_control)", .unavailable)
+    }
     do {
       return try DataPlane(self, report: report)
     } catch {
@@ -126,6 +134,18 @@ extension Timeouts {
     set(&datagrams, configuration.datagrams.timeouts.established)
     set(&unreplied, configuration.datagrams.timeouts.unreplied)
     set(&dns, configuration.datagrams.timeouts.dns)
+  }
+}
+
+extension StreamSocket.Tuning {
+  /// Nil where everything is as the system has it.
+  init?(_ configuration: Configuration) {
+    self.init()
+    // TCP_USER_TIMEOUT counts milliseconds.
+    userTimeoutMilliseconds = configuration.userTimeout.map { Int32(clamping: UInt64($0) * 1000) }
+    congestion = configuration.congestion
+    fastOpen = configuration.tcpFastOpen
+    if self == StreamSocket.Tuning() { return nil }
   }
 }
 

@@ -97,6 +97,36 @@ package enum StreamSocket {
     }
   }
 
+  /// What connections have that the system does not give them by itself (tcp(7)).
+  package struct Tuning: Hashable, Sendable {
+    /// How long sent bytes may stay unacknowledged until the connection has failed, in milliseconds; nil: as
+    /// the system has it, a quarter of an hour.
+    package var userTimeoutMilliseconds: Int32?
+    /// The congestion control; nil: the system's.
+    package var congestion: String?
+    /// The first bytes go out with the SYN, if the server has given a cookie for that before (RFC 7413).
+    package var fastOpen = false
+
+    package init() {}
+
+    /// Throws what the kernel has against it: ENOENT for a congestion control that it lacks, EPERM for one
+    /// that is not for everybody.
+    package func check() throws(Errno) { try apply(to: try open(isIPv4: true)) }
+
+    func apply(to socket: borrowing Descriptor) throws(Errno) {
+      if let time = userTimeoutMilliseconds {
+        try socket.set(Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, time)
+      }
+      if fastOpen { try socket.set(Int32(IPPROTO_TCP), TCP_FASTOPEN_CONNECT, 1) }
+      guard let congestion else { return }
+      let (descriptor, count) = (socket.rawValue, socklen_t(congestion.utf8.count))
+      _ = try checked(
+        congestion.withCString {
+          clx_set_option(descriptor, Int32(IPPROTO_TCP), TCP_CONGESTION, $0, count)
+        })
+    }
+  }
+
   /// A socket that is neither bound nor connected.
   package static func open(isIPv4: Bool) throws(Errno) -> Descriptor {
     Descriptor(owning: try checked(clx_stream_socket(isIPv4 ? AF_INET : AF_INET6)))
@@ -109,11 +139,12 @@ package enum StreamSocket {
   ///   - speaksFirst: whether bytes follow at once, that carry the last acknowledgement of TCP's
   ///     handshake: the kernel then puts that off for 0.2 s (`tcp_rcv_synsent_state_process`).
   package static func connect(
-    to address: SocketAddress, mark: UInt32?, speaksFirst: Bool = false
+    to address: SocketAddress, mark: UInt32?, speaksFirst: Bool = false, _ tuning: Tuning? = nil
   ) throws(Errno) -> Descriptor {
     let socket = try open(isIPv4: address.address.isIPv4)
     if let mark { try socket.set(SOL_SOCKET, SO_MARK, Int32(bitPattern: mark)) }
     if speaksFirst { try socket.set(Int32(IPPROTO_TCP), TCP_DEFER_ACCEPT, 1) }
+    if let tuning { try tuning.apply(to: socket) }
     try connect(socket, to: address)
     return socket
   }

@@ -11,7 +11,8 @@ package enum Transfer {
   init(_ result: Int) {
     if result >= 0 {
       self = .bytes(result)
-    } else if result == -Int(EAGAIN) {
+    } else if result == -Int(EAGAIN) || result == -Int(EINPROGRESS) {
+      // EINPROGRESS: the SYN of TCP Fast Open took none of the bytes (send(2)).
       self = .wouldBlock
     } else {
       let error = Errno(rawValue: Int32(truncatingIfNeeded: -result))

@@ -23,6 +23,23 @@ struct EngineOptions: ParsableArguments {
       valueName: "count"))
   var pool: Int?
 
+  @Flag(
+    help:
+      "Send the first bytes to an upstream with the SYN, where it has allowed that (TCP Fast Open)."
+  )
+  var tcpFastOpen = false
+
+  @Option(
+    help: ArgumentHelp(
+      "For the upstream to acknowledge what it is sent (TCP_USER_TIMEOUT; default: as the system has it).",
+      valueName: "seconds"))
+  var userTimeout: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Congestion control towards upstreams (default: the system's).", valueName: "name"))
+  var congestion: String?
+
   @Option(help: ArgumentHelp("For the upstream's reply (default: 60).", valueName: "seconds"))
   var handshakeTimeout: Int?
 
@@ -72,6 +89,9 @@ struct EngineOptions: ParsableArguments {
     options.workers = workers
     options.halfClose = halfClose
     options.pool = pool
+    options.tcpFastOpen = tcpFastOpen
+    options.userTimeout = userTimeout
+    options.congestion = congestion
     options.connectTimeout = connectTimeout
     options.handshakeTimeout = handshakeTimeout
     options.idleTimeout = idleTimeout

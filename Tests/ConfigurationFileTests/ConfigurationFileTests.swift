@@ -27,7 +27,7 @@ import Testing
       "udp": "reject", "quic": "reject", "dns": "off", "dns-server": "192.0.2.53", "icmp": "bypass",
       "other": "reject", "ipv6": "bypass", "on-exit": "closed", "on-upstream-down": "open",
       "tcp": "redirect", "port": "1080", "workers": "2", "half-close": "hold",
-      "pool": "4",
+      "pool": "4", "tcp-fast-open": "true", "user-timeout": "9", "congestion": "reno",
       "udp-relay": "control", "udp-associations": "10", "udp-per-client": "5", "control": "none",
       "connect-timeout": "1", "handshake-timeout": "2", "idle-timeout": "3",
       "half-close-timeout": "4", "drain-timeout": "0", "udp-unreplied-timeout": "6",

@@ -179,6 +179,9 @@ struct ConfigurationTests {
     Fault("--half-close") { $0.halfClose = "never" },
     Fault("--workers") { $0.workers = 0 },
     Fault("--pool") { $0.pool = -1 },
+    Fault("--user-timeout") { $0.userTimeout = 0 },
+    Fault("--congestion") { $0.congestion = "" },
+    Fault("--congestion") { $0.congestion = "sixteen_letters_" },
     Fault("--pool") { $0.pool = Configuration.maximumPool + 1 },
     Fault("a race has no use") {
       ($0.pool, $0.furtherUpstreams, $0.balance) = (1, ["socks5://b"], "race")

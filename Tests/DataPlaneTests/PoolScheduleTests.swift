@@ -59,11 +59,13 @@ struct PoolScheduleTests {
     #expect(schedule.wanted == 1 && schedule.nextTurn(now: start) == start + interval)
   }
 
-  @Test(arguments: [
-    // Milliseconds at which the server ended each, and the age that is left.
+  /// Milliseconds at which the server ended each, and the age that is left.
+  private static let ends: [([UInt32], UInt32)] = [
     ([5000], 3750), ([40_000], 30_000), ([5000, 20_000], 3750), ([5000, 1000], 750),
     ([800], 600), ([100], 500), ([0], 500),
-  ])
+  ]
+
+  @Test(arguments: ends)
   func serverDecidesHowOldTheyBecome(_ ends: [UInt32], _ age: UInt32) {
     var schedule = PoolSchedule(maximum: 8)
     for end in ends { schedule.noteEnd(age: Timeout(milliseconds: end), now: start) }

@@ -1,6 +1,7 @@
 internal import Addressing
 internal import Configuration
 internal import DataPlane
+internal import LinuxIO
 internal import NFTables
 internal import RedirectPolicy
 
@@ -31,6 +32,7 @@ struct ConfinedTraffic: Hashable, Sendable {
     plane.timeouts = Timeouts(configuration)
     plane.halfClose = HalfClose(configuration.halfClose)
     plane.pooledConnections = configuration.pooledConnections
+    plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
     if includesDatagrams {
       plane.datagrams = DatagramConfiguration(configuration, listeners: addresses)

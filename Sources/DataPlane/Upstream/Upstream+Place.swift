@@ -15,10 +15,15 @@ extension Upstream.Place {
 
   /// Starts to connect, without blocking: the connection is made, or has failed, when the socket becomes
   /// writable. Nil while the queue of a Unix socket is full; that there is room again can only be tried.
-  /// - Parameter mark: packet mark of a TCP connection (`SO_MARK`), its handshake included.
-  func connect(mark: UInt32?) throws(Errno) -> Descriptor? {
+  /// - Parameters:
+  ///   - mark: packet mark of a TCP connection (`SO_MARK`), its handshake included.
+  ///   - tuning: of a TCP connection.
+  func connect(
+    mark: UInt32?, _ tuning: StreamSocket.Tuning? = nil
+  ) throws(Errno) -> Descriptor? {
     switch self {
-    case .address(let address): try StreamSocket.connect(to: address, mark: mark, speaksFirst: true)
+    case .address(let address):
+      try StreamSocket.connect(to: address, mark: mark, speaksFirst: true, tuning)
     case .socket(let path): try LocalSocket.connect(to: path)
     }
   }

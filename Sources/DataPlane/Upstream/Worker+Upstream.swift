@@ -68,7 +68,9 @@ extension Worker {
   func connect(to upstream: Upstream) throws(Errno) -> Descriptor? {
     let place = upstream.place
     if case .socket = place, nextUpstreamAttempt > now { return nil }
-    if let socket = try place.connect(mark: configuration.mark) { return socket }
+    if let socket = try place.connect(mark: configuration.mark, configuration.tuning) {
+      return socket
+    }
     nextUpstreamAttempt = now + Upstream.Place.pauseWhileFull
     return nil
   }

@@ -56,6 +56,10 @@ class CountingUpstream(Target):
         self._reply = reply
         self._lock = threading.Lock()
 
+    def allow_fast_open(self) -> None:
+        """Gives clients cookies, with which they may send data along with the SYN."""
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+
     def admitted(self) -> list[Visit]:
         """The clients that may send a request and have not."""
         return [one for one in self.visits if one.is_waiting]
