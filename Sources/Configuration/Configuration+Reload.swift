@@ -48,6 +48,7 @@ extension Configuration {
     same(\.port, "port")
     same(\.workers, "workers")
     same(\.pooledConnections, "pool")
+    same(\.earlyData, "early-data")
     same(\.tcpFastOpen, "tcp-fast-open")
     same(\.userTimeout, "user-timeout")
     same(\.congestion, "congestion")

@@ -49,6 +49,10 @@ package struct Configuration: Hashable, Sendable {
     case auto
   }
 
+  package enum Switch: String, Hashable, Sendable, CaseIterable {
+    case on, off
+  }
+
   /// Whether traffic that should be captured goes directly while it cannot be.
   package enum Fallback: String, Hashable, Sendable, CaseIterable {
     case open
@@ -108,6 +112,7 @@ package struct Configuration: Hashable, Sendable {
   package internal(set) var halfClose: HalfClose
   /// Connections that are kept ready with each upstream at most.
   package let pooledConnections: Int
+  package let earlyData: Switch
   /// The first bytes to an upstream go with the SYN.
   package let tcpFastOpen: Bool
   /// Nil: the system's.
@@ -179,6 +184,7 @@ package struct Configuration: Hashable, Sendable {
         "--pool keeps connections ready, which a race has no use for: leave out --pool or "
           + "--balance race")
     }
+    earlyData = try choice(options.earlyData, "--early-data") ?? .off
     tcpFastOpen = options.tcpFastOpen
     congestion = options.congestion
     // TCP_CA_NAME_MAX of the kernel, its zero byte included.

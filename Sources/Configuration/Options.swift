@@ -53,6 +53,7 @@ package struct Options: Hashable, Sendable {
   package var workers: Int?
   package var halfClose: String?
   package var pool: Int?
+  package var earlyData: String?
   package var tcpFastOpen = false
   package var congestion: String?
   /// Seconds.

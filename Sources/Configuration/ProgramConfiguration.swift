@@ -128,7 +128,7 @@ extension Options {
       ("--password-file", passwordFile != nil), ("--balance", balance != nil),
       ("--workers", workers != nil), ("--connect-timeout", connectTimeout != nil),
       ("--handshake-timeout", handshakeTimeout != nil), ("--idle-timeout", idleTimeout != nil),
-      ("--pool", pool != nil), ("--tcp-fast-open", tcpFastOpen),
+      ("--pool", pool != nil), ("--early-data", earlyData != nil), ("--tcp-fast-open", tcpFastOpen),
       ("--user-timeout", userTimeout != nil), ("--congestion", congestion != nil),
       ("--half-close", halfClose != nil),
       ("--half-close-timeout", halfCloseTimeout != nil),

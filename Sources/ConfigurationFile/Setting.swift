@@ -141,6 +141,9 @@ extension Setting {
       "pool", .number(\.pool),
       "Connections that are kept ready with each SOCKS5 upstream at most."),
     Setting(
+      "early-data", .text(\.earlyData, words: words(Configuration.Switch.self)),
+      "Send what a program has said along with the request, before the upstream's reply."),
+    Setting(
       "tcp-fast-open", .flag(\.tcpFastOpen),
       "Send the first bytes to an upstream with the SYN, where it has allowed that."),
     Setting(

@@ -26,6 +26,7 @@ extension RunCommand {
     plane.timeouts = Timeouts(configuration)
     plane.halfClose = HalfClose(configuration.halfClose)
     plane.pooledConnections = configuration.pooledConnections
+    plane.sendsEarlyData = configuration.earlyData == .on
     plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
     plane.datagrams = try datagrams(scope)

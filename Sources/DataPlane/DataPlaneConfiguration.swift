@@ -84,6 +84,8 @@ package struct DataPlaneConfiguration: Sendable {
   package var group: UpstreamGroup?
   /// Connections that are kept ready with each upstream at most, over all workers.
   package var pooledConnections = 0
+  /// What the application has said goes out behind the request, before the reply.
+  package var sendsEarlyData = false
   /// Of connections to upstreams; nil: as the system has them.
   package var tuning: StreamSocket.Tuning?
   /// Captured connections go straight to their destinations, and only datagrams and queries through the

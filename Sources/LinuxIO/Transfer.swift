@@ -30,6 +30,22 @@ package func receive(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPoi
   }
 }
 
+/// The same, and the bytes stay where they are (`MSG_PEEK`).
+package func peek(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
+  while true {
+    let result = clx_peek(descriptor, buffer.baseAddress, buffer.count)
+    if result != -Int(EINTR) { return Transfer(result) }
+  }
+}
+
+/// Takes at most `count` bytes from a TCP socket, and drops them.
+package func discard(_ count: Int, from descriptor: Int32) -> Transfer {
+  while true {
+    let result = clx_discard(descriptor, count)
+    if result != -Int(EINTR) { return Transfer(result) }
+  }
+}
+
 /// `send(2)` without SIGPIPE; may take fewer bytes than given.
 package func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Transfer {
   while true {

@@ -23,6 +23,12 @@ struct EngineOptions: ParsableArguments {
       valueName: "count"))
   var pool: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "Send what a program has said along with the request, where that goes out in one write: on or off (the default). Some servers drop it, which `sluice probe` tells.",
+      valueName: "what"))
+  var earlyData: String?
+
   @Flag(
     help:
       "Send the first bytes to an upstream with the SYN, where it has allowed that (TCP Fast Open)."
@@ -89,6 +95,7 @@ struct EngineOptions: ParsableArguments {
     options.workers = workers
     options.halfClose = halfClose
     options.pool = pool
+    options.earlyData = earlyData
     options.tcpFastOpen = tcpFastOpen
     options.userTimeout = userTimeout
     options.congestion = congestion

@@ -179,6 +179,7 @@ struct ConfigurationTests {
     Fault("--half-close") { $0.halfClose = "never" },
     Fault("--workers") { $0.workers = 0 },
     Fault("--pool") { $0.pool = -1 },
+    Fault("--early-data") { $0.earlyData = "sometimes" },
     Fault("--user-timeout") { $0.userTimeout = 0 },
     Fault("--congestion") { $0.congestion = "" },
     Fault("--congestion") { $0.congestion = "sixteen_letters_" },

@@ -49,7 +49,9 @@ struct ReloadTests {
     ({ $0.udpPerClient = 5 }, ["udp-per-client"]), ({ $0.onExit = "closed" }, ["on-exit"]),
     ({ $0.onUpstreamDown = "open" }, ["on-upstream-down"]), ({ $0.tcp = "redirect" }, ["tcp"]),
     ({ $0.port = 1 }, ["port"]), ({ $0.workers = 1 }, ["workers"]),
-    ({ $0.control = "/x" }, ["control"]),
+    ({ $0.control = "/x" }, ["control"]), ({ $0.pool = 1 }, ["pool"]),
+    ({ $0.earlyData = "on" }, ["early-data"]), ({ $0.tcpFastOpen = true }, ["tcp-fast-open"]),
+    ({ $0.userTimeout = 1 }, ["user-timeout"]), ({ $0.congestion = "reno" }, ["congestion"]),
   ]
 
   @Test(arguments: later.indices)

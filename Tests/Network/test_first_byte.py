@@ -1,12 +1,18 @@
 """For how many round trips to the upstream a program waits before it has its first byte: counted by the
 upstream, and not timed."""
 
+import contextlib
+import fcntl
 import socket
+import struct
+import termios
+from typing import Any
 
 import pytest
 
 from harness import upstreams
-from harness.rounds import ANSWER, BANNER, SPEAKS_FIRST, CountingUpstream, Visit
+from harness.impatient import ImpatientUpstream
+from harness.rounds import ANSWER, BANNER, REPLY, SPEAKS_FIRST, CountingUpstream, Visit
 from harness.sluice import Capture, Sluice
 from harness.topology import ADDRESSES, Topology
 from harness.waiting import wait_until
@@ -20,22 +26,35 @@ LOGINS = {0: None, 2: ("user", "word")}
 
 WEB = 80
 
+QUESTION = b"question"
+
+
+def unacknowledged(stream: socket.socket) -> int:
+    """Bytes sent that the peer has not confirmed (SIOCOUTQ, tcp(7))."""
+    count: Any = fcntl.ioctl(stream.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    return struct.unpack("i", count)[0]
+
 
 def url(method: int) -> str:
     return upstreams.url(AT.proxy, credentials=LOGINS[method])
 
 
-def fetch(topology: Topology, server: CountingUpstream, port: int) -> Visit:
+def fetch(
+    topology: Topology, server: CountingUpstream, port: int, stopped: Sluice | None = None
+) -> Visit:
     """What one program does that awaits a banner, or asks a question; returns its way through the
-    upstream, when it has its first byte."""
+    upstream, when it has its first byte. A run that is stopped meanwhile finds the question there with the
+    connection."""
     server.forget()
     before = len(server.to(AT.server, port))
-    with topology.client.connect(AT.server, port) as stream:
-        if port == SPEAKS_FIRST:
-            assert stream.recv(len(BANNER), socket.MSG_WAITALL) == BANNER
-        else:
-            stream.sendall(b"question")
-            assert stream.recv(len(ANSWER), socket.MSG_WAITALL) == ANSWER
+    with contextlib.ExitStack() as stack:
+        with stopped.stopped() if stopped else contextlib.nullcontext():
+            stream = stack.enter_context(topology.client.connect(AT.server, port))
+            if port != SPEAKS_FIRST:
+                stream.sendall(QUESTION)
+                wait_until(lambda: unacknowledged(stream) == 0, "the question to have arrived")
+        first = BANNER if port == SPEAKS_FIRST else ANSWER
+        assert stream.recv(len(first), socket.MSG_WAITALL) == first
     (visit,) = server.to(AT.server, port)[before:]
     return visit
 
@@ -72,7 +91,9 @@ def test_pooled(
             Sluice.capturing(
                 topology, capture, url(method), "--pool", "1", "--workers", "1") as sluice:
         sluice.wait_for("pipelining")
-        assert server.admitted() == []
+        # What asks for a relay waits for a moment, too.
+        sluice.wait_for_relaying()
+        wait_until(lambda: not server.admitted(), "its own questions to be over")
         fetch(topology, server, WEB)
         for port, rounds in ((SPEAKS_FIRST, 1), (WEB, 2), (SPEAKS_FIRST, 1)):
             wait_until(server.admitted, "a connection that waits for a flow")
@@ -94,3 +115,66 @@ def test_credentials_that_tell_of_the_flow(topology: Topology) -> None:
             assert fetch(topology, server, SPEAKS_FIRST).rounds == 2
         assert server.admitted() == []
         assert sluice.finish()["pooled_used"] == 0
+
+
+EARLY = ["--early-data", "on", "--workers", "1"]
+
+
+@pytest.mark.parametrize("method", LOGINS, ids=["none", "password"])
+def test_early_data(topology: Topology, capture: Capture, method: int) -> None:
+    """The question goes with the request; who waits for a banner does not wait longer for it."""
+    with CountingUpstream(topology.proxy, method) as server, \
+            Sluice.capturing(topology, capture, url(method), *EARLY) as sluice:
+        sluice.wait_for("pipelining")
+        visit = fetch(topology, server, WEB, sluice)
+        assert visit.rounds == 2 and visit.flights[0].endswith(QUESTION)
+        assert fetch(topology, server, SPEAKS_FIRST).rounds == 2
+        summary = sluice.finish()
+    assert summary["bytes_upstream"] == len(QUESTION)
+
+
+def test_early_data_on_a_pooled_connection(topology: Topology, capture: Capture) -> None:
+    with CountingUpstream(topology.proxy) as server, \
+            Sluice.capturing(topology, capture, url(0), *EARLY, "--pool", "1") as sluice:
+        sluice.wait_for("pipelining")
+        sluice.wait_for_relaying()
+        fetch(topology, server, WEB)
+        wait_until(server.admitted, "a connection that waits for a flow")
+        visit = fetch(topology, server, WEB, sluice)
+        assert (visit.is_old, visit.rounds) == (True, 1)
+        assert visit.flights[0].endswith(QUESTION)
+
+
+def test_early_data_is_said_again_to_another_upstream(topology: Topology) -> None:
+    """The first refuses the flow when it has heard the question already."""
+    not_allowed = REPLY[:1] + b"\x02" + REPLY[2:]
+    second = upstreams.url(AT.gateway_wan)
+    with CountingUpstream(topology.proxy, reply=not_allowed) as refusing, \
+            CountingUpstream(topology.gateway) as other, \
+            Sluice.capturing(
+                topology, MACHINE, url(0), "--upstream", second, *EARLY) as sluice:
+        sluice.wait_for("pipelining", 2)
+        visit = fetch(topology, other, WEB, sluice)
+        assert visit.rounds == 2 and visit.flights[0].endswith(QUESTION)
+        (refused,) = refusing.to(AT.server, WEB)
+        assert refused.flights[0].endswith(QUESTION)
+        assert sluice.finish()["handshakes_retried"] == 1
+
+
+def test_early_data_larger_than_a_segment(topology: Topology) -> None:
+    """All bytes arrive once, and in order, however many had gone before the reply."""
+    payload = bytes(range(251)) * 80
+    with ImpatientUpstream(topology.proxy, lambda _: 60.0), \
+            Sluice.capturing(topology, MACHINE, url(0), *EARLY) as sluice:
+        sluice.wait_for("pipelining")
+        with contextlib.ExitStack() as stack:
+            with sluice.stopped():
+                stream = stack.enter_context(topology.client.connect(AT.server, WEB))
+                stream.sendall(payload[:12_000])
+            received = b""
+            stream.sendall(payload[12_000:])
+            stream.shutdown(socket.SHUT_WR)
+            while part := stream.recv(1 << 16):
+                received += part
+        assert received == payload
+        assert sluice.finish()["bytes_upstream"] == len(payload)

@@ -85,6 +85,7 @@ def test_none_outlives_the_run(topology: Topology) -> None:
     with CountingUpstream(topology.proxy) as server, \
             Sluice.capturing(topology, GATEWAY, URL, "--pool", "2", "--workers", "1") as sluice:
         sluice.wait_for("pipelining")
+        sluice.wait_for_relaying()
         with topology.client.connect(AT.server, SPEAKS_FIRST) as stream:
             assert stream.recv(1)
         wait_until(server.admitted, "a connection that waits for a flow")

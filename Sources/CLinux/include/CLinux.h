@@ -137,6 +137,14 @@ static inline int clx_shutdown(int fd, int how) { return (int)CLX_RESULT(shutdow
 static inline long clx_recv(int fd, void *buffer, size_t count) {
   return CLX_RESULT(syscall(SYS_recvfrom, fd, buffer, count, 0, NULL, NULL));
 }
+/// Leaves what it gives where it is.
+static inline long clx_peek(int fd, void *buffer, size_t count) {
+  return CLX_RESULT(syscall(SYS_recvfrom, fd, buffer, count, MSG_PEEK, NULL, NULL));
+}
+/// Drops up to `count` bytes of a TCP socket's queue (tcp(7), MSG_TRUNC).
+static inline long clx_discard(int fd, size_t count) {
+  return CLX_RESULT(syscall(SYS_recvfrom, fd, NULL, count, MSG_TRUNC, NULL, NULL));
+}
 static inline long clx_send(int fd, const void *buffer, size_t count) {
   return CLX_RESULT(syscall(SYS_sendto, fd, buffer, count, MSG_NOSIGNAL, NULL, 0));
 }

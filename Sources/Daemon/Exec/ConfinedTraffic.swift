@@ -32,6 +32,7 @@ struct ConfinedTraffic: Hashable, Sendable {
     plane.timeouts = Timeouts(configuration)
     plane.halfClose = HalfClose(configuration.halfClose)
     plane.pooledConnections = configuration.pooledConnections
+    plane.sendsEarlyData = configuration.earlyData == .on
     plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
     if includesDatagrams {

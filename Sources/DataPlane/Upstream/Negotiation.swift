@@ -28,6 +28,8 @@ final class Negotiation {
   var machine = Machine.none
   /// Whether the client machine was started in pipelined mode.
   var isPipelined = false
+  /// How many of the application's bytes have gone out behind the request, and are still in its socket.
+  var earlyCount = 0
   /// Which hop of a chain the client machine speaks with.
   private(set) var hop = 0
   /// What of the upstream a failure is about.
@@ -94,6 +96,7 @@ final class Negotiation {
   func restart() {
     machine = .none
     isPipelined = false
+    earlyCount = 0
     hop = 0
     carrier = nil
     isListening = false
@@ -140,6 +143,9 @@ final class Negotiation {
     defer { sentCount = outputCount }
     return Array(unsent)
   }
+
+  /// So many of the unsent bytes have been sent by another than `flush`.
+  func noteSent(_ count: Int) { sentCount += count }
 
   /// Runs a step of the machine that may append to the output.
   private func append<Result>(_ step: (inout OutputSpan<UInt8>) -> Result) -> Result {

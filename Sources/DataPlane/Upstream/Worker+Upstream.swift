@@ -186,6 +186,8 @@ extension Worker {
     }
     // A server that speaks first may have been faster than we read.
     sessions[index].pointee.downstreamward.hold(rest, &resources)
+    let earlyCount = negotiation(of: index).earlyCount
+    if earlyCount > 0, !takeEarly(index, earlyCount) { return }
     beginRelay(index)
   }
 
@@ -198,6 +200,7 @@ extension Worker {
     guard let socket = session.pointee.upstream?.rawValue else {
       preconditionFailure("a handshake without a connection")
     }
+    if configuration.sendsEarlyData { sendEarly(index) }
     switch negotiation(of: index).advanceAsClient(
       on: socket, &session.pointee.upstreamReadiness, with: resources.scratch)
     {

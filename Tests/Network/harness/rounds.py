@@ -87,6 +87,7 @@ class CountingUpstream(Target):
         conversation, has_answered = self._conversation(visit), True
         next(conversation)
         while part := stream.recv(1 << 16):
+            visit.is_waiting = False
             with self._lock:
                 if has_answered or not visit.flights:
                     visit.flights.append(b"")

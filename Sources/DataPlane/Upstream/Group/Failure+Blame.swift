@@ -14,6 +14,9 @@ extension Failure {
     case nobody
   }
 
+  /// Whether the upstream has said that it does not carry the flow: none of the flow's bytes went on.
+  var isRefusal: Bool { blame == .flow }
+
   var blame: Blame {
     switch self {
     case .connectRefused, .connectUnreachable, .connectTimeout, .closedInMethodSelection,

@@ -61,6 +61,7 @@ extension Worker {
     let negotiation = negotiation(of: index)
     let able = group.able(toReachIPv4: destination.address.address.isIPv4)
     guard noteFailure(failure, of: negotiation.member, in: group),
+      negotiation.earlyCount == 0 || failure.isRefusal,
       choose(for: negotiation, among: able, of: group, by: &sessionChoice)
     else {
       fail(index, failure)
