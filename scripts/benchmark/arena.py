@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.distance import LongWay
 from lib.netns import Lab, wait_until
 
 PREFIX = "slb"
@@ -146,6 +147,14 @@ class Arena:
     @property
     def gateway(self):
         return self._lab["gateway"]
+
+    @contextlib.contextmanager
+    def distant_server(self, milliseconds):
+        """A round trip to the server, which has the target too, takes so much longer."""
+        way = LongWay(
+            self.gateway, self._lab["server"], SERVER, GATEWAY_WAN, milliseconds / 1e3)
+        with way:
+            yield
 
     def environment(self, setup):
         """The environment for a contestant that is started with a setup."""

@@ -97,19 +97,22 @@ class SOCKSClient(Contestant):
 class Sluice(Contestant):
     """Our program, which brings its own rules."""
 
-    def __init__(self, binary, capture):
-        super().__init__(f"sluice-{capture}", f"Sluice ({capture})")
+    def __init__(self, binary, capture, *options, name="", groups=("",)):
+        title = name or capture
+        super().__init__(f"sluice-{title}", f"Sluice ({title})")
+        self.groups = groups
         self._binary = binary
+        self._options = options
         self._capture = capture
         # How TCP is captured makes no difference to UDP: once is enough.
-        self.takes_datagrams = capture == "tproxy"
+        self.takes_datagrams = capture == "tproxy" and not options
 
     @contextlib.contextmanager
     def running(self, arena, setup=Setup()):
         program = Program(
             arena.lab, arena.gateway, self._binary, UPSTREAM,
             "--gateway", "lan0", "--tcp", self._capture,
-            *(["--workers", "1"] if setup.single_worker else []),
+            *(["--workers", "1"] if setup.single_worker else []), *self._options,
             environment=arena.environment(setup))
         try:
             program.wait_for("ready")

@@ -6,7 +6,8 @@ from benchmark import process
 from benchmark.arena import Load
 from benchmark.call_rows import AllocationCounts, SystemCallCounts
 from benchmark.row import Group, Row
-from benchmark.session_rows import Connections, Fairness, IdleSessions, ManySessions, RoundTrips
+from benchmark.session_rows import (
+    Connections, Fairness, FirstByte, IdleSessions, ManySessions, RoundTrips)
 from benchmark.start_rows import Start
 
 
@@ -113,6 +114,6 @@ def all_groups():
     return [
         Start(), IdleMemory(), IdleSessions(3000),
         *(Bulk(upload, streams) for streams in (1, 8) for upload in (False, True)),
-        Connections(), RoundTrips(64), RoundTrips(1000),
+        Connections(), FirstByte(), RoundTrips(64), RoundTrips(1000),
         ManySessions(most_idle()), *(Datagrams(load) for load in loads),
         SystemCallCounts(), AllocationCounts(), Fairness()]

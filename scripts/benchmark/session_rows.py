@@ -44,6 +44,27 @@ class Connections(Group):
         return found
 
 
+class FirstByte(Group):
+    """New connections where the SOCKS5 server is far away: how long each waits for its answer."""
+
+    name = "first-byte"
+    CLIENTS = 4
+    MILLISECONDS = 50
+    MEDIAN = Row("first_byte", f"first byte, server {MILLISECONDS} ms away, p50", "µs", False)
+    rows = (MEDIAN,)
+
+    def measure(self, visit):
+        if not visit.contestant.takes_streams:
+            return {}
+        with visit.arena.distant_server(self.MILLISECONDS):
+            # What a program learns and keeps ready, it has by then.
+            make_connections(visit.arena, visit.contestant, self.CLIENTS, visit.seconds)
+            answers = make_connections(
+                visit.arena, visit.contestant, self.CLIENTS, visit.seconds)
+        keep(visit, self.MEDIAN, answers.latency)
+        return {self.MEDIAN.key: answers.latency.percentiles(50)[0]}
+
+
 class RoundTrips(Group):
     """Questions of 64 bytes and their answers, one under way on each connection."""
 
