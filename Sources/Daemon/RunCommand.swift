@@ -32,6 +32,7 @@ package struct RunCommand {
       throw CommandFailure(
         "redirecting traffic needs CAP_NET_ADMIN: run it with sudo", .noPermission)
     }
+    let manager = ServiceManager(log: log)
     let descriptors = DescriptorLimit.raise()
     let places = try UpstreamSetup.places(configuration.upstreams)
     let scope = try Scope(configuration, upstreams: places.joined().compactMap(\.exemption))
@@ -43,7 +44,7 @@ package struct RunCommand {
     let rules = try keeping { () throws(NetfilterError) in try RuleKeeper(scope.policy, log: log) }
     try keeping { () throws(NetfilterError) in try rules.close() }
     do {
-      try run(scope, rules, places, descriptors: descriptors)
+      try run(scope, rules, places, descriptors: descriptors, manager)
     } catch {
       throw scope.policy.exit == .closed ? error.remarking(Self.staysClosed) : error
     }
@@ -51,7 +52,8 @@ package struct RunCommand {
 
   /// Everything behind the point from which nothing leaves directly, where the user wants that.
   private func run(
-    _ scope: Scope, _ rules: RuleKeeper, _ places: [[Upstream.Place]], descriptors: Int
+    _ scope: Scope, _ rules: RuleKeeper, _ places: [[Upstream.Place]], descriptors: Int,
+    _ manager: ServiceManager
   ) throws(CommandFailure) {
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
     let group = try reachUpstreams(places, scope)
@@ -95,7 +97,11 @@ package struct RunCommand {
     let control = openControl(scope, dataPlane, share, report: supervisor.post)
     defer { control?.stop() }
     announce(scope, dataPlane)
+    supervisor.serve(manager)
+    manager.tellReady(
+      "capturing \(scope.description), sending it through \(configuration.upstreams)")
     supervisor.waitForEnd(of: dataPlane)
+    manager.tellStopping("open flows have time to end")
     steward.retire()
     drain(
       dataPlane, control, supervisor, rules,

@@ -22,6 +22,9 @@ final class Supervisor {
   /// Is called about every `tick`. Without it the main thread sleeps until something happens.
   var onTick: (() -> Void)?
 
+  /// What is done regularly as long as the main thread comes around; nil: nothing.
+  private var heartbeat: (interval: Timeout, next: Instant, beat: () -> Void)?
+
   /// Must come before any thread is started: they inherit the blocked signals.
   init(reporter: Reporter) throws(Errno) {
     self.reporter = reporter
@@ -41,6 +44,14 @@ final class Supervisor {
   func watch(_ descriptor: Int32, _ handle: @escaping () -> Void) throws(Errno) {
     try epoll.add(descriptor, .readable, token: UInt64(handlers.count))
     handlers.append(handle)
+  }
+
+  /// Tells a service manager about reloads, and regularly that the main thread comes around.
+  func serve(_ manager: ServiceManager) {
+    if let reload = onReload { onReload = { manager.tellReloading(reload) } }
+    if let interval = manager.heartbeat {
+      heartbeat = (interval, .now(), { manager.tellAlive() })
+    }
   }
 
   /// Reports what happens until SIGINT, SIGTERM or, when the terminal goes, SIGHUP.
@@ -64,6 +75,7 @@ final class Supervisor {
     while !isOver() {
       if let deadline, deadline <= .now() { return }
       let count = epoll.wait(milliseconds: patience(until: deadline))
+      showLife()
       for index in 0..<count { handlers[Int(epoll.event(at: index).token)]() }
       onTick?()
       for event in queue.takeAll() {
@@ -82,15 +94,17 @@ final class Supervisor {
     }
   }
 
+  private func showLife() {
+    guard let (interval, next, beat) = heartbeat, next <= .now() else { return }
+    heartbeat?.next = .now() + interval
+    beat()
+  }
+
   /// Milliseconds to wait for something to happen, negative for ever.
   private func patience(until deadline: Instant?) -> Int32 {
     let tick = onTick == nil ? nil : Int32(Self.tick.milliseconds)
-    let left = deadline.map { Int32(clamping: $0.milliseconds(since: .now())) }
-    switch (tick, left) {
-    case (let tick?, let left?): return min(tick, left)
-    case (let tick?, nil): return tick
-    case (nil, let left?): return left
-    case (nil, nil): return -1
-    }
+    let ends = [deadline, heartbeat?.next].compactMap { $0 }
+    let waits = ends.map { Int32(clamping: $0.milliseconds(since: .now())) }
+    return ([tick].compactMap { $0 } + waits).min() ?? -1
   }
 }

@@ -1,7 +1,8 @@
+package import Addressing
 internal import CLinux
 
 /// One end of a pair of sockets by which two processes send each other messages and descriptors
-/// (`unix(7)`, SOCK_SEQPACKET). Blocks.
+/// (`unix(7)`, SOCK_SEQPACKET), or a way to somebody's socket that takes such messages (SOCK_DGRAM). Blocks.
 package struct DescriptorLine: ~Copyable, Sendable {
   /// A message at most.
   package static let maximumBytes = 4096
@@ -19,6 +20,20 @@ package struct DescriptorLine: ~Copyable, Sendable {
     _ = try checked(clx_socket_pair(&ends))
     far = DescriptorLine(Descriptor(owning: ends[1]))
     return DescriptorLine(Descriptor(owning: ends[0]))
+  }
+
+  /// A way to who receives at this path, who cannot answer on it. ECONNREFUSED or ENOENT if nobody does.
+  package static func to(_ path: SocketPath) throws(Errno) -> DescriptorLine {
+    let socket = Descriptor(owning: try checked(clx_local_datagram_socket()))
+    try LocalSocket.connect(socket, to: path)
+    return DescriptorLine(socket)
+  }
+
+  /// The same by an abstract name.
+  package static func to(name: String) throws(Errno) -> DescriptorLine {
+    let socket = Descriptor(owning: try checked(clx_local_datagram_socket()))
+    try LocalSocket.connect(socket, toName: name)
+    return DescriptorLine(socket)
   }
 
   /// What came in one message.

@@ -20,6 +20,17 @@ package enum LocalSocket {
     return socket
   }
 
+  /// Has a socket send to who receives at this path, or under this abstract name.
+  static func connect(_ socket: borrowing Descriptor, to path: SocketPath) throws(Errno) {
+    let descriptor = socket.rawValue
+    _ = try checked(withAddress(at: path) { clx_connect(descriptor, $0, $1) })
+  }
+
+  static func connect(_ socket: borrowing Descriptor, toName name: String) throws(Errno) {
+    let descriptor = socket.rawValue
+    _ = try checked(withAddress(ofName: name) { clx_connect(descriptor, $0, $1) })
+  }
+
   /// A socket that listens at this path, which nothing may have yet.
   /// - Parameter backlog: how many connections may wait to be accepted.
   package static func listen(

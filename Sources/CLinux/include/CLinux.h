@@ -176,6 +176,9 @@ static inline int clx_peer_address(int fd, struct sockaddr *address, socklen_t *
 static inline int clx_local_socket(void) {
   return (int)CLX_RESULT(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
+static inline int clx_local_datagram_socket(void) {
+  return (int)CLX_RESULT(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
 /// What SO_PEERCRED (unix(7)) tells: struct ucred, which is declared under _GNU_SOURCE alone.
 struct clx_peer {
   pid_t process;
