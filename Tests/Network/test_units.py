@@ -14,11 +14,8 @@ from harness.needs import need
 from harness.sluice import Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
+from harness.units import FOLDER, UNITS, restriction, setting
 from harness.waiting import wait_until
-
-FOLDER = Path(__file__).parents[2] / "scripts" / "systemd"
-
-UNITS = ("sluice.service", "sluice@.service")
 
 #: Above this systemd calls a service "exposed".
 MAXIMUM_EXPOSURE = 5.0
@@ -67,23 +64,6 @@ def test_template_is_the_same_service() -> None:
     assert service(UNITS[0]) == service(UNITS[1])
 
 
-def setting(name: str) -> list[list[str]]:
-    """The words of each line of the service that sets this."""
-    lines = re.findall(rf"^{name}=(.*)$", (FOLDER / UNITS[0]).read_text(), flags=re.MULTILINE)
-    assert lines, name
-    return [line.split() for line in lines]
-
-
-def restriction() -> tuple[str, ...]:
-    """A command that leaves a program what the service leaves: a user, and capabilities."""
-    [bounds], [ambient] = setting("CapabilityBoundingSet"), setting("AmbientCapabilities")
-    assert bounds == ambient
-    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in bounds)
-    return (
-        need("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs",
-        f"--inh-caps=-all,{names}", f"--ambient-caps=-all,{names}", f"--bounding-set=-all,{names}", "--")
-
-
 @pytest.fixture
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What RuntimeDirectory= gives the service."""
@@ -106,7 +86,7 @@ def test_those_rights_are_enough(
     try:
         with Sluice(
             topology.gateway, upstream, "--gateway", "lan0", "--machine", "--control", str(control),
-            within=restriction(),
+            within=restriction(NOBODY),
         ) as sluice:
             status = Path(f"/proc/{sluice.pid}/status").read_text()
             assert re.search(rf"^Uid:\s+{NOBODY}\s", status, re.MULTILINE)
