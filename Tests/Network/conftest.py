@@ -58,7 +58,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 #: The modules that take longest, the longest first. Several processes take whole modules, in this order:
 #: one that came last would let the others wait for it.
 LONGEST = (
-    "test_exec_leaks", "test_udp_floods", "test_probe", "test_many_flows", "test_explain",
+    "test_package", "test_exec_leaks", "test_udp_floods", "test_probe", "test_many_flows", "test_explain",
     "test_exec_programs", "test_fetch", "test_udp", "test_exec_leftovers", "test_dns_udp", "test_exec",
     "test_exec_daemon", "test_chain_udp", "test_gssapi", "test_http_upstream", "test_exec_local",
     "test_control_socket", "test_udp_choices")

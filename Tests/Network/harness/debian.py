@@ -1,0 +1,99 @@
+"""A bare Debian in a folder, for packages to be put into (debootstrap(8))."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .namespaces import Namespace
+from .needs import lack, need
+
+#: Ignored by git like all build folders.
+CACHE = Path(__file__).parents[3] / ".build-debian"
+
+#: Besides what is called "minbase": what the package depends on, and no more.
+LIBRARIES = ("libmnl0", "libnftnl11", "libyaml-0-2")
+
+
+def mirror() -> tuple[str, str]:
+    """Where this machine gets its packages from, and the name of its release."""
+    answer = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(SITE) $(CODENAME)", "Created-By: Packages",
+         "Origin: Debian", "Component: main"],
+        capture_output=True, text=True, check=False)
+    if not answer.stdout:
+        lack("apt knows no mirror of Debian")
+    site, codename = answer.stdout.splitlines()[0].split()
+    return site, codename
+
+
+def archive() -> Path:
+    """A bare Debian as a tar archive, made if there is none yet."""
+    site, codename = mirror()
+    place = CACHE / f"{codename}-{'-'.join(LIBRARIES)}.tar"
+    if place.exists():
+        return place
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sluice-tests-debian-") as folder:
+        root = Path(folder, "root")
+        made = subprocess.run(
+            [need("debootstrap"), "--variant=minbase", f"--include={','.join(LIBRARIES)}", codename,
+             root, site],
+            capture_output=True, text=True, check=False)
+        if made.returncode:
+            lack(f"debootstrap cannot make a Debian here: {made.stdout[-1000:]}{made.stderr}")
+        # The packages themselves are no longer needed.
+        subprocess.run(["chroot", root, "apt-get", "clean"], check=True)
+        partial = place.with_suffix(f".{os.getpid()}")
+        subprocess.run(
+            ["tar", "--create", "--numeric-owner", "--file", partial, "--directory", root, "."], check=True)
+        partial.rename(place)
+    return place
+
+
+class Debian:
+    """One in a folder of its own, whose programs run on a host of the tests."""
+
+    def __init__(self, host: Namespace, folder: Path) -> None:
+        self.host = host
+        self.root = folder / "debian"
+        self.root.mkdir()
+        subprocess.run(
+            ["tar", "--extract", "--numeric-owner", "--file", archive(), "--directory", self.root],
+            check=True)
+
+    def command(self, *words: str) -> tuple[str, ...]:
+        """Runs something in there, with mounts that go with it."""
+        inside = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+        return (
+            "unshare", "--mount", "--propagation", "private", "--", "sh", "-c", inside, str(self.root),
+            "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
+            "DEBIAN_FRONTEND=noninteractive", *words)
+
+    def run(self, *words: str) -> str:
+        """Its output; it has to end well."""
+        answer = self.host.run(*self.command(*words), check=False)
+        assert answer.returncode == 0, f"{words}: {answer.stdout}{answer.stderr}"
+        return str(answer.stdout)
+
+    def install(self, package: Path) -> None:
+        """By dpkg, which takes nothing from elsewhere."""
+        inside = self.root / "tmp" / package.name
+        inside.write_bytes(package.read_bytes())
+        self.run("dpkg", "--install", f"/tmp/{package.name}")
+        inside.unlink()
+
+    def files(self) -> dict[str, str]:
+        """Every path, and what the lists of users have; without logs, caches and dpkg's own notes."""
+        paths = {}
+        for folder, folders, names in os.walk(self.root):
+            place = Path(folder).relative_to(self.root)
+            folders[:] = [
+                name for name in folders
+                if str(place / name) not in ("proc", "var/log", "var/cache", "var/lib/dpkg")]
+            paths |= {f"/{place / name}": "" for name in folders + names}
+        # What useradd and userdel keep of the former ones.
+        for name in "passwd", "group", "shadow", "gshadow", "subuid", "subgid":
+            paths.pop(f"/etc/{name}-", None)
+            paths[f"/etc/{name}"] = (self.root / "etc" / name).read_text()
+        return paths
