@@ -122,6 +122,8 @@ package struct Configuration: Hashable, Sendable {
   package internal(set) var timeouts: Timeouts
   /// Of the socket at which other processes talk to a run; nil: none.
   package let control: SocketPath?
+  /// Who may use that beside root, by name; nil: the group `sluice`, if there is one.
+  package let controlGroup: String?
 
   package init(_ options: Options) throws(ConfigurationError) {
     upstreams = try UpstreamSelection(options)
@@ -205,6 +207,12 @@ package struct Configuration: Hashable, Sendable {
     }
     self.timeouts = timeouts
     control = options.control == "none" ? nil : try controlPath(options.control)
+    guard options.controlGroup == nil || control != nil else {
+      throw ConfigurationError(
+        "--control-group says who may use the control socket, and --control none opens none: give "
+          + "only one of the two")
+    }
+    controlGroup = options.controlGroup
   }
 }
 

@@ -70,6 +70,7 @@ package struct Options: Hashable, Sendable {
   package var udpAssociations: Int?
   package var udpPerClient: Int?
   package var control: String?
+  package var controlGroup: String?
 
   package init() {}
 }

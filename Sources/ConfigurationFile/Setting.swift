@@ -159,6 +159,8 @@ extension Setting {
     Setting(
       "control", .text(\.control),
       "Path of the socket where other commands reach this run, or none."),
+    Setting(
+      "control-group", .text(\.controlGroup), "Who may use that beside root."),
   ]
 
   private static let timeouts = [

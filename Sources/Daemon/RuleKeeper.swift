@@ -7,6 +7,8 @@ internal import RedirectPolicy
 /// and puts back what others take away.
 final class RuleKeeper {
   private(set) var policy: RedirectPolicy
+  /// What others may ask, from any thread.
+  let record = RuleRecord()
   private let installer: RuleInstaller
   private var settings: SettingWatch
   private let log: Logger
@@ -37,6 +39,7 @@ final class RuleKeeper {
     _ = installer.watch.take()
     try installer.install(policy)
     isInstalled = true
+    record.note { [policy] in $0.phase = policy.phase }
     settings = SettingWatch(
       interfaces: policy.gateway?.interfaces ?? [], forwards: policy.gateway != nil)
   }
@@ -48,11 +51,13 @@ final class RuleKeeper {
     guard changed != policy else { return }
     try installer.install(changed)
     policy = changed
+    record.note { [isInstalled] in $0.phase = isInstalled ? changed.phase : nil }
   }
 
   /// Takes the rules and routes away, except what keeps a closed exit closed.
   func remove() throws(NetfilterError) {
     isInstalled = false
+    record.note { $0.phase = nil }
     try installer.remove(keepsGuard: policy.exit == .closed)
     installer.forgetDatagrams(of: policy)
   }
@@ -71,6 +76,7 @@ final class RuleKeeper {
   /// Tells settings that have changed; not all of them are notified by the kernel.
   func tellSettings() {
     for line in settings.changes() {
+      record.note { $0.changedSettings += 1 }
       log.warning(
         "somebody changed a kernel setting: \(line)", metadata: ["event": "setting_changed"])
     }
@@ -88,7 +94,7 @@ final class RuleKeeper {
   private func restoreRouting() {
     do {
       let restored = try installer.restoreRouting()
-      toldTrouble = nil
+      forgetTrouble()
       if !restored.isEmpty { tellRestored(restored.joined(separator: ", ")) }
     } catch {
       tell(trouble: "\(error)")
@@ -96,15 +102,22 @@ final class RuleKeeper {
   }
 
   private func tellRestored(_ what: String) {
-    toldTrouble = nil
+    forgetTrouble()
+    record.note { $0.restored += 1 }
     log.warning(
       "somebody took away what capturing needs, put back: \(what)",
       metadata: ["event": "restored", "what": .string(what)])
   }
 
+  private func forgetTrouble() {
+    toldTrouble = nil
+    record.note { $0.trouble = nil }
+  }
+
   private func tell(trouble: String) {
     guard trouble != toldTrouble else { return }
     toldTrouble = trouble
+    record.note { $0.trouble = trouble }
     log.warning(
       "cannot put back what somebody took away (\(trouble)), trying again at the next change",
       metadata: ["event": "not_restored"])

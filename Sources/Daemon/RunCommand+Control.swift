@@ -7,13 +7,25 @@ internal import NFTables
 internal import RedirectPolicy
 
 extension RunCommand {
-  /// Who may use the control socket beside root.
-  private static let controlGroup = "sluice"
+  /// Who may use the control socket beside root, where nothing else is said.
+  private static let usualControlGroup = "sluice"
+
+  /// Of those who may use the control socket; root's where there is no such group.
+  private var controlGroup: UInt32 {
+    Accounts.group(named: configuration.controlGroup ?? Self.usualControlGroup) ?? 0
+  }
+
+  /// Makes sure that there is the group that the user names.
+  func checkControlGroup() throws(CommandFailure) {
+    guard let name = configuration.controlGroup, Accounts.group(named: name) == nil else { return }
+    throw CommandFailure(
+      "--control-group \(name): there is no such group (groups: getent group)", .usage)
+  }
 
   /// Nil where none is wanted, or can be had: a run goes on without it.
   func openControl(
-    _ scope: Scope, _ dataPlane: DataPlane, _ share: NamespaceService.Share,
-    report: @escaping @Sendable (Event) -> Void
+    _ scope: Scope, _ dataPlane: DataPlane, _ board: StatusBoard,
+    _ share: NamespaceService.Share, report: @escaping @Sendable (Event) -> Void
   ) -> ControlSocket? {
     guard let path = configuration.control else { return nil }
     guard let group = dataPlane.group else {
@@ -23,7 +35,7 @@ extension RunCommand {
       configuration, group, mark: scope.policy.numbers.marks.own.value, share, post: report)
     do {
       let control = try ControlSocket(
-        path, group: Accounts.group(named: Self.controlGroup) ?? 0, service, log: log)
+        path, group: controlGroup, service, board, log: log)
       try control.start()
       return control
     } catch {

@@ -33,6 +33,7 @@ package struct RunCommand {
         "redirecting traffic needs CAP_NET_ADMIN: run it with sudo", .noPermission)
     }
     let manager = ServiceManager(log: log)
+    try checkControlGroup()
     let descriptors = DescriptorLimit.raise()
     let places = try UpstreamSetup.places(configuration.upstreams)
     let scope = try Scope(configuration, upstreams: places.joined().compactMap(\.exemption))
@@ -94,7 +95,10 @@ package struct RunCommand {
         configuration, readAgain: readAgain, rules, dataPlane, group,
         places.map { $0.compactMap(\.exemption) }, supervisor, log: log)
     }
-    let control = openControl(scope, dataPlane, share, report: supervisor.post)
+    let board = StatusBoard(
+      configuration, scope: scope.description, dataPlane, rules.record)
+    supervisor.addTick { board.handleTime(now: .now()) }
+    let control = openControl(scope, dataPlane, board, share, report: supervisor.post)
     defer { control?.stop() }
     announce(scope, dataPlane)
     supervisor.serve(manager)

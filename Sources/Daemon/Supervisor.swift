@@ -25,6 +25,15 @@ final class Supervisor {
   /// What is done regularly as long as the main thread comes around; nil: nothing.
   private var heartbeat: (interval: Timeout, next: Instant, beat: () -> Void)?
 
+  /// Has something more done about every `tick`.
+  func addTick(_ handle: @escaping () -> Void) {
+    let others = onTick
+    onTick = {
+      others?()
+      handle()
+    }
+  }
+
   /// Must come before any thread is started: they inherit the blocked signals.
   init(reporter: Reporter) throws(Errno) {
     self.reporter = reporter

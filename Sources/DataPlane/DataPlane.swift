@@ -7,6 +7,8 @@ internal import Synchronization
 package final class DataPlane: Sendable {
   private let configuration: DataPlaneConfiguration
   private let workers: [Worker]
+  let budget: DescriptorBudget
+  let quota: AssociationQuota
   private let resolver = Resolver()
   private let report: @Sendable (Event) -> Void
   private let threads = Mutex<[Thread]>([])
@@ -25,8 +27,8 @@ package final class DataPlane: Sendable {
   ) throws(ListenError) {
     self.configuration = configuration
     self.report = report
-    let budget = DescriptorBudget(limit: configuration.sessionDescriptors)
-    let quota = AssociationQuota(
+    budget = DescriptorBudget(limit: configuration.sessionDescriptors)
+    quota = AssociationQuota(
       maximum: configuration.associations,
       maximumPerClient: configuration.datagrams?.maximumAssociationsPerClient ?? 0)
     var workers: [Worker] = []

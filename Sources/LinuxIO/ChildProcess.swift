@@ -127,6 +127,8 @@ package struct HeldJobControl {
 
 /// This process itself, as others see it.
 package enum ThisProcess {
+  package static var identifier: Int32 { getpid() }
+
   /// Keeps its memory and descriptors from other processes of its user (`prctl(2)`, PR_SET_DUMPABLE).
   package static func hide() throws(Errno) {
     _ = try checked(clx_set_process_option(PR_SET_DUMPABLE, 0))

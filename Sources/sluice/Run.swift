@@ -29,9 +29,15 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Where other commands of root and the group sluice reach this one: the path of a socket, or none (default: \(Configuration.defaultControl)).",
+      "Where other commands reach this one: the path of a socket, or none (default: \(Configuration.defaultControl)).",
       valueName: "path"))
   var control: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Who may use that beside root (default: sluice, if there is such a group).",
+      valueName: "group"))
+  var controlGroup: String?
 
   func run() throws {
     let secrets = UpstreamSecrets()
@@ -40,6 +46,7 @@ struct Run: ParsableCommand {
     options.drainTimeout = drainTimeout
     options.onUpstreamDown = onUpstreamDown
     options.control = control
+    options.controlGroup = controlGroup
     options.passwordFile = password.file
     let log = try logging.logger()
     secrets.fillUpstream(&options)

@@ -10,9 +10,10 @@ struct Sluice: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sluice",
     abstract: "Sends a machine's, a LAN's or a program's TCP, UDP and DNS through a SOCKS5 server.",
-    version: "0.1.0",
+    version: Release.version,
     subcommands: [
-      Run.self, Exec.self, Shell.self, Serve.self, Expose.self, Rules.self, Doctor.self,
+      Run.self, Status.self, Exec.self, Shell.self, Serve.self, Expose.self, Rules.self,
+      Doctor.self,
       Probe.self,
       Explain.self, Check.self,
     ])

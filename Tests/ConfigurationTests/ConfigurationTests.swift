@@ -35,11 +35,13 @@ struct ConfigurationTests {
     #expect(configuration.workers == nil)
     #expect(configuration.timeouts == Configuration.Timeouts())
     #expect(configuration.control?.description == "/run/sluice/control.sock")
+    #expect(configuration.controlGroup == nil)
   }
 
   @Test func controlSocketIsElsewhereOrNowhere() throws {
     let elsewhere = try Configuration(options { $0.control = "/run/other" })
     #expect(elsewhere.control?.description == "/run/other")
+    #expect(try Configuration(options { $0.controlGroup = "adm" }).controlGroup == "adm")
     #expect(try Configuration(options { $0.control = "none" }).control == nil)
   }
 
@@ -188,6 +190,10 @@ struct ConfigurationTests {
       ($0.pool, $0.furtherUpstreams, $0.balance) = (1, ["socks5://b"], "race")
     },
     Fault("--control") { $0.control = "" },
+    Fault("--control-group") {
+      $0.control = "none"
+      $0.controlGroup = "adm"
+    },
     Fault("--control") { $0.control = "/" + String(repeating: "x", count: 107) },
     Fault("--connect-timeout") { $0.connectTimeout = 0 },
     Fault("--idle-timeout") { $0.idleTimeout = Configuration.maximumTimeout + 1 },

@@ -11,6 +11,7 @@ struct ControlMessageTests {
   private static let requests: [(ControlRequest, String)] = [
     (.exec(version: 1), #"{"request":"exec","version":1}"#),
     (.end, #"{"request":"end"}"#),
+    (.status, #"{"request":"status"}"#),
     (
       .serve(ConfinedTraffic(hasIPv6: false, includesDatagrams: false), audit: false),
       #"{"audit":false,"datagrams":false,"ipv6":false,"request":"serve"}"#
@@ -68,6 +69,7 @@ struct ControlMessageTests {
       "others":["socks5://me:***@127.0.0.1:1080"],"upstream":"socks5:///run/a%20b"}
       """
     ),
+    (.status(RunStatusTests.quiet), #"{"status":\#(RunStatusTests.quietLine)}"#),
     (.error("a \"word\" / two\n"), #"{"error":"a \"word\" / two\n"}"#),
     (
       .service(
@@ -123,7 +125,8 @@ struct ControlMessageTests {
 
   @Test(arguments: [
     "", "null", "{}", #"{"serving":false}"#, #"{"error":1}"#, #"{"upstream":"embedded"}"#,
-    #"{"destinations":[]}"#, #"{"destinations":[{}],"omitted":{}}"#,
+    #"{"status":{}}"#, #"{"status":true}"#, #"{"destinations":[]}"#,
+    #"{"destinations":[{}],"omitted":{}}"#,
     #"{"datagrams":"maybe","ipv6":true,"upstream":"embedded"}"#,
     #"{"datagrams":"unknown","ipv6":true,"upstream":"ftp://here"}"#,
     #"{"datagrams":"unknown","ipv6":true,"upstream":"socks5://a","others":["socks5://b"]}"#,

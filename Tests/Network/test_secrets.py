@@ -264,8 +264,14 @@ class TestNowhere:
                         binary(), "explain", "tcp", f"{AT.server}:80", "--in", "lan0",
                         "--from-address", AT.client, *json_flag).stdout
                     for json_flag in ([], ["--json"])]
+                shown = [
+                    topology.gateway.run(
+                        binary(), "status", "--control", str(control), *json_flag).stdout
+                    for json_flag in ([], ["--json"])]
+        for text in shown:
+            assert f"{kind.scheme}://{USER}:***@{AT.proxy}:{kind.port}" in text
         assert f"{USER}:{PASSWORD}" in seen(server)
-        assert_secret(sluice.output() + json.dumps(answer) + "".join(explained))
+        assert_secret(sluice.output() + json.dumps(answer) + "".join(explained + shown))
 
     @pytest.mark.parametrize("password", [PASSWORD, WRONG], ids=["right", "wrong"])
     @pytest.mark.parametrize("form", ["text", "json"])

@@ -12,11 +12,17 @@ struct ControlConnection: ~Copyable {
 
   private var lines: LineStream
   private let service: NamespaceService
+  private let status: @Sendable () -> RunStatus
   private let log: Logger
 
-  init(_ socket: consuming Descriptor, _ service: NamespaceService, log: Logger) {
+  /// - Parameter status: what `status` is answered.
+  init(
+    _ socket: consuming Descriptor, _ service: NamespaceService,
+    _ status: @escaping @Sendable () -> RunStatus, log: Logger
+  ) {
     lines = LineStream(socket, maximumBytes: Self.maximumBytes)
     self.service = service
+    self.status = status
     self.log = log
   }
 
@@ -27,6 +33,7 @@ struct ControlConnection: ~Copyable {
         ThisProcess.close(descriptors)
         switch request {
         case .exec(let version): try exec(version)
+        case .status: try answer(.status(status()))
         case .serve, .end: throw .refused("that comes after exec")
         }
       }

@@ -15,6 +15,8 @@ enum ControlRequest: Hashable {
   case serve(ConfinedTraffic, audit: Bool)
   /// After that, where an audit was wanted: end, and tell it.
   case end
+  /// What the run says of itself; any number of times.
+  case status
 
   static let execVersion = 1
 }
@@ -26,6 +28,8 @@ enum ControlAnswer: Hashable {
   case serving
   /// To `end`.
   case audit(AuditReport)
+  /// To `status`.
+  case status(RunStatus)
   /// To any request that cannot be granted, and the last on this connection: one line for people.
   case error(String)
 }
@@ -66,7 +70,7 @@ extension ControlRequest: ControlMessage {
   private enum Key: String, CodingKey {
     case request, version, ipv6, datagrams, dns, resolver, audit
   }
-  private enum Kind: String, Codable { case exec, serve, end }
+  private enum Kind: String, Codable { case exec, serve, end, status }
 
   init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: Key.self)
@@ -82,6 +86,7 @@ extension ControlRequest: ControlMessage {
           resolver: try members.decodeTextIfPresent(SocketAddress.init, forKey: .resolver)),
         audit: try members.decodeIfPresent(Bool.self, forKey: .audit) ?? false)
     case .end: self = .end
+    case .status: self = .status
     }
   }
 
@@ -100,19 +105,23 @@ extension ControlRequest: ControlMessage {
       try members.encode(audit, forKey: .audit)
     case .end:
       try members.encode(Kind.end, forKey: .request)
+    case .status:
+      try members.encode(Kind.status, forKey: .request)
     }
   }
 }
 
 extension ControlAnswer: ControlMessage {
   fileprivate enum Key: String, CodingKey {
-    case error, serving, upstream, others, balance, datagrams, ipv6, destinations, omitted
+    case error, status, serving, upstream, others, balance, datagrams, ipv6, destinations, omitted
   }
 
   init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: Key.self)
     if let text = try members.decodeIfPresent(String.self, forKey: .error) {
       self = .error(text)
+    } else if let status = try members.decodeIfPresent(RunStatus.self, forKey: .status) {
+      self = .status(status)
     } else if try members.decodeIfPresent(Bool.self, forKey: .serving) == true {
       self = .serving
     } else if members.contains(.destinations) {
@@ -132,6 +141,7 @@ extension ControlAnswer: ControlMessage {
     var members = encoder.container(keyedBy: Key.self)
     switch self {
     case .error(let text): try members.encode(text, forKey: .error)
+    case .status(let status): try members.encode(status, forKey: .status)
     case .serving: try members.encode(true, forKey: .serving)
     case .audit(let report):
       try members.encode(report.entries.map(AuditLine.init), forKey: .destinations)

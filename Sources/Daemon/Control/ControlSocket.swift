@@ -22,15 +22,20 @@ final class ControlSocket: Sendable {
 
   private let file: SocketFile
   private let service: NamespaceService
+  private let board: StatusBoard
   private let log: Logger
   private let state = Mutex(State())
   private let ended = Semaphore()
   private let thread = Mutex<Thread?>(nil)
 
   /// Opens it; nobody is answered before `start`. Throws as `SocketFile` does.
-  init(_ path: SocketPath, group: UInt32, _ service: NamespaceService, log: Logger) throws(Errno) {
+  init(
+    _ path: SocketPath, group: UInt32, _ service: NamespaceService, _ board: StatusBoard,
+    log: Logger
+  ) throws(Errno) {
     file = try SocketFile(path, group: group)
     self.service = service
+    self.board = board
     self.log = log
   }
 
@@ -66,6 +71,15 @@ final class ControlSocket: Sendable {
   /// Flows that are open.
   var liveSessions: UInt64 { service.liveSessions }
 
+  private func status() -> RunStatus {
+    let connections = state.withLock { $0.live.count }
+    return board.status([
+      RunStatus.Limit(
+        name: "control connections", used: connections, limit: Self.maximumConnections),
+      service.use,
+    ])
+  }
+
   private func accept() {
     while true {
       file.wait()
@@ -87,7 +101,7 @@ final class ControlSocket: Sendable {
       return state.next
     }
     guard let number else {
-      ControlConnection(socket, service, log: log)
+      ControlConnection(socket, service, { self.status() }, log: log)
         .turnAway("there are \(Self.maximumConnections) connections already, and no more")
       return
     }
@@ -95,7 +109,7 @@ final class ControlSocket: Sendable {
     do {
       try Thread(name: "sluice-client") {
         var connection = ControlConnection(
-          Descriptor(owning: descriptor), self.service, log: self.log)
+          Descriptor(owning: descriptor), self.service, { self.status() }, log: self.log)
         connection.run()
         // As long as it is live the number is its own.
         self.end(number)

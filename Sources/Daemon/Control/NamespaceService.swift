@@ -78,6 +78,12 @@ final class NamespaceService: Sendable {
       carriesIPv6: group.carriesIPv6)
   }
 
+  /// Of programs.
+  var use: RunStatus.Limit {
+    RunStatus.Limit(
+      name: "programs", used: state.withLock { $0.entered }, limit: share.programs)
+  }
+
   /// Makes sure that there is room for another program until `leave`.
   func enter() throws(Refusal) {
     let refusal: String? = state.withLock { state in

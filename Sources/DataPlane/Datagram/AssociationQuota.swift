@@ -37,6 +37,8 @@ final class AssociationQuota: Sendable {
     }
   }
 
+  var bound: Bound { Bound(used: taken.withLock { $0.count }, limit: maximum) }
+
   func giveBack(of client: IPAddress) {
     taken.withLock { taken in
       taken.count -= 1

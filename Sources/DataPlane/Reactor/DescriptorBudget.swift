@@ -17,6 +17,8 @@ final class DescriptorBudget: Sendable {
     return false
   }
 
+  var bound: Bound { Bound(used: used.load(ordering: .relaxed), limit: limit) }
+
   func giveBack(_ count: Int) { used.wrappingSubtract(count, ordering: .relaxed) }
 
   /// With the embedded server every captured flow needs a second pair of descriptors for its other

@@ -102,6 +102,9 @@ package final class Upstream: Sendable {
     pipelines.load(ordering: .relaxed) ? .pipelined : .stepwise
   }
 
+  /// Whether it has been proved that the handshake can go out in one write.
+  package var isPipelined: Bool { pipelines.load(ordering: .relaxed) }
+
   func setPipelining(_ proved: Bool) { pipelines.store(proved, ordering: .relaxed) }
 
   package var datagramAbility: DatagramAbility {

@@ -1,0 +1,22 @@
+internal import RedirectPolicy
+internal import Synchronization
+
+/// How the rules of a run are, and what has become of them: the run's thread notes it, others ask.
+final class RuleRecord: Sendable {
+  struct State: Hashable {
+    /// Nil while they are not in place.
+    var phase: RedirectPolicy.Phase?
+    /// How often something was put back that others had taken away.
+    var restored = 0
+    /// Kernel settings that others have changed.
+    var changedSettings = 0
+    /// Why something could not be put back, while that lasts.
+    var trouble: String?
+  }
+
+  private let record = Mutex(State())
+
+  var state: State { record.withLock { $0 } }
+
+  func note(_ change: (inout sending State) -> Void) { record.withLock { change(&$0) } }
+}

@@ -1,0 +1,123 @@
+internal import Configuration
+internal import DataPlane
+internal import LinuxIO
+internal import RedirectPolicy
+internal import SOCKS
+internal import Synchronization
+
+/// Answers what a run has to say of itself, on any thread.
+final class StatusBoard: Sendable {
+  private let configuration: Configuration
+  private let scope: String
+  private let dataPlane: DataPlane
+  private let rules: RuleRecord
+  private let start = Instant.now()
+  private let meter: Mutex<RateMeter>
+
+  /// - Parameter scope: for people.
+  init(
+    _ configuration: Configuration, scope: String, _ dataPlane: DataPlane, _ rules: RuleRecord
+  ) {
+    self.configuration = configuration
+    self.scope = scope
+    self.dataPlane = dataPlane
+    self.rules = rules
+    meter = Mutex(RateMeter(start: start))
+  }
+
+  /// Is called every now and then, so that there is something that rates can be measured from.
+  func handleTime(now: Instant) {
+    guard meter.withLock({ $0.isDue(at: now) }) else { return }
+    let totals = RateMeter.Totals(dataPlane.snapshot())
+    meter.withLock { $0.note(totals, at: now) }
+  }
+
+  /// - Parameter limits: those of who asks.
+  func status(_ limits: [RunStatus.Limit]) -> RunStatus {
+    let snapshot = dataPlane.snapshot()
+    let now = Instant.now()
+    let rules = rules.state
+    let rates = meter.withLock { $0.rates(of: RateMeter.Totals(snapshot), at: now) }
+    return RunStatus(
+      version: Release.version, process: ThisProcess.identifier,
+      uptime: now.milliseconds(since: start) / 1000, scope: scope,
+      balance: configuration.upstreams.isPlural ? configuration.upstreams.balance.rawValue : nil,
+      upstreams: upstreams(rules), rules: RunStatus.Rules(rules),
+      sessions: RunStatus.Sessions(
+        live: snapshot.liveSessions, opened: snapshot[.sessionsOpened],
+        failed: snapshot[.sessionsFailed], retried: snapshot[.handshakesRetried]),
+      associations: RunStatus.Associations(
+        live: snapshot.liveAssociations, opened: snapshot[.associationsOpened]),
+      bytes: RunStatus.Traffic(
+        sent: snapshot[.bytesUpstream], received: snapshot[.bytesDownstream]),
+      datagrams: RunStatus.Traffic(
+        sent: snapshot[.datagramsUpstream], received: snapshot[.datagramsDownstream]),
+      queries: RunStatus.Queries(
+        carried: snapshot[.queriesCarried], answered: snapshot[.queriesAnswered],
+        truncated: snapshot[.queriesTruncated], failed: snapshot[.queriesFailed]),
+      rates: rates, pauses: snapshot[.acceptPauses],
+      failures: Self.counts(Failure.allCases.map { ($0.name, snapshot[$0]) }),
+      drops: Self.counts(DatagramDrop.allCases.map { ($0.name, snapshot[$0]) }),
+      limits: ownLimits + limits)
+  }
+
+  private var ownLimits: [RunStatus.Limit] {
+    let descriptors = RunStatus.Limit("descriptors", dataPlane.descriptors)
+    guard let associations = dataPlane.associations else { return [descriptors] }
+    return [descriptors, RunStatus.Limit("associations", associations)]
+  }
+
+  private func upstreams(_ rules: RuleRecord.State) -> [RunStatus.Upstream] {
+    guard let group = dataPlane.group else {
+      preconditionFailure("a run has somewhere to send what it captures")
+    }
+    return group.members.enumerated().map { index, member in
+      RunStatus.Upstream(
+        url: "\(configuration.upstreams.members[index])", health: health(of: index, group, rules),
+        ipv6: member.carriesIPv6, datagrams: member.datagramAbility.word,
+        pipelined: member.isPipelined)
+    }
+  }
+
+  private func health(
+    of index: Int, _ group: UpstreamGroup, _ rules: RuleRecord.State
+  ) -> RunStatus.Health {
+    if configuration.upstream.first.isThisProcess { return .up }
+    if group.isPlural { return group.isOut(index) ? .down : .up }
+    guard configuration.onUpstreamDown == .open else { return .unknown }
+    return rules.phase == .suspended ? .down : .up
+  }
+
+  private static func counts(_ all: [(String, UInt64)]) -> [String: UInt64] {
+    Dictionary(uniqueKeysWithValues: all.filter { $0.1 > 0 })
+  }
+}
+
+extension RateMeter.Totals {
+  init(_ snapshot: Snapshot) {
+    self.init(
+      sessions: snapshot[.sessionsOpened], sent: snapshot[.bytesUpstream],
+      received: snapshot[.bytesDownstream])
+  }
+}
+
+extension RunStatus.Limit {
+  fileprivate init(_ name: String, _ bound: Bound) {
+    self.init(name: name, used: bound.used, limit: bound.limit)
+  }
+}
+
+extension RunStatus.Rules {
+  init(_ state: RuleRecord.State) {
+    let phase: Phase =
+      switch state.phase {
+      case .capturing: .capturing
+      case .draining: .draining
+      case .suspended: .suspended
+      case nil: .absent
+      }
+    self.init(
+      phase: phase, restored: state.restored, changed: state.changedSettings,
+      trouble: state.trouble)
+  }
+}
