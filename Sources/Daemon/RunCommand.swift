@@ -98,18 +98,24 @@ package struct RunCommand {
     let board = StatusBoard(
       configuration, scope: scope.description, dataPlane, rules.record)
     supervisor.addTick { board.handleTime(now: .now()) }
-    let control = openControl(scope, dataPlane, board, share, report: supervisor.post)
+    let drainRequest = try startedUp { () throws(Errno) in
+      let request = try DrainRequest()
+      try supervisor.watch(request.wakeDescriptor) { request.clearWake() }
+      return request
+    }
+    let control = openControl(
+      scope, dataPlane, board, drainRequest, share, report: supervisor.post)
     defer { control?.stop() }
     announce(scope, dataPlane)
     supervisor.serve(manager)
     manager.tellReady(
       "capturing \(scope.description), sending it through \(configuration.upstreams)")
-    supervisor.waitForEnd(of: dataPlane)
+    supervisor.waitForEnd(of: dataPlane) { drainRequest.isMade }
     manager.tellStopping("open flows have time to end")
     steward.retire()
     drain(
       dataPlane, control, supervisor, rules,
-      timeout: steward.configuration.timeouts.drain)
+      timeout: drainRequest.timeout ?? steward.configuration.timeouts.drain)
     control?.stop()
     dataPlane.stop()
     try keeping { () throws(NetfilterError) in try rules.remove() }

@@ -12,6 +12,8 @@ struct ControlMessageTests {
     (.exec(version: 1), #"{"request":"exec","version":1}"#),
     (.end, #"{"request":"end"}"#),
     (.status, #"{"request":"status"}"#),
+    (.drain(timeout: nil), #"{"request":"drain"}"#),
+    (.drain(timeout: 30), #"{"request":"drain","timeout":30}"#),
     (
       .serve(ConfinedTraffic(hasIPv6: false, includesDatagrams: false), audit: false),
       #"{"audit":false,"datagrams":false,"ipv6":false,"request":"serve"}"#
@@ -35,6 +37,7 @@ struct ControlMessageTests {
 
   private static let answers: [(ControlAnswer, String)] = [
     (.serving, #"{"serving":true}"#),
+    (.draining, #"{"draining":true}"#),
     (
       .service(
         ServiceDescription(
@@ -111,7 +114,9 @@ struct ControlMessageTests {
     #"{"request":"exec","version":"1"}"#, #"{"request":"exec","version":1.5}"#,
     #"{"request":"exec","version":9223372036854775808}"#,
     #"{"request":"exec","version":1e400}"#, #"{"request":"exec","version":1} x"#,
-    #"{"request":"serve"}"#, #"{"request":"serve","ipv6":true}"#,
+    #"{"request":"drain","timeout":-1}"#, #"{"request":"drain","timeout":4294967296}"#,
+    #"{"request":"drain","timeout":"1"}"#, #"{"request":"serve"}"#,
+    #"{"request":"serve","ipv6":true}"#,
     #"{"request":"serve","ipv6":true,"datagrams":true,"audit":"yes"}"#,
     #"{"request":"serve","ipv6":1,"datagrams":true}"#,
     #"{"request":"serve","ipv6":true,"datagrams":true,"dns":"dot"}"#,
@@ -124,7 +129,8 @@ struct ControlMessageTests {
   }
 
   @Test(arguments: [
-    "", "null", "{}", #"{"serving":false}"#, #"{"error":1}"#, #"{"upstream":"embedded"}"#,
+    "", "null", "{}", #"{"serving":false}"#, #"{"draining":false}"#, #"{"error":1}"#,
+    #"{"upstream":"embedded"}"#,
     #"{"status":{}}"#, #"{"status":true}"#, #"{"destinations":[]}"#,
     #"{"destinations":[{}],"omitted":{}}"#,
     #"{"datagrams":"maybe","ipv6":true,"upstream":"embedded"}"#,

@@ -51,6 +51,15 @@ struct ControlClient: ~Copyable {
     return answer
   }
 
+  /// Blocks until the run closes the connection.
+  mutating func waitForEnd() {
+    do {
+      while try lines.receive(until: .distantFuture) != nil {}
+    } catch {
+      // That is an end as well.
+    }
+  }
+
   /// Nothing more is asked.
   func end() { LocalSocket.shutdown(lines.rawValue) }
 

@@ -1,3 +1,4 @@
+internal import Configuration
 internal import LinuxIO
 internal import Logging
 internal import SOCKS
@@ -13,16 +14,19 @@ struct ControlConnection: ~Copyable {
   private var lines: LineStream
   private let service: NamespaceService
   private let status: @Sendable () -> RunStatus
+  private let drainRequest: DrainRequest
   private let log: Logger
 
   /// - Parameter status: what `status` is answered.
   init(
     _ socket: consuming Descriptor, _ service: NamespaceService,
-    _ status: @escaping @Sendable () -> RunStatus, log: Logger
+    _ status: @escaping @Sendable () -> RunStatus,
+    _ drainRequest: DrainRequest, log: Logger
   ) {
     lines = LineStream(socket, maximumBytes: Self.maximumBytes)
     self.service = service
     self.status = status
+    self.drainRequest = drainRequest
     self.log = log
   }
 
@@ -33,6 +37,7 @@ struct ControlConnection: ~Copyable {
         ThisProcess.close(descriptors)
         switch request {
         case .exec(let version): try exec(version)
+        case .drain(let timeout): try drain(timeout)
         case .status: try answer(.status(status()))
         case .serve, .end: throw .refused("that comes after exec")
         }
@@ -71,7 +76,6 @@ struct ControlConnection: ~Copyable {
       try service.open(
         traffic, descriptors, of: lines.peer.map(FlowIdentity.Owner.init) ?? .init(), audit: audit)
     }
-    let who = lines.peer.map { "pid \($0.process), user \($0.user)" } ?? "unknown"
     log.info("carrying a program for another process (\(who))", metadata: fields("serving"))
     defer {
       service.close(number)
@@ -84,6 +88,24 @@ struct ControlConnection: ~Copyable {
       throw .refused("nothing but the end of an audit comes after serve")
     }
     try answer(.audit(report))
+  }
+
+  /// Ends the run; the connection lasts until that is so.
+  private mutating func drain(_ timeout: UInt32?) throws(Failure) {
+    if let timeout, timeout > UInt32(Configuration.maximumTimeout) {
+      throw .refused("a timeout has \(Configuration.maximumTimeout) seconds at most")
+    }
+    log.notice("told to end by \(who)", metadata: fields("drain_asked"))
+    try answer(.draining)
+    drainRequest.make(timeout: timeout)
+    guard let (_, descriptors) = try next(until: .distantFuture) else { return }
+    ThisProcess.close(descriptors)
+    throw .refused("nothing comes after drain")
+  }
+
+  /// For people: the other side.
+  private var who: String {
+    lines.peer.map { "pid \($0.process), user \($0.user)" } ?? "unknown"
   }
 
   private func fields(_ event: String) -> Logger.Metadata {

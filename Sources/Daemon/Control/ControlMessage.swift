@@ -17,6 +17,9 @@ enum ControlRequest: Hashable {
   case end
   /// What the run says of itself; any number of times.
   case status
+  /// To capture nothing new, and to end when open flows have ended or `timeout` seconds have passed; nil:
+  /// what the run has settled. The connection is closed then.
+  case drain(timeout: UInt32?)
 
   static let execVersion = 1
 }
@@ -30,6 +33,8 @@ enum ControlAnswer: Hashable {
   case audit(AuditReport)
   /// To `status`.
   case status(RunStatus)
+  /// To `drain`.
+  case draining
   /// To any request that cannot be granted, and the last on this connection: one line for people.
   case error(String)
 }
@@ -68,9 +73,9 @@ extension ControlMessage {
 
 extension ControlRequest: ControlMessage {
   private enum Key: String, CodingKey {
-    case request, version, ipv6, datagrams, dns, resolver, audit
+    case request, version, ipv6, datagrams, dns, resolver, audit, timeout
   }
-  private enum Kind: String, Codable { case exec, serve, end, status }
+  private enum Kind: String, Codable { case exec, serve, end, status, drain }
 
   init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: Key.self)
@@ -87,6 +92,8 @@ extension ControlRequest: ControlMessage {
         audit: try members.decodeIfPresent(Bool.self, forKey: .audit) ?? false)
     case .end: self = .end
     case .status: self = .status
+    case .drain:
+      self = .drain(timeout: try members.decodeIfPresent(UInt32.self, forKey: .timeout))
     }
   }
 
@@ -107,13 +114,17 @@ extension ControlRequest: ControlMessage {
       try members.encode(Kind.end, forKey: .request)
     case .status:
       try members.encode(Kind.status, forKey: .request)
+    case .drain(let timeout):
+      try members.encode(Kind.drain, forKey: .request)
+      try members.encodeIfPresent(timeout, forKey: .timeout)
     }
   }
 }
 
 extension ControlAnswer: ControlMessage {
   fileprivate enum Key: String, CodingKey {
-    case error, status, serving, upstream, others, balance, datagrams, ipv6, destinations, omitted
+    case error, status, draining, serving, upstream, others, balance, datagrams, ipv6, destinations,
+      omitted
   }
 
   init(from decoder: any Decoder) throws {
@@ -122,6 +133,8 @@ extension ControlAnswer: ControlMessage {
       self = .error(text)
     } else if let status = try members.decodeIfPresent(RunStatus.self, forKey: .status) {
       self = .status(status)
+    } else if try members.decodeIfPresent(Bool.self, forKey: .draining) == true {
+      self = .draining
     } else if try members.decodeIfPresent(Bool.self, forKey: .serving) == true {
       self = .serving
     } else if members.contains(.destinations) {
@@ -142,6 +155,7 @@ extension ControlAnswer: ControlMessage {
     switch self {
     case .error(let text): try members.encode(text, forKey: .error)
     case .status(let status): try members.encode(status, forKey: .status)
+    case .draining: try members.encode(true, forKey: .draining)
     case .serving: try members.encode(true, forKey: .serving)
     case .audit(let report):
       try members.encode(report.entries.map(AuditLine.init), forKey: .destinations)

@@ -23,6 +23,7 @@ final class ControlSocket: Sendable {
   private let file: SocketFile
   private let service: NamespaceService
   private let board: StatusBoard
+  private let drainRequest: DrainRequest
   private let log: Logger
   private let state = Mutex(State())
   private let ended = Semaphore()
@@ -31,11 +32,12 @@ final class ControlSocket: Sendable {
   /// Opens it; nobody is answered before `start`. Throws as `SocketFile` does.
   init(
     _ path: SocketPath, group: UInt32, _ service: NamespaceService, _ board: StatusBoard,
-    log: Logger
+    _ drainRequest: DrainRequest, log: Logger
   ) throws(Errno) {
     file = try SocketFile(path, group: group)
     self.service = service
     self.board = board
+    self.drainRequest = drainRequest
     self.log = log
   }
 
@@ -101,7 +103,7 @@ final class ControlSocket: Sendable {
       return state.next
     }
     guard let number else {
-      ControlConnection(socket, service, { self.status() }, log: log)
+      ControlConnection(socket, service, { self.status() }, drainRequest, log: log)
         .turnAway("there are \(Self.maximumConnections) connections already, and no more")
       return
     }
@@ -109,7 +111,8 @@ final class ControlSocket: Sendable {
     do {
       try Thread(name: "sluice-client") {
         var connection = ControlConnection(
-          Descriptor(owning: descriptor), self.service, { self.status() }, log: self.log)
+          Descriptor(owning: descriptor), self.service, { self.status() }, self.drainRequest,
+          log: self.log)
         connection.run()
         // As long as it is live the number is its own.
         self.end(number)
