@@ -53,6 +53,7 @@ extension Configuration {
     same(\.userTimeout, "user-timeout")
     same(\.congestion, "congestion")
     same(\.control, "control")
+    same(\.controlGroup, "control-group")
     return remaining
   }
 }

@@ -39,7 +39,7 @@ final class RuleKeeper {
     _ = installer.watch.take()
     try installer.install(policy)
     isInstalled = true
-    record.note { [policy] in $0.phase = policy.phase }
+    record.note(policy)
     settings = SettingWatch(
       interfaces: policy.gateway?.interfaces ?? [], forwards: policy.gateway != nil)
   }
@@ -51,7 +51,7 @@ final class RuleKeeper {
     guard changed != policy else { return }
     try installer.install(changed)
     policy = changed
-    record.note { [isInstalled] in $0.phase = isInstalled ? changed.phase : nil }
+    record.note(changed)
   }
 
   /// Takes the rules and routes away, except what keeps a closed exit closed.

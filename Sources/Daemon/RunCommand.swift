@@ -95,8 +95,7 @@ package struct RunCommand {
         configuration, readAgain: readAgain, rules, dataPlane, group,
         places.map { $0.compactMap(\.exemption) }, supervisor, log: log)
     }
-    let board = StatusBoard(
-      configuration, scope: scope.description, dataPlane, rules.record)
+    let board = StatusBoard(configuration, dataPlane, rules.record)
     supervisor.addTick { board.handleTime(now: .now()) }
     let drainRequest = try startedUp { () throws(Errno) in
       let request = try DrainRequest()

@@ -52,6 +52,7 @@ struct ReloadTests {
     ({ $0.control = "/x" }, ["control"]), ({ $0.pool = 1 }, ["pool"]),
     ({ $0.earlyData = "on" }, ["early-data"]), ({ $0.tcpFastOpen = true }, ["tcp-fast-open"]),
     ({ $0.userTimeout = 1 }, ["user-timeout"]), ({ $0.congestion = "reno" }, ["congestion"]),
+    ({ $0.controlGroup = "x" }, ["control-group"]),
   ]
 
   @Test(arguments: later.indices)

@@ -1,6 +1,7 @@
 """`sluice status`: what a run says of itself, to people and to programs."""
 
 import json
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -134,6 +135,22 @@ def test_guardian_is_counted(topology: Topology, run: Sluice, place: Path) -> No
             lambda: status(topology.gateway, place)["rules"]["restored"] == times,
             "the repair to be counted")
     assert "put back 2 times" in ask(topology.gateway, place).stdout
+
+
+def test_scope_is_the_one_in_force(topology: Topology, upstream: str, place: Path) -> None:
+    """Which other settings may have changed."""
+    file = place.with_name("sluice.yaml")
+
+    def write(gateway: str) -> None:
+        file.write_text(f"upstream: {upstream}\ngateway: {gateway}\n")
+
+    write("[lan0]")
+    with Sluice(topology.gateway, "--config", str(file), "--control", str(place)) as sluice:
+        assert status(topology.gateway, place)["scope"].endswith(" from lan0")
+        write("[lan0, lan7]")
+        sluice.signal(signal.SIGHUP)
+        sluice.wait_for("reloaded")
+        assert status(topology.gateway, place)["scope"].endswith(" from lan0, lan7")
 
 
 def test_programs_are_counted(topology: Topology, run: Sluice, place: Path) -> None:

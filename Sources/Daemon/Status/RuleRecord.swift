@@ -4,6 +4,8 @@ internal import Synchronization
 /// How the rules of a run are, and what has become of them: the run's thread notes it, others ask.
 final class RuleRecord: Sendable {
   struct State: Hashable {
+    /// What they capture, for people.
+    var scope = ""
     /// Nil while they are not in place.
     var phase: RedirectPolicy.Phase?
     /// How often something was put back that others had taken away.
@@ -17,6 +19,15 @@ final class RuleRecord: Sendable {
   private let record = Mutex(State())
 
   var state: State { record.withLock { $0 } }
+
+  /// These are in place now.
+  func note(_ policy: RedirectPolicy) {
+    let scope = Scope(policy).description
+    note { state in
+      state.scope = scope
+      state.phase = policy.phase
+    }
+  }
 
   func note(_ change: (inout sending State) -> Void) { record.withLock { change(&$0) } }
 }

@@ -8,18 +8,13 @@ internal import Synchronization
 /// Answers what a run has to say of itself, on any thread.
 final class StatusBoard: Sendable {
   private let configuration: Configuration
-  private let scope: String
   private let dataPlane: DataPlane
   private let rules: RuleRecord
   private let start = Instant.now()
   private let meter: Mutex<RateMeter>
 
-  /// - Parameter scope: for people.
-  init(
-    _ configuration: Configuration, scope: String, _ dataPlane: DataPlane, _ rules: RuleRecord
-  ) {
+  init(_ configuration: Configuration, _ dataPlane: DataPlane, _ rules: RuleRecord) {
     self.configuration = configuration
-    self.scope = scope
     self.dataPlane = dataPlane
     self.rules = rules
     meter = Mutex(RateMeter(start: start))
@@ -40,7 +35,7 @@ final class StatusBoard: Sendable {
     let rates = meter.withLock { $0.rates(of: RateMeter.Totals(snapshot), at: now) }
     return RunStatus(
       version: Release.version, process: ThisProcess.identifier,
-      uptime: now.milliseconds(since: start) / 1000, scope: scope,
+      uptime: now.milliseconds(since: start) / 1000, scope: rules.scope,
       balance: configuration.upstreams.isPlural ? configuration.upstreams.balance.rawValue : nil,
       upstreams: upstreams(rules), rules: RunStatus.Rules(rules),
       sessions: RunStatus.Sessions(
