@@ -126,7 +126,7 @@ def test_fetched_repeatedly(topology: Topology, website: Program, served: str) -
             # Dante gives another port as long as its kernel remembers the connection before.
             assert [event["address"] for event in program.events("listening")] == [
                 f"{first[0]}:{PORT}"]
-        assert len(program.events("arrived")) >= 20
+        program.wait_for("arrived", 20)
         assert {event["peer"].rpartition(":")[0] for event in program.events("arrived")} == {
             AT4.server}
         program.wait_for_status("live_sessions", 0)
