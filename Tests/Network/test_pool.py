@@ -1,5 +1,6 @@
 """Connections that wait for flows, and what becomes of flows when those are dead."""
 
+import contextlib
 import random
 import socket
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 from harness import upstreams
 from harness.flows import Exchange, exchange
 from harness.impatient import ImpatientUpstream
-from harness.rounds import SPEAKS_FIRST, CountingUpstream
+from harness.rounds import BANNER, SPEAKS_FIRST, CountingUpstream
 from harness.sluice import Capture, Sluice
 from harness.topology import ADDRESSES, Topology
 from harness.waiting import wait_until
@@ -20,6 +21,8 @@ AT = ADDRESSES["ipv4"]
 URL = upstreams.url(AT.proxy)
 
 GATEWAY = Capture("gateway", "redirect")
+
+MACHINE = Capture("machine", "tproxy")
 
 #: Flows at once.
 TOGETHER = 50
@@ -62,6 +65,12 @@ def carry(topology: Topology, count: int) -> list[str]:
     return errors
 
 
+def banner(topology: Topology) -> bool:
+    """Whether a flow has got through."""
+    with topology.client.connect(AT.server, SPEAKS_FIRST) as stream:
+        return stream.recv(len(BANNER), socket.MSG_WAITALL) == BANNER
+
+
 @pytest.mark.parametrize("case", IMPATIENCES)
 def test_server_that_ends_idle_connections(topology: Topology, case: str) -> None:
     impatience = IMPATIENCES[case]
@@ -91,3 +100,28 @@ def test_none_outlives_the_run(topology: Topology) -> None:
         wait_until(server.admitted, "a connection that waits for a flow")
         sluice.finish()
         wait_until(lambda: not server.admitted(), "the connection to be closed")
+
+
+def test_each_upstream_has_its_own_while_it_lives(topology: Topology) -> None:
+    """Flows of the one that dies go on through the other, and nothing is kept ready with the dead."""
+    second = upstreams.url(AT.gateway_wan)
+    with CountingUpstream(topology.gateway) as living, contextlib.ExitStack() as stack:
+        death = stack.enter_context(contextlib.ExitStack())
+        dying = death.enter_context(CountingUpstream(topology.proxy))
+        sluice = stack.enter_context(
+            Sluice.capturing(
+                topology, MACHINE, URL, "--upstream", second, "--pool", "2", "--workers", "1"))
+        sluice.wait_for("pipelining", 2)
+        sluice.wait_for_relaying()
+        assert banner(topology)
+        wait_until(dying.admitted, "a connection that waits for a flow")
+        assert living.to(AT.server, SPEAKS_FIRST) == []
+        death.close()
+        assert banner(topology)
+        sluice.wait_for("member_down")
+        wait_until(living.admitted, "a connection that waits with the other")
+        assert banner(topology)
+        summary = sluice.finish()
+    assert summary["failures"] in ({}, {"reset_by_downstream": 3})
+    assert summary["pooled_used"] >= 1
+    assert len(living.to(AT.server, SPEAKS_FIRST)) == 2
