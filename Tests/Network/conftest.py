@@ -66,8 +66,9 @@ LONGEST = (
 #: Those that look at how soon something happens, or how often: no others run beside them.
 ALONE = {
     "test_closed", "test_costs", "test_dns", "test_exits", "test_expose", "test_groups",
-    "test_guardian", "test_half_close", "test_half_close_auto", "test_lists", "test_reload",
-    "test_scripted_upstream", "test_selections", "test_udp_upstreams", "test_upstream_moves"}
+    "test_guardian", "test_half_close", "test_half_close_auto", "test_in_flight", "test_lists",
+    "test_reload", "test_scripted_upstream", "test_selections", "test_udp_upstreams",
+    "test_upstream_moves"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

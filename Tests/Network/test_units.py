@@ -1,7 +1,9 @@
 """The units of systemd, judged by systemd, and the rights that they leave."""
 
+import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -65,13 +67,12 @@ def test_template_is_the_same_service() -> None:
 
 
 @pytest.fixture
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runtime(folder: Path) -> Path:
     """What RuntimeDirectory= gives the service."""
-    folder = tmp_path_factory.mktemp("runtime")
-    for place in folder, *list(folder.parents)[:2]:
-        place.chmod(0o755)
-    subprocess.run(["chown", f"{NOBODY}:{NOBODY}", folder], check=True)
-    return folder
+    place = Path(tempfile.mkdtemp(dir=folder))
+    place.chmod(0o755)
+    os.chown(place, NOBODY, NOBODY)
+    return place
 
 
 def test_those_rights_are_enough(

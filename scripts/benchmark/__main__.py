@@ -43,7 +43,7 @@ def parse(arguments):
     parser.add_argument(
         "--contestants", action="append", metavar="NAME",
         help="only contestants whose name begins so (repeatable): sluice-tproxy, sluice-redirect,"
-        " sluice-pool, sluice-exec, redsocks, sing-box, v2ray, bare-relay, direct, socks-client")
+        " sluice-pool, sluice-early, sluice-exec, redsocks, sing-box, v2ray, bare-relay, direct, socks-client")
     parser.add_argument(
         "--output", type=Path, help="folder for table.md, results.json and plots (*.svg)")
     # From scripts/bench: where the programs are. Without sing-box its column is left out.
@@ -75,6 +75,9 @@ def redirectors(options):
     contestants = [
         Sluice(options.sluice, "tproxy"), Sluice(options.sluice, "redirect"),
         Sluice(options.sluice, "tproxy", "--pool", "32", name="pool", groups=("first-byte",)),
+        Sluice(
+            options.sluice, "tproxy", "--pool", "32", "--early-data", "on", name="early",
+            groups=("first-byte",)),
         SluiceExec(options.sluice), Redsocks()]
     if options.sing_box:
         contestants.append(SingBox(options.sing_box))
