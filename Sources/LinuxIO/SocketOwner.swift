@@ -61,9 +61,11 @@ package struct SocketOwner: Hashable, Sendable {
     return nil
   }
 
-  /// Who has `address`, or all addresses with its port, for datagrams.
+  /// Who has `address`, or all addresses with its port, for datagrams; nil if it is not of this host.
   package static func ofDatagrams(at address: SocketAddress) -> SocketOwner? {
-    find(in: ["udp", "udp6"]) { local, _ in
+    // Another host's port may well be that of a socket here that is bound to all addresses.
+    guard isOfThisHost(address.address) else { return nil }
+    return find(in: ["udp", "udp6"]) { local, _ in
       local.port == address.port
         && (local.address == address.address || local.address.isUnspecified)
     }

@@ -97,4 +97,15 @@ struct StreamSocketTests {
     #expect(SocketOwner.connected(from: try #require(clientAddress), to: address) == owner)
     #expect(SocketOwner.connected(from: address, to: SocketAddress(.v4(.any), 1)) == nil)
   }
+
+  @Test func socketOwnerOfDatagramsIsOfThisHost() throws {
+    let socket = try DatagramSocket.bind(to: SocketAddress(.v4(.any), 0), .init())
+    let local = socket.localAddress
+    let port = try #require(local).port
+    let owner = SocketOwner.ofDatagrams(at: SocketAddress(.v4(.loopback), port))
+    #expect(owner?.isOurselves == true)
+    // Another host of a LAN that has the same port.
+    let stranger = IPAddress.v4(IPv4Address(bits: 0xC000_0201))
+    #expect(SocketOwner.ofDatagrams(at: SocketAddress(stranger, port)) == nil)
+  }
 }
