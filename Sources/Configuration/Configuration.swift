@@ -113,6 +113,7 @@ package struct Configuration: Hashable, Sendable {
   /// Connections that are kept ready with each upstream at most.
   package let pooledConnections: Int
   package let earlyData: Switch
+  package let probing: Probing
   /// The first bytes to an upstream go with the SYN.
   package let tcpFastOpen: Bool
   /// Nil: the system's.
@@ -187,6 +188,11 @@ package struct Configuration: Hashable, Sendable {
           + "--balance race")
     }
     earlyData = try choice(options.earlyData, "--early-data") ?? .off
+    probing = try Probing(options)
+    guard probing.interval != .off || upstreams.balance != .fastest else {
+      throw ConfigurationError(
+        "--balance fastest needs to measure: leave out that or --probe-interval off")
+    }
     tcpFastOpen = options.tcpFastOpen
     congestion = options.congestion
     // TCP_CA_NAME_MAX of the kernel, its zero byte included.

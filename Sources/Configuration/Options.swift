@@ -54,6 +54,11 @@ package struct Options: Hashable, Sendable {
   package var halfClose: String?
   package var pool: Int?
   package var earlyData: String?
+  package var probeInterval: String?
+  package var probeTarget: String?
+  /// Seconds.
+  package var probeTimeout: Int?
+  package var probeFailures: Int?
   package var tcpFastOpen = false
   package var congestion: String?
   /// Seconds.

@@ -129,6 +129,8 @@ extension Options {
       ("--workers", workers != nil), ("--connect-timeout", connectTimeout != nil),
       ("--handshake-timeout", handshakeTimeout != nil), ("--idle-timeout", idleTimeout != nil),
       ("--pool", pool != nil), ("--early-data", earlyData != nil), ("--tcp-fast-open", tcpFastOpen),
+      ("--probe-interval", probeInterval != nil), ("--probe-target", probeTarget != nil),
+      ("--probe-timeout", probeTimeout != nil), ("--probe-failures", probeFailures != nil),
       ("--user-timeout", userTimeout != nil), ("--congestion", congestion != nil),
       ("--half-close", halfClose != nil),
       ("--half-close-timeout", halfCloseTimeout != nil),

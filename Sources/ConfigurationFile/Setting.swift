@@ -144,6 +144,17 @@ extension Setting {
       "early-data", .text(\.earlyData, words: words(Configuration.Switch.self)),
       "Send what a program has said along with the request, before the upstream's reply."),
     Setting(
+      "probe-interval", .text(\.probeInterval),
+      "Seconds between two questions to an upstream whether it lives, or off."),
+    Setting(
+      "probe-target", .text(\.probeTarget),
+      "HOST:PORT that it is asked to connect to for that."),
+    Setting(
+      "probe-timeout", .number(\.probeTimeout), "Seconds for it to answer that."),
+    Setting(
+      "probe-failures", .number(\.probeFailures),
+      "It is down after so many questions without an answer."),
+    Setting(
       "tcp-fast-open", .flag(\.tcpFastOpen),
       "Send the first bytes to an upstream with the SYN, where it has allowed that."),
     Setting(

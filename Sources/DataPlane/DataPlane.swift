@@ -126,7 +126,8 @@ package final class DataPlane: Sendable {
   package func watchGroup() throws(Errno) {
     guard let group = configuration.group,
       let monitor = GroupMonitor(
-        group, mark: configuration.mark, timeout: configuration.timeouts.connect, report: report)
+        group, configuration.healthChecks, mark: configuration.mark,
+        timeout: configuration.timeouts.connect, report: report)
     else { return }
     let thread = try monitor.start()
     self.monitor.withLock { $0 = (monitor, thread) }

@@ -113,6 +113,7 @@ package struct DataPlaneConfiguration: Sendable {
   package var detectsLoops = true
   package var owners = FlowOwners.unknown
   package var timeouts = Timeouts()
+  package var healthChecks = HealthChecks()
   /// Of captured connections; those of the embedded server's clients are always propagated.
   package var halfClose = HalfClose.propagate
   /// Descriptors that the process may have open.

@@ -29,6 +29,29 @@ struct EngineOptions: ParsableArguments {
       valueName: "what"))
   var earlyData: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "How often an upstream is asked whether it lives, or off (default: one of several every 30, or 10 with --balance fastest, a lone one as --on-upstream-down open needs it).",
+      valueName: "seconds"))
+  var probeInterval: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What it is asked to connect to for that (default: its own host, of which any reply will do).",
+      valueName: "host:port"))
+  var probeTarget: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "For it to answer that (default: as --connect-timeout).", valueName: "seconds"))
+  var probeTimeout: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "So many such questions without an answer mean that it is down (default: 1).",
+      valueName: "count"))
+  var probeFailures: Int?
+
   @Flag(
     help:
       "Send the first bytes to an upstream with the SYN, where it has allowed that (TCP Fast Open)."
@@ -96,6 +119,10 @@ struct EngineOptions: ParsableArguments {
     options.halfClose = halfClose
     options.pool = pool
     options.earlyData = earlyData
+    options.probeInterval = probeInterval
+    options.probeTarget = probeTarget
+    options.probeTimeout = probeTimeout
+    options.probeFailures = probeFailures
     options.tcpFastOpen = tcpFastOpen
     options.userTimeout = userTimeout
     options.congestion = congestion

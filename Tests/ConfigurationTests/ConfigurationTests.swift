@@ -182,6 +182,16 @@ struct ConfigurationTests {
     Fault("--workers") { $0.workers = 0 },
     Fault("--pool") { $0.pool = -1 },
     Fault("--early-data") { $0.earlyData = "sometimes" },
+    Fault("--probe-interval") { $0.probeInterval = "0" },
+    Fault("--probe-interval") { $0.probeInterval = "on" },
+    Fault("--probe-interval") { $0.probeInterval = "-1" },
+    Fault("--probe-target") { $0.probeTarget = "example.com" },
+    Fault("--probe-target") { $0.probeTarget = "192.0.2.7:0" },
+    Fault("--probe-timeout") { $0.probeTimeout = 0 },
+    Fault("--probe-failures") { $0.probeFailures = 0 },
+    Fault("--balance fastest") {
+      ($0.probeInterval, $0.furtherUpstreams, $0.balance) = ("off", ["socks5://b"], "fastest")
+    },
     Fault("--user-timeout") { $0.userTimeout = 0 },
     Fault("--congestion") { $0.congestion = "" },
     Fault("--congestion") { $0.congestion = "sixteen_letters_" },

@@ -53,6 +53,10 @@ struct ReloadTests {
     ({ $0.earlyData = "on" }, ["early-data"]), ({ $0.tcpFastOpen = true }, ["tcp-fast-open"]),
     ({ $0.userTimeout = 1 }, ["user-timeout"]), ({ $0.congestion = "reno" }, ["congestion"]),
     ({ $0.controlGroup = "x" }, ["control-group"]),
+    ({ $0.probeInterval = "5" }, ["probe-interval"]),
+    ({ $0.probeTarget = "a.example:1" }, ["probe-target"]),
+    ({ $0.probeTimeout = 5 }, ["probe-timeout"]),
+    ({ $0.probeFailures = 5 }, ["probe-failures"]),
   ]
 
   @Test(arguments: later.indices)

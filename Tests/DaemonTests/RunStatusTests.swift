@@ -51,9 +51,11 @@ struct RunStatusTests {
     status.balance = "hash"
     status.upstreams = [
       .init(
-        url: "socks5://a:1080", health: .up, ipv6: true, datagrams: "relayed", pipelined: true),
+        url: "socks5://a:1080", health: .up, ipv6: true, datagrams: "relayed", pipelined: true,
+        probe: .init(age: 61, milliseconds: 12, failure: nil)),
       .init(
-        url: "http://b:8080", health: .down, ipv6: false, datagrams: "refused", pipelined: false),
+        url: "http://b:8080", health: .down, ipv6: false, datagrams: "refused", pipelined: false,
+        probe: .init(age: 2, milliseconds: 0, failure: "connect_refused")),
     ]
     status.rules = .init(phase: .suspended, restored: 2, changed: 1, trouble: "not permitted")
     status.sessions = .init(live: 3, opened: 100, failed: 9, retried: 1)
@@ -70,8 +72,10 @@ struct RunStatusTests {
       "\(status)" == """
         sluice      1.2, pid 7, up 1 d 1 h
         captures    TCP from lan0 (suspended)
-        upstream    socks5://a:1080: up, UDP relayed, IPv6 carried, handshake in one write
-        upstream    http://b:8080: down, UDP refused, IPv6 refused, handshake step by step
+        upstream    socks5://a:1080: up, UDP relayed, IPv6 carried, handshake in one write; \
+        answered 1 min 1 s ago, in 12 ms
+        upstream    http://b:8080: down, UDP refused, IPv6 refused, handshake step by step; \
+        failed when asked 2 s ago: connect_refused
         balance     hash
         flows       3 open, 100 in all (1.5/s), 9 failed: 5 connect_refused, 2 a, 2 reply_other
         bytes       1.5 KiB sent (2.0 KiB/s), 3.0 MiB received (0 B/s)

@@ -30,6 +30,7 @@ struct ConfinedTraffic: Hashable, Sendable {
       descriptorLimit: 0)
     plane.detectsLoops = false
     plane.timeouts = Timeouts(configuration)
+    plane.healthChecks = HealthChecks(configuration.probing)
     plane.halfClose = HalfClose(configuration.halfClose)
     plane.pooledConnections = configuration.pooledConnections
     plane.sendsEarlyData = configuration.earlyData == .on

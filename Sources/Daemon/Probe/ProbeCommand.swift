@@ -177,9 +177,6 @@ package struct ProbeCommand {
 }
 
 extension Upstream {
-  /// Of the server that is asked for destinations.
-  fileprivate var lastDialect: Dialect { further.last?.dialect ?? dialect }
-
   /// Whether bytes can go out with the request, before there is a reply.
   fileprivate var takesEarlyData: Bool {
     switch lastDialect {

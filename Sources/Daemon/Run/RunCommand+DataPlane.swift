@@ -24,6 +24,7 @@ extension RunCommand {
     plane.mark = scope.policy.numbers.marks.own.value
     plane.owners = configuration.machine == nil ? .unknown : .bySocket
     plane.timeouts = Timeouts(configuration)
+    plane.healthChecks = HealthChecks(configuration.probing)
     plane.halfClose = HalfClose(configuration.halfClose)
     plane.pooledConnections = configuration.pooledConnections
     plane.sendsEarlyData = configuration.earlyData == .on
@@ -135,6 +136,20 @@ extension Timeouts {
     set(&datagrams, configuration.datagrams.timeouts.established)
     set(&unreplied, configuration.datagrams.timeouts.unreplied)
     set(&dns, configuration.datagrams.timeouts.dns)
+  }
+}
+
+extension HealthChecks {
+  init(_ probing: Probing) {
+    self.init()
+    switch probing.interval {
+    case .usual: interval = .usual
+    case .off: interval = .never
+    case .seconds(let seconds): interval = .every(.seconds(seconds))
+    }
+    target = probing.target
+    timeout = probing.timeout.map { .seconds($0) }
+    tolerance = probing.failures
   }
 }
 

@@ -19,8 +19,7 @@ final class Steward {
   private let rules: RuleKeeper
   private let supervisor: Supervisor
   private let log: Logger
-  /// Nil where the user wants nothing to go directly while the upstream is down, and for a group, which
-  /// knows by itself.
+  /// Nil where nobody wants to know whether the upstream lives, and for a group, which knows by itself.
   private let monitor: UpstreamMonitor?
   /// Of each upstream; nil where that is not given by its name.
   private var addresses: [AddressMonitor?] = []
@@ -54,8 +53,11 @@ final class Steward {
     self.group = group
     self.exemptions = exemptions
     halfCloses = HalfCloseMonitor.monitors(of: group, configuration, mark: mark, log: log)
-    if let group, !group.isPlural, configuration.onUpstreamDown == .open {
-      monitor = try UpstreamMonitor(group.members[0], mark: mark, timeout: timeout)
+    if let group, !group.isPlural,
+      configuration.onUpstreamDown == .open || configuration.probing.isWanted
+    {
+      monitor = try UpstreamMonitor(
+        group.members[0], HealthChecks(configuration.probing), mark: mark, timeout: timeout)
     } else {
       monitor = nil
     }
@@ -176,6 +178,12 @@ final class Steward {
   }
 
   private func handleDown() {
+    guard configuration.onUpstreamDown == .open else {
+      log.warning(
+        "\(configuration.upstreams) is down: asking until it answers again",
+        metadata: ["event": "upstream_down"])
+      return
+    }
     attempt("let connections go directly") { () throws(NetfilterError) in
       try rules.change { $0.phase = .suspended }
     }
@@ -185,6 +193,11 @@ final class Steward {
   }
 
   private func handleUp() {
+    guard configuration.onUpstreamDown == .open else {
+      log.notice(
+        "\(configuration.upstreams) answers again", metadata: ["event": "upstream_up"])
+      return
+    }
     attempt("capture again") { () throws(NetfilterError) in
       try rules.change { $0.phase = .capturing }
     }

@@ -3,8 +3,18 @@
 struct RunStatus: Hashable, ControlMessage {
   enum Health: String, Codable {
     case up, down
-    /// Nobody watches it: the only upstream, without `--on-upstream-down open`.
+    /// Nobody watches it: the only upstream, without `--on-upstream-down open` or `--probe-interval`.
     case unknown
+  }
+
+  /// What came of asking an upstream last whether it lives.
+  struct Probe: Hashable, Codable {
+    /// Seconds since then.
+    var age: UInt64
+    /// How long it took.
+    var milliseconds: UInt64
+    /// Nil if it has answered.
+    var failure: String?
   }
 
   struct Upstream: Hashable, Codable {
@@ -16,6 +26,8 @@ struct RunStatus: Hashable, ControlMessage {
     var datagrams: String
     /// Whether it takes a handshake in one write.
     var pipelined: Bool
+    /// Nil where nobody has asked.
+    var probe: Probe?
   }
 
   struct Sessions: Hashable, Codable { var live, opened, failed, retried: UInt64 }
@@ -140,7 +152,15 @@ extension RunStatus.Upstream: CustomStringConvertible {
     let state = health == .unknown ? "" : "\(health.rawValue), "
     return
       "\(url): \(state)UDP \(datagrams), IPv6 \(ipv6 ? "carried" : "refused"), handshake "
-      + (pipelined ? "in one write" : "step by step")
+      + (pipelined ? "in one write" : "step by step") + (probe.map { "; \($0)" } ?? "")
+  }
+}
+
+extension RunStatus.Probe: CustomStringConvertible {
+  var description: String {
+    let ago = "\(RunStatus.span(age)) ago"
+    return failure.map { "failed when asked \(ago): \($0)" }
+      ?? "answered \(ago), in \(milliseconds) ms"
   }
 }
 

@@ -37,7 +37,7 @@ final class StatusBoard: Sendable {
       version: Release.version, process: ThisProcess.identifier,
       uptime: now.milliseconds(since: start) / 1000, scope: rules.scope,
       balance: configuration.upstreams.isPlural ? configuration.upstreams.balance.rawValue : nil,
-      upstreams: upstreams(rules), rules: RunStatus.Rules(rules),
+      upstreams: upstreams(now: now), rules: RunStatus.Rules(rules),
       sessions: RunStatus.Sessions(
         live: snapshot.liveSessions, opened: snapshot[.sessionsOpened],
         failed: snapshot[.sessionsFailed], retried: snapshot[.handshakesRetried]),
@@ -62,29 +62,39 @@ final class StatusBoard: Sendable {
     return [descriptors, RunStatus.Limit("associations", associations)]
   }
 
-  private func upstreams(_ rules: RuleRecord.State) -> [RunStatus.Upstream] {
+  private func upstreams(now: Instant) -> [RunStatus.Upstream] {
     guard let group = dataPlane.group else {
       preconditionFailure("a run has somewhere to send what it captures")
     }
     return group.members.enumerated().map { index, member in
       RunStatus.Upstream(
-        url: "\(configuration.upstreams.members[index])", health: health(of: index, group, rules),
+        url: "\(configuration.upstreams.members[index])", health: health(of: index, group),
         ipv6: member.carriesIPv6, datagrams: member.datagramAbility.word,
-        pipelined: member.isPipelined)
+        pipelined: member.isPipelined,
+        probe: member.lastProbe.map { RunStatus.Probe($0, now: now) })
     }
   }
 
-  private func health(
-    of index: Int, _ group: UpstreamGroup, _ rules: RuleRecord.State
-  ) -> RunStatus.Health {
+  private func health(of index: Int, _ group: UpstreamGroup) -> RunStatus.Health {
     if configuration.upstream.first.isThisProcess { return .up }
     if group.isPlural { return group.isOut(index) ? .down : .up }
-    guard configuration.onUpstreamDown == .open else { return .unknown }
-    return rules.phase == .suspended ? .down : .up
+    return switch group.members[index].health {
+    case .unknown: .unknown
+    case .up: .up
+    case .down: .down
+    }
   }
 
   private static func counts(_ all: [(String, UInt64)]) -> [String: UInt64] {
     Dictionary(uniqueKeysWithValues: all.filter { $0.1 > 0 })
+  }
+}
+
+extension RunStatus.Probe {
+  fileprivate init(_ record: HealthRecord, now: Instant) {
+    self.init(
+      age: now.milliseconds(since: record.time) / 1000, milliseconds: record.milliseconds,
+      failure: record.failure?.name)
   }
 }
 

@@ -69,9 +69,8 @@ struct AddressRace {
   }
 
   private func ask(_ upstream: Upstream) -> UpstreamSetup.Attempt {
-    UpstreamSetup.Attempt(
-      upstream: upstream,
-      outcome: AdmissionQuestion.ask(upstream, mark: mark, timeout: timeout))
+    let question = AdmissionQuestion(mark: mark, timeout: timeout)
+    return UpstreamSetup.Attempt(upstream: upstream, outcome: question.ask(upstream))
   }
 
   /// The addresses by turns of their families, so that a whole family that does not work costs one

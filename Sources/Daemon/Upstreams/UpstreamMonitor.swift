@@ -1,32 +1,45 @@
 internal import DataPlane
 internal import LinuxIO
-internal import SOCKS
 
-/// Whether the upstream answers: asks it at every interval, and at once when flows fail on the way to it.
-/// Asking blocks, and has a thread of its own each time.
+/// Whether the only upstream answers: asks it at every interval, and at once when flows fail on the way to
+/// it. Asking blocks, and has a thread of its own each time.
 final class UpstreamMonitor {
-  enum State: Sendable {
+  enum State: Hashable, Sendable {
     case up
     case down
   }
 
-  /// Between two questions, in either state.
-  private static let interval: [State: Timeout] = [.up: .seconds(10), .down: .seconds(2)]
+  /// Between two questions while it lives, where nobody has chosen.
+  private static let usualInterval = Timeout.seconds(10)
+  /// The same while it is down.
+  private static let downInterval = Timeout.seconds(2)
+  /// Before the next question to one that has not answered, and is not down yet.
+  private static let pause = Timeout(milliseconds: 500)
 
-  private(set) var state = State.up
+  private(set) var state: State
   private let upstream: Upstream
-  private let mark: UInt32
-  private let timeout: Timeout
+  private let question: AdmissionQuestion
+  /// Nil: it is not asked while it lives, unless flows fail.
+  private let interval: Timeout?
+  private let tolerance: Int
   private let answers: Mailbox<State>
   private var isAsking = false
+  private var missCount = 0
   private var nextQuestion: Instant
 
-  init(_ upstream: Upstream, mark: UInt32, timeout: Timeout) throws(Errno) {
+  /// - Parameter timeout: of questions for which the checks have none.
+  init(
+    _ upstream: Upstream, _ checks: HealthChecks, mark: UInt32, timeout: Timeout
+  ) throws(Errno) {
     self.upstream = upstream
-    self.mark = mark
-    self.timeout = timeout
+    question = AdmissionQuestion(
+      target: checks.target, mark: mark, timeout: checks.timeout ?? timeout)
+    interval = checks.interval(orUsual: Self.usualInterval)
+    tolerance = checks.tolerance
     answers = try Mailbox()
-    nextQuestion = .now() + timeout
+    state = .up
+    upstream.health = .up
+    nextQuestion = .now() + (checks.target == nil ? timeout : Self.pause)
   }
 
   /// For registration with `Epoll`: readable when an answer is there.
@@ -46,25 +59,29 @@ final class UpstreamMonitor {
   func handleAnswer() -> State? {
     guard let answer = answers.takeAll().last else { return nil }
     isAsking = false
-    nextQuestion = .now() + (Self.interval[answer] ?? timeout)
-    guard answer != state else { return nil }
-    state = answer
-    return answer
+    missCount = answer == .up ? 0 : missCount + 1
+    let isDown = answer == .down && (state == .down || missCount >= tolerance)
+    let pause: Timeout? =
+      switch answer {
+      case .up: interval?.shortened(by: System.randomBytes(1)[0])
+      case .down: isDown ? Self.downInterval : Self.pause
+      }
+    nextQuestion = pause.map { .now() + $0 } ?? .distantFuture
+    guard isDown != (state == .down) else { return nil }
+    state = isDown ? .down : .up
+    upstream.health = isDown ? .down : .up
+    return state
   }
 
   private func ask() {
     guard !isAsking else { return }
-    let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
-    let question: @Sendable () -> Void = {
-      let outcome = AdmissionQuestion.ask(upstream, mark: mark, timeout: timeout)
-      switch outcome {
-      case .replied, .failed(.closed(.reply), _): answers.post(.up)
-      case .cannotConnect, .failed, .stuck: answers.post(.down)
-      }
-    }
+    let (upstream, question, answers) = (upstream, question, answers)
     // Without a thread the question waits for the next time.
-    nextQuestion = .now() + timeout
-    guard let thread = try? Thread(name: "sluice-monitor", question) else { return }
+    nextQuestion = .now() + Self.downInterval
+    let thread = try? Thread(name: "sluice-monitor") {
+      answers.post(question.findFailure(of: upstream) == nil ? .up : .down)
+    }
+    guard let thread else { return }
     isAsking = true
     thread.detach()
   }

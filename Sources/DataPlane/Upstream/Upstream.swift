@@ -5,6 +5,8 @@ internal import Synchronization
 /// A server that captured flows go through, or a chain of them.
 package final class Upstream: Sendable {
   private let currentPlace: Mutex<Place>
+  private let healthRecord = Mutex<HealthRecord?>(nil)
+  private let watchedHealth = Atomic<UInt8>(Health.unknown.rawValue)
   package let dialect: Dialect
   /// What of a flow its credentials tell.
   let attributes: Set<FlowAttribute>
@@ -29,6 +31,13 @@ package final class Upstream: Sendable {
     case relays
     /// For ever where the protocol has no datagrams.
     case refuses
+  }
+
+  /// Whether it lives, where somebody watches it beside a group.
+  package enum Health: UInt8, Sendable {
+    case unknown
+    case up
+    case down
   }
 
   /// Makes the steps of security contexts; nil without GSSAPI.
@@ -106,6 +115,18 @@ package final class Upstream: Sendable {
   package var isPipelined: Bool { pipelines.load(ordering: .relaxed) }
 
   func setPipelining(_ proved: Bool) { pipelines.store(proved, ordering: .relaxed) }
+
+  /// What came of asking last whether it lives; nil if nobody has.
+  package internal(set) var lastProbe: HealthRecord? {
+    get { healthRecord.withLock { $0 } }
+    set { healthRecord.withLock { $0 = newValue } }
+  }
+
+  /// Of one that is the only one.
+  package var health: Health {
+    get { Health(rawValue: watchedHealth.load(ordering: .relaxed)) ?? .unknown }
+    set { watchedHealth.store(newValue.rawValue, ordering: .relaxed) }
+  }
 
   package var datagramAbility: DatagramAbility {
     get { DatagramAbility(rawValue: ability.load(ordering: .relaxed)) ?? .unknown }

@@ -8,7 +8,7 @@ struct HealthScheduleTests {
   private static let interval = Timeout.seconds(30)
 
   private func schedule() -> HealthSchedule {
-    HealthSchedule(count: 2, interval: Self.interval, now: start)
+    HealthSchedule(count: 2, interval: Self.interval, now: start, chance: 0)
   }
 
   private func milliseconds(until instant: Instant?, from now: Instant) -> UInt64? {
@@ -79,7 +79,7 @@ struct HealthScheduleTests {
     schedule.handleAnswer(of: 0, isUp: true, now: later, chance: 0)
     #expect(!schedule.isDown(0))
     schedule.takeOut(0, now: later, chance: 0)
-    schedule.bringBack(0, now: later)
+    schedule.bringBack(0, now: later, chance: 0)
     #expect(!schedule.isDown(0))
   }
 
@@ -89,7 +89,7 @@ struct HealthScheduleTests {
   func earlierFailuresCountDuringProbation(after: UInt32, pause: UInt64) {
     var schedule = schedule()
     schedule.takeOut(0, now: start, chance: 0)
-    schedule.bringBack(0, now: start)
+    schedule.bringBack(0, now: start, chance: 0)
     let again = start + Timeout(milliseconds: after)
     schedule.takeOut(0, now: again, chance: 0)
     _ = schedule.takeDue(now: again)
@@ -102,5 +102,47 @@ struct HealthScheduleTests {
     var schedule = schedule()
     for _ in 0..<100 { schedule.takeOut(0, now: start, chance: 0) }
     #expect(milliseconds(until: schedule.nextQuestion, from: start) == 500)
+  }
+
+  @Test(arguments: [(0, 30_000), (255, 22_500)] as [(UInt8, UInt64)])
+  func chanceShortensTheInterval(chance: UInt8, interval: UInt64) {
+    var schedule = HealthSchedule(count: 1, interval: Self.interval, now: start, chance: chance)
+    #expect(milliseconds(until: schedule.nextQuestion, from: start) == interval)
+    schedule.doubt(0, now: start)
+    #expect(schedule.takeDue(now: start) == [0])
+    schedule.handleAnswer(of: 0, isUp: true, now: start, chance: chance)
+    #expect(milliseconds(until: schedule.nextQuestion, from: start) == interval)
+  }
+
+  /// Without an interval only doubt makes one be asked, and then its absence.
+  @Test func neverAskedWithoutDoubt() {
+    var schedule = HealthSchedule(count: 1, interval: nil, now: start, chance: 0)
+    #expect(schedule.nextQuestion == .distantFuture)
+    schedule.doubt(0, now: start)
+    #expect(schedule.takeDue(now: start) == [0])
+    schedule.handleAnswer(of: 0, isUp: true, now: start, chance: 0)
+    #expect(schedule.nextQuestion == .distantFuture)
+    schedule.takeOut(0, now: start, chance: 0)
+    #expect(milliseconds(until: schedule.nextQuestion, from: start) == 500)
+    schedule.bringBack(0, now: start, chance: 0)
+    #expect(schedule.nextQuestion == .distantFuture)
+  }
+
+  /// It is out after so many questions without an answer in between, which follow one another soon.
+  @Test func toleranceOfFailures() {
+    var schedule = HealthSchedule(
+      count: 1, interval: Self.interval, tolerance: 3, now: start, chance: 0)
+    var now = start + Self.interval
+    for answers in [[false, false, true], [false, false, false]] {
+      for isUp in answers {
+        #expect(!schedule.isDown(0))
+        #expect(schedule.takeDue(now: now) == [0])
+        schedule.handleAnswer(of: 0, isUp: isUp, now: now, chance: 0)
+        let pause = milliseconds(until: schedule.nextQuestion, from: now)
+        #expect(pause == (isUp ? 30_000 : 500))
+        now = now + (isUp ? Self.interval : HealthSchedule.firstPause)
+      }
+    }
+    #expect(schedule.isDown(0))
   }
 }

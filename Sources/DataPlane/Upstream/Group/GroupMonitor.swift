@@ -1,5 +1,4 @@
 internal import LinuxIO
-internal import SOCKS
 
 /// The thread that looks after the members of a group: asks them by `HealthSchedule`, each on a thread of
 /// its own since asking blocks, and tells who dies and returns.
@@ -11,20 +10,22 @@ final class GroupMonitor: Sendable {
 
   private let group: UpstreamGroup
   private let notices: Mailbox<UpstreamGroup.Notice>
-  private let mark: UInt32?
-  private let timeout: Timeout
+  private let checks: HealthChecks
+  private let question: AdmissionQuestion
   private let report: @Sendable (Event) -> Void
 
   /// Nil where there is but one.
+  /// - Parameter timeout: of questions for which the checks have none.
   init?(
-    _ group: UpstreamGroup, mark: UInt32?, timeout: Timeout,
+    _ group: UpstreamGroup, _ checks: HealthChecks, mark: UInt32?, timeout: Timeout,
     report: @escaping @Sendable (Event) -> Void
   ) {
     guard let notices = group.notices else { return nil }
     self.group = group
     self.notices = notices
-    self.mark = mark
-    self.timeout = timeout
+    self.checks = checks
+    question = AdmissionQuestion(
+      target: checks.target, mark: mark, timeout: checks.timeout ?? timeout)
     self.report = report
   }
 
@@ -49,11 +50,15 @@ final class GroupMonitor: Sendable {
 
   private func run(_ waiting: Waiting) {
     let measures = group.balance == .fastest
+    let usual = measures ? Self.measuringInterval : Self.interval
     var schedule = HealthSchedule(
-      count: group.members.count, interval: measures ? Self.measuringInterval : Self.interval,
-      now: .now())
+      count: group.members.count, interval: checks.interval(orUsual: usual),
+      tolerance: checks.tolerance, now: .now(), chance: System.randomBytes(1)[0])
     var latencies = LatencyRanking(count: group.members.count)
-    if measures { for member in group.members.indices { schedule.doubt(member, now: .now()) } }
+    // Nobody has measured yet, nor asked for the target.
+    if measures || checks.target != nil, checks.interval != .never {
+      for member in group.members.indices { schedule.doubt(member, now: .now()) }
+    }
     while true {
       for member in schedule.takeDue(now: .now()) { ask(member) }
       let patience = schedule.nextQuestion.map { Int32(clamping: $0.milliseconds(since: .now())) }
@@ -83,7 +88,7 @@ final class GroupMonitor: Sendable {
       schedule.doubt(member, now: now)
     case .broughtBack(let member):
       guard schedule.isDown(member) else { return }
-      schedule.bringBack(member, now: now)
+      schedule.bringBack(member, now: now, chance: chance)
       report(.memberUp(member))
     case .answered(let member, let failure, let milliseconds):
       let wasDown = schedule.isDown(member)
@@ -94,6 +99,8 @@ final class GroupMonitor: Sendable {
         if wasDown { report(.memberUp(member)) }
         return
       }
+      // It may take more of them.
+      guard schedule.isDown(member) else { return }
       latencies.forget(member)
       group.takeOut(member, after: failure)
       if !wasDown { report(.memberDown(member, failure, othersLive: !group.alive.isEmpty)) }
@@ -102,33 +109,18 @@ final class GroupMonitor: Sendable {
   }
 
   private func ask(_ member: Int) {
-    let (upstream, notices, mark, timeout) = (group.members[member], notices, mark, timeout)
-    let question: @Sendable () -> Void = {
-      let begin = Instant.now()
-      let outcome = UpstreamProbe.run(upstream, mode: .stepwise, mark: mark, timeout: timeout)
-      notices.post(
-        .answered(
-          member, outcome.failure, milliseconds: Instant.now().milliseconds(since: begin)))
-    }
+    let (upstream, notices, question) = (group.members[member], notices, question)
     do {
-      try Thread(name: "sluice-monitor", question).detach()
+      try Thread(name: "sluice-monitor") {
+        let begin = Instant.now()
+        let failure = question.findFailure(of: upstream)
+        notices.post(
+          .answered(member, failure, milliseconds: Instant.now().milliseconds(since: begin)))
+      }.detach()
     } catch {
       // Without a thread nothing is known of it.
       notices.post(
         .answered(member, group.alive.contains(member) ? nil : .connectFailed, milliseconds: 0))
-    }
-  }
-}
-
-extension UpstreamProbe.Outcome {
-  /// Why flows do not get through, if they do not.
-  package var failure: Failure? {
-    switch self {
-    case .replied, .failed(.closed(.reply), _): nil
-    case .cannotConnect(let error): Failure(connecting: error)
-    case .failed(_, isTimeout: true), .stuck(_, isTimeout: true, _): .handshakeTimeout
-    case .failed(let failure, isTimeout: false): Failure(failure)
-    case .stuck: .hopRefused
     }
   }
 }

@@ -1,15 +1,14 @@
-internal import LinuxIO
+package import LinuxIO
 
 /// When which member of a group is asked whether it answers: one that lives now and then, one that is in
 /// doubt at once, and one that is out after a while that grows with each failure.
 ///
-///     up ──(doubted, or the interval is over)──▶ asked ──answers──▶ up
+///     up ──(doubted, or the interval is over)──▶ asked ──answers, or may fail once more──▶ up
 ///      └──(taken out)──▶ down ──(pause)──▶ asked ──does not──▶ down, twice the pause
 ///
 /// One that fails again soon after its return goes on with the pause that it had.
 struct HealthSchedule {
-  /// Between two questions to one that is out, the first time and at most. A random part of up to a
-  /// quarter is taken off, so that many of us do not ask together.
+  /// Between two questions to one that is out, the first time and at most, shortened at random.
   static let firstPause = Timeout(milliseconds: 500)
   static let longestPause = Timeout.seconds(30)
   /// How long one must have been up for its earlier failures to be forgotten.
@@ -18,6 +17,8 @@ struct HealthSchedule {
   private struct Member {
     var isDown = false
     var isAsked = false
+    /// Questions without an answer since it was last known to live.
+    var missCount = 0
     /// Failures without a probation between them.
     var failureCount = 0
     var upSince: Instant
@@ -26,13 +27,23 @@ struct HealthSchedule {
   }
 
   private var members: [Member]
-  /// Between two questions to one that lives.
-  private let interval: Timeout
+  /// Between two questions to one that lives, of which a random part of up to a quarter is taken off; nil: it
+  /// is not asked unless it is in doubt.
+  private let interval: Timeout?
+  /// So many questions without an answer take one out.
+  private let tolerance: Int
 
-  init(count: Int, interval: Timeout, now: Instant) {
+  /// - Parameter chance: 0 to 255.
+  init(count: Int, interval: Timeout?, tolerance: Int = 1, now: Instant, chance: UInt8) {
     self.interval = interval
-    members = Array(
-      repeating: Member(upSince: now, nextQuestion: now + interval), count: count)
+    self.tolerance = tolerance
+    members = Array(repeating: Member(upSince: now, nextQuestion: .distantFuture), count: count)
+    for member in members.indices { scheduleNext(member, now: now, chance: chance) }
+  }
+
+  private mutating func scheduleNext(_ member: Int, now: Instant, chance: UInt8) {
+    members[member].nextQuestion =
+      interval.map { now + $0.shortened(by: chance) } ?? .distantFuture
   }
 
   func isDown(_ member: Int) -> Bool { members[member].isDown }
@@ -43,6 +54,7 @@ struct HealthSchedule {
     guard !members[member].isDown else { return }
     if members[member].upSince + Self.probation <= now { members[member].failureCount = 0 }
     members[member].isDown = true
+    members[member].missCount = 0
     postpone(member, now: now, chance: chance)
   }
 
@@ -54,11 +66,11 @@ struct HealthSchedule {
   }
 
   /// A flow has got through: what is out is back.
-  mutating func bringBack(_ member: Int, now: Instant) {
+  mutating func bringBack(_ member: Int, now: Instant, chance: UInt8) {
     guard members[member].isDown else { return }
     members[member].isDown = false
     members[member].upSince = now
-    members[member].nextQuestion = now + interval
+    scheduleNext(member, now: now, chance: chance)
   }
 
   /// The members to be asked now, each of which has an answer to come.
@@ -73,9 +85,17 @@ struct HealthSchedule {
     members[member].isAsked = false
     members[member].lastAnswer = now
     switch (members[member].isDown, isUp) {
-    case (false, true): members[member].nextQuestion = now + interval
-    case (true, true): bringBack(member, now: now)
-    case (false, false): takeOut(member, now: now, chance: chance)
+    case (false, true):
+      members[member].missCount = 0
+      scheduleNext(member, now: now, chance: chance)
+    case (true, true): bringBack(member, now: now, chance: chance)
+    case (false, false):
+      members[member].missCount += 1
+      if members[member].missCount >= tolerance {
+        takeOut(member, now: now, chance: chance)
+      } else {
+        members[member].nextQuestion = now + Self.firstPause.shortened(by: chance)
+      }
     case (true, false): postpone(member, now: now, chance: chance)
     }
   }
@@ -91,7 +111,16 @@ struct HealthSchedule {
       UInt64(Self.firstPause.milliseconds) << UInt64(doublings),
       UInt64(Self.longestPause.milliseconds))
     members[member].failureCount += 1
-    let jitter = pause / 4 * UInt64(chance) / 255
-    members[member].nextQuestion = now + Timeout(milliseconds: UInt32(pause - jitter))
+    members[member].nextQuestion =
+      now + Timeout(milliseconds: UInt32(pause)).shortened(by: chance)
+  }
+}
+
+extension Timeout {
+  /// Less a random part of up to a quarter, so that many of us do not ask together.
+  /// - Parameter chance: 0 to 255.
+  package func shortened(by chance: UInt8) -> Timeout {
+    Timeout(
+      milliseconds: milliseconds - UInt32(UInt64(milliseconds) / 4 * UInt64(chance) / 255))
   }
 }
