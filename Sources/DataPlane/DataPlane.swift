@@ -114,7 +114,10 @@ package final class DataPlane: Sendable {
 
   package func snapshot() -> Snapshot {
     var snapshot = Snapshot()
-    for worker in workers { worker.counters.read(into: &snapshot) }
+    for worker in workers {
+      worker.counters.read(into: &snapshot)
+      worker.phases.read(into: &snapshot)
+    }
     if let datagrams = configuration.datagrams, let group = configuration.group {
       snapshot.datagrams = DatagramWays(ability: group.datagramAbility, dns: datagrams.dns)
     }

@@ -31,6 +31,41 @@ package struct Instant: Hashable, Comparable, Sendable {
   }
 }
 
+/// A reading of the same clock in microseconds, for what is measured with it.
+@usableFromInline
+package struct ClockReading: Hashable, Sendable {
+  @usableFromInline package let microseconds: UInt64
+
+  @inlinable package init(microseconds: UInt64) { self.microseconds = microseconds }
+
+  package static func now() -> ClockReading {
+    ClockReading(microseconds: clx_monotonic_microseconds())
+  }
+
+  @inlinable package var instant: Instant { Instant(milliseconds: microseconds / 1000) }
+
+  /// Microseconds from `earlier` to this, 0 if it is not earlier.
+  @inlinable package func microseconds(since earlier: ClockReading) -> UInt64 {
+    microseconds > earlier.microseconds ? microseconds - earlier.microseconds : 0
+  }
+
+  /// A reading in 4 bytes, in units of 64 µs, which are the same again after three days.
+  @usableFromInline
+  package struct Stamp: Hashable, Sendable {
+    @usableFromInline let value: UInt32
+    @inlinable init(value: UInt32) { self.value = value }
+  }
+
+  @inlinable package var stamp: Stamp {
+    Stamp(value: UInt32(truncatingIfNeeded: microseconds >> 6))
+  }
+
+  /// Microseconds from `earlier` to this, as exactly as a stamp is.
+  @inlinable package func microseconds(since earlier: Stamp) -> UInt64 {
+    UInt64(stamp.value &- earlier.value) << 6
+  }
+}
+
 /// A span of time in milliseconds, at most 49 days.
 @usableFromInline
 package struct Timeout: Hashable, Comparable, Sendable {

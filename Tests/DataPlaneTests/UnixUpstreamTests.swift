@@ -108,6 +108,7 @@ struct UnixUpstreamTests {
       stop()
       var snapshot = Snapshot()
       worker.counters.read(into: &snapshot)
+      worker.phases.read(into: &snapshot)
       return snapshot
     }
 
@@ -138,6 +139,10 @@ struct UnixUpstreamTests {
     let counted = engine.counted
     #expect(counted[.sessionsClosed] == 1 && counted[.sessionsFailed] == 0)
     #expect(counted[.bytesUpstream] == 3 && counted[.bytesDownstream] == 2)
+    let phases = counted.phases[0].map { $0.counts.reduce(0, +) }
+    for phase in FlowPhase.allCases where phase != .authentication || mode == .stepwise {
+      #expect(phases[phase.rawValue] == 1, "\(phase)")
+    }
     #expect(engine.isIdle)
   }
 

@@ -306,6 +306,11 @@ static inline uint64_t clx_monotonic_milliseconds(void) {
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
 }
+static inline uint64_t clx_monotonic_microseconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
 /// Waits for a semaphore until so many milliseconds of the monotonic clock.
 static inline int clx_wait_until(sem_t *semaphore, uint64_t milliseconds) {
   struct timespec time = {.tv_sec = (time_t)(milliseconds / 1000),

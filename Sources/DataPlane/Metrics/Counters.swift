@@ -95,6 +95,9 @@ package struct Snapshot: Sendable {
   /// How captured datagrams are carried; nil if none are captured.
   package internal(set) var datagrams: DatagramWays?
 
+  /// How long the phases of flows took, by the member of the group that they went through, and the phase.
+  package internal(set) var phases: [[PhaseHistogram]] = []
+
   package subscript(_ counter: Counter) -> UInt64 { counters[counter.rawValue] }
   package subscript(_ failure: Failure) -> UInt64 { failures[failure.rawValue] }
   package subscript(_ drop: DatagramDrop) -> UInt64 { drops[drop.rawValue] }

@@ -11,7 +11,8 @@ internal import SOCKS
 /// a session), `Worker+Pool` (connections that wait for sessions), `Worker+Protected` (the same through GSSAPI), `Worker+Expose` (a service behind the upstream's
 /// listener); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
-/// by TCP); `Worker+Audit` for what is recorded of both.
+/// by TCP); `Worker+Audit` for what is recorded of both, `Worker+Timing` for
+/// how long handshakes take.
 ///
 /// SAFETY: unchecked, since it is made on one thread and then used on its own thread only.
 final class Worker: @unchecked Sendable {
@@ -28,6 +29,7 @@ final class Worker: @unchecked Sendable {
   let report: @Sendable (Event) -> Void
   let mailbox: Mailbox<Command>
   let counters = Counters()
+  let phases: PhaseHistograms
 
   var epoll: Epoll
   /// Nil where one was closed: tokens carry the index.
@@ -66,8 +68,9 @@ final class Worker: @unchecked Sendable {
   /// Made when the embedded server has its first association.
   lazy var served = ServedBatch()
 
-  /// The time of this turn.
+  /// The time of this turn, and the same as exactly as it was read.
   var now: Instant
+  private(set) var clock: ClockReading
   var pausedUntil: Instant?
   /// When the queue of the upstream's Unix socket, which was full, is tried again.
   var nextUpstreamAttempt = Instant(milliseconds: 0)
@@ -95,7 +98,9 @@ final class Worker: @unchecked Sendable {
     epoll = try Epoll(capacity: Self.eventsPerTurn)
     resources = RelayResources(budget: budget)
     socketOwners = try configuration.makeSocketOwners()
-    now = .now()
+    phases = PhaseHistograms(members: configuration.group?.members.count ?? 0)
+    clock = .now()
+    now = clock.instant
     timers = TimerWheel(now: now)
     datagrams = DatagramResources(now: now)
     resolvers = ResolverTable(now: now)
@@ -113,7 +118,8 @@ final class Worker: @unchecked Sendable {
   func run() {
     while !isStopped {
       let count = epoll.wait(milliseconds: waitMilliseconds)
-      now = .now()
+      clock = .now()
+      now = clock.instant
       resources.beginTurn()
       for index in 0..<count {
         let (token, readiness) = epoll.event(at: index)

@@ -76,6 +76,8 @@ struct Session: ~Copyable {
   var downstreamward = HalfDuplex()
   /// When bytes last moved.
   var lastActivity = Instant(milliseconds: 0)
+  /// When its handshake was through; nil once a byte has come back, and where there was no handshake.
+  var awaitsByteSince: ClockReading.Stamp?
 
   /// It is exposed and nobody has come yet: it is no flow of anybody's.
   var awaitsPeer: Bool {

@@ -120,6 +120,7 @@ extension Worker {
     let session = sessions[index]
     session.pointee.lastActivity = now
     guard !isInner(session) else { return }
+    if received > 0 { noteFirstByte(of: session) }
     counters.add(sent, to: .bytesUpstream)
     counters.add(received, to: .bytesDownstream)
     if configuration.audit != nil { auditBytes(index, sent: sent, received: received) }

@@ -44,6 +44,8 @@ final class Negotiation {
   var pooledSince: Instant?
   /// The flow had a connection of the pool that was dead, this old, and gets no other.
   var deadAge: Timeout?
+  /// How long its phases have taken with that member.
+  var timing = HandshakeTiming()
   /// Which member of the group of upstreams it is with.
   var member = 0
   /// Those that it has been with, this one included.
@@ -102,6 +104,7 @@ final class Negotiation {
     isListening = false
     goal = nil
     pooledSince = nil
+    timing = HandshakeTiming()
     outputCount = 0
     sentCount = 0
   }

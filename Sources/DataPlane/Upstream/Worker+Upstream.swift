@@ -30,6 +30,7 @@ extension Worker {
   func beginConnecting(_ index: Int) {
     sessions[index].pointee.state = .connecting
     if beginWithPooled(index) { return }
+    enter(.connect, negotiation(of: index))
     negotiation(of: index).connectDeadline = now + configuration.timeouts.connect
     connectCaptured(index, to: member(of: negotiation(of: index)))
   }
@@ -163,6 +164,7 @@ extension Worker {
     let upstream = member(of: negotiation)
     negotiation.startClient(
       .connect, to: destination, at: upstream, isAdmitted ? .admitted : upstream.mode)
+    enter(negotiation.flowPhase, negotiation)
     timers.schedule(index, at: beginHandshakeTiming(negotiation))
     driveHandshaking(index)
   }
@@ -179,6 +181,7 @@ extension Worker {
   /// - Parameter rest: what came behind the reply.
   func beginRelay(_ index: Int, rest: UnsafeRawBufferPointer) {
     sessions[index].pointee.member = UInt8(negotiation(of: index).member)
+    endTiming(negotiation(of: index), of: sessions[index])
     if negotiation(of: index).protection != nil {
       negotiation(of: index).beginProtection(with: rest)
       beginProtectedRelay(index)
@@ -204,7 +207,7 @@ extension Worker {
     switch negotiation(of: index).advanceAsClient(
       on: socket, &session.pointee.upstreamReadiness, with: resources.scratch)
     {
-    case .waiting: return
+    case .waiting: enter(negotiation(of: index).flowPhase, negotiation(of: index))
     case .stepping:
       let token = Token(.upstream, index: index, generation: session.pointee.generation)
       if !beginStep(of: negotiation(of: index), for: token) { fail(index, .resourcesExhausted) }

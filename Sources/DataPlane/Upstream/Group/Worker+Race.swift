@@ -70,6 +70,7 @@ extension Worker {
     let (own, base) = (negotiation(of: contender), negotiation(of: index))
     own.member = member
     own.flow = base.flow
+    enter(.connect, own)
     base.contenders.append(Int32(number))
     return nil
   }
@@ -111,7 +112,7 @@ extension Worker {
     switch negotiation.advanceAsClient(
       on: socket, &contender.pointee.readiness, with: resources.scratch)
     {
-    case .waiting: return
+    case .waiting: enter(negotiation.flowPhase, negotiation)
     case .stepping:
       let token = Token(.contender, index: number, generation: contender.pointee.generation)
       if !beginStep(of: negotiation, for: token) { lose(number, .resourcesExhausted) }
@@ -137,6 +138,7 @@ extension Worker {
     let negotiation = negotiation(of: contender)
     negotiation.flow?.destination = destination
     negotiation.startClient(.connect, to: destination, at: member(of: negotiation))
+    enter(negotiation.flowPhase, negotiation)
     return true
   }
 
