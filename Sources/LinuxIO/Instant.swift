@@ -49,15 +49,17 @@ package struct ClockReading: Hashable, Sendable {
     microseconds > earlier.microseconds ? microseconds - earlier.microseconds : 0
   }
 
-  /// A reading in 4 bytes, in units of 64 µs, which are the same again after three days.
+  /// A reading in 4 bytes, in units of 64 µs, which are the same again after three days; or none.
   @usableFromInline
   package struct Stamp: Hashable, Sendable {
     @usableFromInline let value: UInt32
     @inlinable init(value: UInt32) { self.value = value }
+
+    @inlinable package static var none: Stamp { Stamp(value: 0) }
   }
 
   @inlinable package var stamp: Stamp {
-    Stamp(value: UInt32(truncatingIfNeeded: microseconds >> 6))
+    Stamp(value: max(1, UInt32(truncatingIfNeeded: microseconds >> 6)))
   }
 
   /// Microseconds from `earlier` to this, as exactly as a stamp is.

@@ -26,8 +26,9 @@ extension Worker {
 
   /// The first byte of the upstream's side has reached the downstream.
   func noteFirstByte(of session: UnsafeMutablePointer<Session>) {
-    guard let since = session.pointee.awaitsByteSince else { return }
-    session.pointee.awaitsByteSince = nil
+    let since = session.pointee.awaitsByteSince
+    guard since != .none else { return }
+    session.pointee.awaitsByteSince = .none
     note(clock.microseconds(since: since), .firstByte, of: Int(session.pointee.member))
   }
 

@@ -69,6 +69,9 @@ struct Session: ~Copyable {
   var upstreamReadiness: Readiness = []
   var downstream: Descriptor?
   var upstream: Descriptor?
+  /// When its handshake was through; none once a byte has come back, and where there was no handshake. It
+  /// stands here since there is room.
+  var awaitsByteSince = ClockReading.Stamp.none
   /// What its downstream is the control connection of.
   var association: ServedAssociation?
   /// From the downstream to the upstream, and back.
@@ -76,8 +79,6 @@ struct Session: ~Copyable {
   var downstreamward = HalfDuplex()
   /// When bytes last moved.
   var lastActivity = Instant(milliseconds: 0)
-  /// When its handshake was through; nil once a byte has come back, and where there was no handshake.
-  var awaitsByteSince: ClockReading.Stamp?
 
   /// It is exposed and nobody has come yet: it is no flow of anybody's.
   var awaitsPeer: Bool {
