@@ -5,11 +5,11 @@ internal import Synchronization
 
 /// The workers, and the one way to them from outside: start, drain, stop, and what they count.
 package final class DataPlane: Sendable {
-  private let configuration: DataPlaneConfiguration
-  private let workers: [Worker]
+  let configuration: DataPlaneConfiguration
+  let workers: [Worker]
   let budget: DescriptorBudget
   let quota: AssociationQuota
-  private let resolver = Resolver()
+  let resolver = Resolver()
   private let report: @Sendable (Event) -> Void
   private let threads = Mutex<[Thread]>([])
   private let monitor = Mutex<(GroupMonitor, Thread)?>(nil)

@@ -72,7 +72,10 @@ def test_quiet_run(topology: Topology, run: Sluice, upstream: str, place: Path) 
         assert sorted(answer[name]) == members
         assert set(answer[name].values()) == {0}, name
     uses = limits(answer)
-    assert set(uses) == {"descriptors", "associations", "control connections", "programs"}
+    assert set(uses) == {
+        "descriptors", "pipes", "buffers", "associations", "associations of one client",
+        "bytes of waiting datagrams", "known resolvers", "resolver connections", "waiting queries",
+        "control connections", "programs"}
     assert uses["descriptors"][0] == uses["associations"][0] == uses["programs"][0] == 0
     # The one that asks.
     assert uses["control connections"] == (1, MAXIMUM_CONNECTIONS)

@@ -73,13 +73,16 @@ final class ControlSocket: Sendable {
   /// Flows that are open.
   var liveSessions: UInt64 { service.liveSessions }
 
-  private func status() -> RunStatus {
+  private func status() -> RunStatus { board.status(limits) }
+
+  /// Of connections here, and of programs that are carried.
+  var limits: [RunStatus.Limit] {
     let connections = state.withLock { $0.live.count }
-    return board.status([
+    return [
       RunStatus.Limit(
         name: "control connections", used: connections, limit: Self.maximumConnections),
       service.use,
-    ])
+    ]
   }
 
   private func accept() {

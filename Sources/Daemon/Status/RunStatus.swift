@@ -120,9 +120,14 @@ extension RunStatus: CustomStringConvertible {
         ))
     }
     lines.append(("rules", "\(rules)"))
-    let uses = limits.map { "\($0.name) \($0.used) of \($0.limit)" }.joined(separator: ", ")
+    // Those that nothing is used of are of no interest to people, but the first.
+    let uses = limits.enumerated().filter { $0 == 0 || $1.used > 0 }.map(\.element)
+    let texts = uses.map { "\($0.name) \($0.used) of \($0.limit)" }
     lines.append(
-      ("limits", uses + (pauses > 0 ? "; accepting has paused \(pauses) times" : "")))
+      (
+        "limits",
+        texts.joined(separator: ", ") + (pauses > 0 ? "; accepting has paused \(pauses) times" : "")
+      ))
     let width = lines.map(\.0.count).max() ?? 0
     return lines.map { label, text in
       label + String(repeating: " ", count: width + 2 - label.count) + text

@@ -53,13 +53,13 @@ final class StatusBoard: Sendable {
       rates: rates, pauses: snapshot[.acceptPauses],
       failures: Self.counts(Failure.allCases.map { ($0.name, snapshot[$0]) }),
       drops: Self.counts(DatagramDrop.allCases.map { ($0.name, snapshot[$0]) }),
-      limits: ownLimits + limits)
+      limits: ownLimits(snapshot) + limits)
   }
 
-  private var ownLimits: [RunStatus.Limit] {
-    let descriptors = RunStatus.Limit("descriptors", dataPlane.descriptors)
-    guard let associations = dataPlane.associations else { return [descriptors] }
-    return [descriptors, RunStatus.Limit("associations", associations)]
+  private func ownLimits(_ snapshot: Snapshot) -> [RunStatus.Limit] {
+    dataPlane.bounds(snapshot).map {
+      RunStatus.Limit(name: $0.name, used: $0.used, limit: $0.limit)
+    }
   }
 
   private func upstreams(now: Instant) -> [RunStatus.Upstream] {
@@ -103,12 +103,6 @@ extension RateMeter.Totals {
     self.init(
       sessions: snapshot[.sessionsOpened], sent: snapshot[.bytesUpstream],
       received: snapshot[.bytesDownstream])
-  }
-}
-
-extension RunStatus.Limit {
-  fileprivate init(_ name: String, _ bound: Bound) {
-    self.init(name: name, used: bound.used, limit: bound.limit)
   }
 }
 

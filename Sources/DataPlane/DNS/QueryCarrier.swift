@@ -26,6 +26,10 @@ final class QueryCarrier: Sendable {
     return true
   }
 
+  var bound: Bound {
+    Bound("waiting queries", used: waiting.load(ordering: .relaxed), limit: Self.maximumWaiting)
+  }
+
   /// A query that was handed over has arrived.
   func noteArrival() { waiting.wrappingSubtract(1, ordering: .relaxed) }
 }

@@ -17,6 +17,8 @@ struct ResolverTable: ~Copyable {
 
   var isEmpty: Bool { indices.isEmpty }
 
+  var count: Int { indices.count }
+
   var isFull: Bool { indices.count == Self.maximumResolvers }
 
   /// Indices of all resolvers.

@@ -37,7 +37,14 @@ final class AssociationQuota: Sendable {
     }
   }
 
-  var bound: Bound { Bound(used: taken.withLock { $0.count }, limit: maximum) }
+  /// Of all, and of the client that has most.
+  var bounds: [Bound] {
+    let (count, most) = taken.withLock { ($0.count, $0.byClient.values.max() ?? 0) }
+    return [
+      Bound("associations", used: count, limit: maximum),
+      Bound("associations of one client", used: most, limit: maximumPerClient),
+    ]
+  }
 
   func giveBack(of client: IPAddress) {
     taken.withLock { taken in

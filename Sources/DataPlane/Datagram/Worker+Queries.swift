@@ -30,7 +30,7 @@ extension Worker {
   /// A query is hardly ever larger: one that is does not get a second chance.
   private static let maximumQueryBytes = 1232
   /// Resolvers that are remembered.
-  private static let maximumResolvers = 256
+  static let maximumResolvers = 256
   /// Header of a message (RFC 1035, section 4.1.1).
   private static let headerBytes = 12
 

@@ -19,6 +19,15 @@ package enum Counter: Int, CaseIterable, Sendable {
   case datagramBytesUpstream, datagramBytesDownstream
   /// DNS queries that went on by TCP; those whose answers were cut are among the answered.
   case queriesCarried, queriesAnswered, queriesTruncated, queriesFailed
+  /// Rounds of the worker's loop.
+  case turns
+}
+
+/// How much of what it has a bounded number of a worker uses, as of the end of its last turn.
+enum Use: Int, CaseIterable, Sendable {
+  case pipes, buffers, waitingBytes, listeners, pooledConnections
+  /// Connections to resolvers, and resolvers of which something is known.
+  case resolverConnections, knownResolvers
 }
 
 /// One worker's counters. The worker alone writes, anyone may read: relaxed loads and stores, which
@@ -26,7 +35,8 @@ package enum Counter: Int, CaseIterable, Sendable {
 final class Counters: Sendable {
   private static let firstFailure = Counter.allCases.count
   private static let firstDrop = firstFailure + Failure.allCases.count
-  private static let count = firstDrop + DatagramDrop.allCases.count
+  private static let firstUse = firstDrop + DatagramDrop.allCases.count
+  private static let count = firstUse + Use.allCases.count
 
   // SAFETY: initialised once below, never reallocated, and accessed only through atomics.
   private nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
@@ -51,6 +61,11 @@ final class Counters: Sendable {
     add(UInt64(truncatingIfNeeded: count), at: Self.firstDrop + drop.rawValue)
   }
 
+  func set(_ use: Use, to value: Int) {
+    cells[Self.firstUse + use.rawValue].store(
+      UInt64(truncatingIfNeeded: value), ordering: .relaxed)
+  }
+
   private func add(_ amount: UInt64, at index: Int) {
     let value = cells[index].load(ordering: .relaxed)
     cells[index].store(value &+ amount, ordering: .relaxed)
@@ -67,6 +82,10 @@ final class Counters: Sendable {
     for drop in DatagramDrop.allCases {
       snapshot.drops[drop.rawValue] &+=
         cells[Self.firstDrop + drop.rawValue].load(ordering: .relaxed)
+    }
+    for use in Use.allCases {
+      snapshot.uses[use.rawValue] &+=
+        cells[Self.firstUse + use.rawValue].load(ordering: .relaxed)
     }
   }
 }
@@ -91,6 +110,7 @@ package struct Snapshot: Sendable {
   fileprivate(set) var counters = [UInt64](repeating: 0, count: Counter.allCases.count)
   fileprivate(set) var failures = [UInt64](repeating: 0, count: Failure.allCases.count)
   fileprivate(set) var drops = [UInt64](repeating: 0, count: DatagramDrop.allCases.count)
+  fileprivate var uses = [UInt64](repeating: 0, count: Use.allCases.count)
 
   /// How captured datagrams are carried; nil if none are captured.
   package internal(set) var datagrams: DatagramWays?
@@ -98,9 +118,21 @@ package struct Snapshot: Sendable {
   /// How long the phases of flows took, by the member of the group that they went through, and the phase.
   package internal(set) var phases: [[PhaseHistogram]] = []
 
-  package subscript(_ counter: Counter) -> UInt64 { counters[counter.rawValue] }
-  package subscript(_ failure: Failure) -> UInt64 { failures[failure.rawValue] }
-  package subscript(_ drop: DatagramDrop) -> UInt64 { drops[drop.rawValue] }
+  package init() {}
+
+  package internal(set) subscript(_ counter: Counter) -> UInt64 {
+    get { counters[counter.rawValue] }
+    set { counters[counter.rawValue] = newValue }
+  }
+  package internal(set) subscript(_ failure: Failure) -> UInt64 {
+    get { failures[failure.rawValue] }
+    set { failures[failure.rawValue] = newValue }
+  }
+  package internal(set) subscript(_ drop: DatagramDrop) -> UInt64 {
+    get { drops[drop.rawValue] }
+    set { drops[drop.rawValue] = newValue }
+  }
+  subscript(_ use: Use) -> Int { Int(clamping: uses[use.rawValue]) }
 
   /// Associations that are open now.
   package var liveAssociations: UInt64 { difference(.associationsOpened, .associationsClosed) }

@@ -17,7 +17,9 @@ final class DescriptorBudget: Sendable {
     return false
   }
 
-  var bound: Bound { Bound(used: used.load(ordering: .relaxed), limit: limit) }
+  var bound: Bound {
+    Bound("descriptors", used: used.load(ordering: .relaxed), limit: limit)
+  }
 
   func giveBack(_ count: Int) { used.wrappingSubtract(count, ordering: .relaxed) }
 

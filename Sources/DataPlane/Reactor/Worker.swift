@@ -134,6 +134,7 @@ final class Worker: @unchecked Sendable {
       sweepPipes()
       expose()
       tendPool()
+      tellUse()
     }
     closePool()
     endAll()

@@ -6,14 +6,18 @@ struct BufferPool: ~Copyable {
   static let maximumIdleBuffers = 32
 
   private var idle: [UnsafeMutableRawPointer] = []
+  /// Buffers that hold something now.
+  private(set) var lentCount = 0
 
   deinit { for buffer in idle { buffer.deallocate() } }
 
   mutating func lend() -> UnsafeMutableRawPointer {
-    idle.popLast() ?? .allocate(byteCount: Self.bufferBytes, alignment: 64)
+    lentCount += 1
+    return idle.popLast() ?? .allocate(byteCount: Self.bufferBytes, alignment: 64)
   }
 
   mutating func giveBack(_ buffer: UnsafeMutableRawPointer) {
+    lentCount -= 1
     if idle.count < Self.maximumIdleBuffers {
       idle.append(buffer)
     } else {

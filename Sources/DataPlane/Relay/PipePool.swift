@@ -16,6 +16,8 @@ struct PipePool: ~Copyable {
 
   /// Pipes that directions have now.
   private(set) var lentCount = 0
+  /// Those that are idle included.
+  var count: Int { lentCount + idle.count }
   /// Whether any pipe exists, lent or idle.
   var isEmpty: Bool { lentCount == 0 && idle.isEmpty }
 

@@ -46,6 +46,12 @@ final class Resolver: Sendable {
     return accepted
   }
 
+  var bound: Bound {
+    Bound(
+      "waiting name lookups", used: queue.withLock { $0.requests.count },
+      limit: Self.maximumWaiting)
+  }
+
   private func run() {
     while true {
       wakeups.wait()

@@ -25,6 +25,8 @@ final class SecurityStepper: Sendable {
 
   private let queue = Mutex(Queue())
 
+  var waitingCount: Int { queue.withLock { $0.requests.count } }
+
   /// Steps `context` with what the server has said, and answers with `Command.stepped` in `mailbox`; the
   /// context is not to be used before. False if there is no room.
   func step(

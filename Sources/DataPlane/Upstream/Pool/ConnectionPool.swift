@@ -37,9 +37,14 @@ final class ConnectionPool {
     guard configuration.pooledConnections > 0, !configuration.servesItself,
       !configuration.connectsDirectly, let group = configuration.group
     else { return nil }
-    let workers = configuration.workers
-    let share = (configuration.pooledConnections + workers - 1) / workers
+    let share = Self.mostOfMember(configuration)
     schedules = group.members.map { $0.canWait ? PoolSchedule(maximum: share) : nil }
+  }
+
+  /// A worker's share of those with each upstream.
+  static func mostOfMember(_ configuration: DataPlaneConfiguration) -> Int {
+    let workers = configuration.workers
+    return (configuration.pooledConnections + workers - 1) / workers
   }
 
   deinit { output.deallocate() }
