@@ -58,6 +58,7 @@ extension Configuration {
     same(\.congestion, "congestion")
     same(\.control, "control")
     same(\.controlGroup, "control-group")
+    same(\.metrics, "metrics")
     return remaining
   }
 }

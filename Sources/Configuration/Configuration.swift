@@ -123,8 +123,11 @@ package struct Configuration: Hashable, Sendable {
   package internal(set) var timeouts: Timeouts
   /// Of the socket at which other processes talk to a run; nil: none.
   package let control: SocketPath?
-  /// Who may use that beside root, by name; nil: the group `sluice`, if there is one.
+  /// Who may use that, and a Unix socket of metrics, beside root, by name; nil: the group `sluice`, if there
+  /// is one.
   package let controlGroup: String?
+  /// Nil: nowhere.
+  package let metrics: MetricsPlace?
 
   package init(_ options: Options) throws(ConfigurationError) {
     upstreams = try UpstreamSelection(options)
@@ -213,7 +216,11 @@ package struct Configuration: Hashable, Sendable {
     }
     self.timeouts = timeouts
     control = options.control == "none" ? nil : try controlPath(options.control)
-    guard options.controlGroup == nil || control != nil else {
+    metrics = try options.metrics.map { (text) throws(ConfigurationError) in
+      try MetricsPlace(text)
+    }
+    let hasMetricsFile = if case .file = metrics { true } else { false }
+    guard options.controlGroup == nil || control != nil || hasMetricsFile else {
       throw ConfigurationError(
         "--control-group says who may use the control socket, and --control none opens none: give "
           + "only one of the two")

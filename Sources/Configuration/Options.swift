@@ -76,6 +76,7 @@ package struct Options: Hashable, Sendable {
   package var udpPerClient: Int?
   package var control: String?
   package var controlGroup: String?
+  package var metrics: String?
 
   package init() {}
 }

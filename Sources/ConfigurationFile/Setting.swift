@@ -172,6 +172,9 @@ extension Setting {
       "Path of the socket where other commands reach this run, or none."),
     Setting(
       "control-group", .text(\.controlGroup), "Who may use that beside root."),
+    Setting(
+      "metrics", .text(\.metrics),
+      "Where Prometheus reads metrics: unix:PATH, 127.0.0.1:PORT or [::1]:PORT."),
   ]
 
   private static let timeouts = [

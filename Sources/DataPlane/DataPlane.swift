@@ -109,6 +109,8 @@ package final class DataPlane: Sendable {
     for thread in running { thread.join() }
   }
 
+  package var workerCount: Int { workers.count }
+
   /// Where captured flows go; nil if there are none to capture.
   package var group: UpstreamGroup? { configuration.group }
 

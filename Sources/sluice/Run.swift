@@ -39,6 +39,12 @@ struct Run: ParsableCommand {
       valueName: "group"))
   var controlGroup: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Where Prometheus reads metrics: unix:PATH, 127.0.0.1:PORT or [::1]:PORT (default: nowhere).",
+      valueName: "place"))
+  var metrics: String?
+
   func run() throws {
     let secrets = UpstreamSecrets()
     var options = scope.options
@@ -47,6 +53,7 @@ struct Run: ParsableCommand {
     options.onUpstreamDown = onUpstreamDown
     options.control = control
     options.controlGroup = controlGroup
+    options.metrics = metrics
     options.passwordFile = password.file
     let log = try logging.logger()
     secrets.fillUpstream(&options)

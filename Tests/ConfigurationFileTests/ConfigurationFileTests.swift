@@ -32,7 +32,7 @@ import Testing
       "tcp-fast-open": "true", "user-timeout": "9",
       "congestion": "reno",
       "udp-relay": "control", "udp-associations": "10", "udp-per-client": "5", "control": "/run/x",
-      "control-group": "adm",
+      "control-group": "adm", "metrics": "127.0.0.1:10882",
       "connect-timeout": "1", "handshake-timeout": "2", "idle-timeout": "3",
       "half-close-timeout": "4", "drain-timeout": "0", "udp-unreplied-timeout": "6",
       "udp-timeout": "7", "dns-timeout": "8",

@@ -84,6 +84,10 @@ let faultyFiles = [
       + "[2001:db8::53]:53"),
   FaultyFile(
     "control: run.sock", "1:10: control run.sock: expected an absolute path of at most 107 bytes"),
+  FaultyFile(
+    "metrics: 0.0.0.0:10882",
+    "1:10: metrics 0.0.0.0:10882: other hosts could read there what this one does: expected unix:PATH, "
+      + "127.0.0.1:PORT or [::1]:PORT"),
   // All faults are told, from the beginning to the end.
   FaultyFile(
     "udp: prox\nnam: 1\nbypass: [x, 192.0.2.1, y]",

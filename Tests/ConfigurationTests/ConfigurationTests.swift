@@ -38,6 +38,25 @@ struct ConfigurationTests {
     #expect(configuration.controlGroup == nil)
   }
 
+  @Test(arguments: [
+    "unix:/run/sluice/metrics.sock", "127.0.0.1:10882", "127.9.9.9:1", "[::1]:10882",
+  ])
+  func metricsHaveAPlace(_ text: String) throws {
+    let configuration = try Configuration(options { $0.metrics = text })
+    #expect(configuration.metrics?.description == text)
+  }
+
+  /// Without a control socket, too.
+  @Test func metricsFileHasTheGroup() throws {
+    let configuration = try Configuration(
+      options {
+        $0.control = "none"
+        $0.controlGroup = "adm"
+        $0.metrics = "unix:/run/m"
+      })
+    #expect(configuration.control == nil && configuration.controlGroup == "adm")
+  }
+
   @Test func controlSocketIsElsewhereOrNowhere() throws {
     let elsewhere = try Configuration(options { $0.control = "/run/other" })
     #expect(elsewhere.control?.description == "/run/other")
@@ -200,6 +219,10 @@ struct ConfigurationTests {
       ($0.pool, $0.furtherUpstreams, $0.balance) = (1, ["socks5://b"], "race")
     },
     Fault("--control") { $0.control = "" },
+    Fault("--metrics") { $0.metrics = "10882" }, Fault("--metrics") { $0.metrics = "127.0.0.1:0" },
+    Fault("--metrics") { $0.metrics = "unix:run" },
+    Fault("--metrics 192.0.2.1:10882: other hosts") { $0.metrics = "192.0.2.1:10882" },
+    Fault("--metrics [::]:10882: other hosts") { $0.metrics = "[::]:10882" },
     Fault("--control-group") {
       $0.control = "none"
       $0.controlGroup = "adm"

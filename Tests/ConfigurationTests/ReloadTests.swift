@@ -57,6 +57,7 @@ struct ReloadTests {
     ({ $0.probeTarget = "a.example:1" }, ["probe-target"]),
     ({ $0.probeTimeout = 5 }, ["probe-timeout"]),
     ({ $0.probeFailures = 5 }, ["probe-failures"]),
+    ({ $0.metrics = "127.0.0.1:10882" }, ["metrics"]),
   ]
 
   @Test(arguments: later.indices)

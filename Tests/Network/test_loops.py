@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import upstreams
+from harness import metrics, upstreams
 from harness.flows import attempt, outcome
 from harness.scripted import ScriptedUpstream
 from harness.sluice import CAPTURES, PORT, Capture, Sluice
@@ -35,7 +35,9 @@ def test_foreign_rules_redirect_our_own_connections(
     capture = Capture(scope, "redirect")
     host = capture.host(topology)
     version = "ip6" if family == "ipv6" else "ip"
-    with Sluice.capturing(topology, capture, upstreams.url(at.proxy)) as sluice:
+    with Sluice.capturing(
+        topology, capture, upstreams.url(at.proxy), "--metrics", metrics.PLACE
+    ) as sluice:
         sluice.wait_for("pipelining")
         idle = len(sluice.descriptors())
         host.nft(f"""
@@ -50,6 +52,7 @@ def test_foreign_rules_redirect_our_own_connections(
                 assert outcome(topology.client, at.server, 80) == (b"", "RST")
             sluice.wait_for("loop")
             check_calm(sluice, idle)
+            assert metrics.scrape(host).value("rules_foreign_total") >= 1
         finally:
             host.run("nft", "delete", "table", "inet", "foreign")
         # Without the foreign rules all is well again.

@@ -7,6 +7,7 @@ from typing import Iterator
 
 import pytest
 
+from harness import metrics
 from harness import scripted as socks
 from harness import tunnels
 from harness.confined import PYTHON, Confined
@@ -249,7 +250,7 @@ class TestNowhere:
             words = self.words(kind, by, tmp_path, PASSWORD)
             with Sluice(
                 topology.gateway, *words, *GATEWAY, "--log-level", "trace", "--control",
-                str(control),
+                str(control), "--metrics", metrics.PLACE,
             ) as sluice:
                 sluice.status()
                 with Client(control) as client:
@@ -268,6 +269,7 @@ class TestNowhere:
                     topology.gateway.run(
                         binary(), "status", "--control", str(control), *json_flag).stdout
                     for json_flag in ([], ["--json"])]
+                shown.append(metrics.scrape(topology.gateway).text)
         for text in shown:
             assert f"{kind.scheme}://{USER}:***@{AT.proxy}:{kind.port}" in text
         assert f"{USER}:{PASSWORD}" in seen(server)

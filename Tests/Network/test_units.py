@@ -78,22 +78,22 @@ def runtime(folder: Path) -> Path:
 def test_those_rights_are_enough(
     topology: Topology, upstream: str, echo: Echo, datagram_echo: DatagramEcho, runtime: Path
 ) -> None:
-    """As the service's user: both scopes, TCP and UDP, the switch of forwarding, the control socket,
-    and nothing left."""
-    control = runtime / "control.sock"
+    """As the service's user: both scopes, TCP and UDP, the switch of forwarding, the control socket and
+    that of metrics, and nothing left."""
+    control, metrics = runtime / "control.sock", runtime / "metrics.sock"
     forwarding = topology.gateway.read_sysctl("net/ipv4/ip_forward")
     topology.gateway.write_sysctl("net/ipv4/ip_forward", "0")
     before = kernel.snapshot(topology.gateway)
     try:
         with Sluice(
             topology.gateway, upstream, "--gateway", "lan0", "--machine", "--control", str(control),
-            within=restriction(NOBODY),
+            "--metrics", f"unix:{metrics}", within=restriction(NOBODY),
         ) as sluice:
             status = Path(f"/proc/{sluice.pid}/status").read_text()
             assert re.search(rf"^Uid:\s+{NOBODY}\s", status, re.MULTILINE)
             assert re.search(r"^CapEff:\s+0*3000$", status, re.MULTILINE), status
             assert topology.gateway.read_sysctl("net/ipv4/ip_forward") == "1"
-            assert control.is_socket()
+            assert control.is_socket() and metrics.is_socket()
             sluice.wait_for_relaying()
             for family, at in ADDRESSES.items():
                 assert attempt(topology.client, at.server, echo.port) == "answer"
@@ -102,7 +102,7 @@ def test_those_rights_are_enough(
                 assert echo.peers[-1] == at.proxy_exit
                 assert ask(topology, family, datagram_echo.port)
             sluice.finish()
-        assert not control.exists()
+        assert not control.exists() and not metrics.exists()
         assert not kernel.changes(before, kernel.snapshot(topology.gateway))
     finally:
         topology.gateway.write_sysctl("net/ipv4/ip_forward", forwarding)

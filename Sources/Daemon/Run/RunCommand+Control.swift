@@ -10,8 +10,8 @@ extension RunCommand {
   /// Who may use the control socket beside root, where nothing else is said.
   private static let usualControlGroup = "sluice"
 
-  /// Of those who may use the control socket; root's where there is no such group.
-  private var controlGroup: UInt32 {
+  /// Of those who may use the control socket, and the metrics' where that is a file; root's where there is no such group.
+  var controlGroup: UInt32 {
     Accounts.group(named: configuration.controlGroup ?? Self.usualControlGroup) ?? 0
   }
 

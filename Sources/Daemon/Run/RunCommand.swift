@@ -34,6 +34,7 @@ package struct RunCommand {
     }
     let manager = ServiceManager(log: log)
     try checkControlGroup()
+    let metrics = try openMetrics()
     let descriptors = DescriptorLimit.raise()
     let places = try UpstreamSetup.places(configuration.upstreams)
     let scope = try Scope(configuration, upstreams: places.joined().compactMap(\.exemption))
@@ -45,7 +46,7 @@ package struct RunCommand {
     let rules = try keeping { () throws(NetfilterError) in try RuleKeeper(scope.policy, log: log) }
     try keeping { () throws(NetfilterError) in try rules.close() }
     do {
-      try run(scope, rules, places, descriptors: descriptors, manager)
+      try run(scope, rules, places, descriptors: descriptors, manager, metrics)
     } catch {
       throw scope.policy.exit == .closed ? error.remarking(Self.staysClosed) : error
     }
@@ -54,7 +55,7 @@ package struct RunCommand {
   /// Everything behind the point from which nothing leaves directly, where the user wants that.
   private func run(
     _ scope: Scope, _ rules: RuleKeeper, _ places: [[Upstream.Place]], descriptors: Int,
-    _ manager: ServiceManager
+    _ manager: ServiceManager, _ metrics: MetricsServer?
   ) throws(CommandFailure) {
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
     let group = try reachUpstreams(places, scope)
@@ -105,6 +106,8 @@ package struct RunCommand {
     let control = openControl(
       scope, dataPlane, board, drainRequest, share, report: supervisor.post)
     defer { control?.stop() }
+    if let metrics { try start(metrics, board) { control?.limits ?? [] } }
+    defer { metrics?.stop() }
     announce(scope, dataPlane)
     supervisor.serve(manager)
     manager.tellReady(
@@ -232,6 +235,14 @@ func startedUp<Result: ~Copyable>(
 }
 
 extension CommandFailure {
+  /// The place of metrics is taken.
+  init(metrics address: SocketAddress) {
+    let holder = SocketOwner.listening(on: address).map { "\($0.name) (pid \($0.processID))" }
+    self.init(
+      "--metrics \(address): the port is in use by \(holder ?? "another program"): choose another",
+      .unavailable)
+  }
+
   /// A listener that could not be opened; names who holds its port, where that can be seen.
   init(listen address: SocketAddress, _ error: Errno) {
     guard error == .addressInUse else {

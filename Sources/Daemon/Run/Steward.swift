@@ -230,7 +230,9 @@ final class Steward {
       followGroup()
     case .memberUp: followGroup()
     case .datagramsRefused(let refusal): handleRefusal(refusal)
-    case .loop, .pipelining, .acceptPaused, .exposure, .drained: break
+    case .loop(let cause, destination: _):
+      if cause.isForeign { rules.record.note { $0.foreign += 1 } }
+    case .pipelining, .acceptPaused, .exposure, .drained: break
     }
   }
 

@@ -12,6 +12,8 @@ final class RuleRecord: Sendable {
     var restored = 0
     /// Kernel settings that others have changed.
     var changedSettings = 0
+    /// How often rules of others were found to redirect what is ours.
+    var foreign = 0
     /// Why something could not be put back, while that lasts.
     var trouble: String?
   }

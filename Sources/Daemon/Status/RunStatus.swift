@@ -43,7 +43,7 @@ struct RunStatus: Hashable, ControlMessage {
   }
 
   struct Rules: Hashable, Codable {
-    enum Phase: String, Codable { case capturing, draining, suspended, absent }
+    enum Phase: String, Codable, CaseIterable { case capturing, draining, suspended, absent }
 
     var phase: Phase
     /// How often something was put back that others had taken away.

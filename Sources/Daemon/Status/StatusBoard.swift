@@ -1,5 +1,6 @@
 internal import Configuration
 internal import DataPlane
+internal import Glibc
 internal import LinuxIO
 internal import RedirectPolicy
 internal import SOCKS
@@ -11,6 +12,8 @@ final class StatusBoard: Sendable {
   private let dataPlane: DataPlane
   private let rules: RuleRecord
   private let start = Instant.now()
+  /// The same in seconds since 1970.
+  private let date = time(nil)
   private let meter: Mutex<RateMeter>
 
   init(_ configuration: Configuration, _ dataPlane: DataPlane, _ rules: RuleRecord) {
@@ -54,6 +57,15 @@ final class StatusBoard: Sendable {
       failures: Self.counts(Failure.allCases.map { ($0.name, snapshot[$0]) }),
       drops: Self.counts(DatagramDrop.allCases.map { ($0.name, snapshot[$0]) }),
       limits: ownLimits(snapshot) + limits)
+  }
+
+  /// What metrics are made of.
+  /// - Parameter limits: as of `status`.
+  func reading(_ limits: [RunStatus.Limit]) -> MetricsReading {
+    let snapshot = dataPlane.snapshot()
+    return MetricsReading(
+      version: Release.version, start: date, workers: dataPlane.workerCount, snapshot: snapshot,
+      upstreams: upstreams(now: .now()), rules: rules.state, limits: ownLimits(snapshot) + limits)
   }
 
   private func ownLimits(_ snapshot: Snapshot) -> [RunStatus.Limit] {

@@ -52,4 +52,12 @@ package enum LoopCause: Hashable, Sendable {
   case upstreamProgram(name: String, processID: Int32)
   /// Our own outgoing connections are captured: other rules than ours redirect them.
   case ourselves
+
+  /// Whether it comes of rules that are not ours.
+  package var isForeign: Bool {
+    switch self {
+    case .connectionToUpstream, .ourselves: true
+    case .connectionToListener, .upstreamProgram: false
+    }
+  }
 }

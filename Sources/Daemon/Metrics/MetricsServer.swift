@@ -1,0 +1,233 @@
+internal import Addressing
+internal import Configuration
+internal import LinuxIO
+internal import Synchronization
+
+/// Where Prometheus reads metrics: a minimal HTTP server with one answer for each connection, each on a
+/// thread of its own and with a deadline for all of it, so that nobody can hold up the run or, for longer
+/// than that, another.
+final class MetricsServer: Sendable {
+  /// At once; a further one is turned away.
+  static let maximumConnections = 8
+  /// For a request to arrive, and for its answer to be taken.
+  private static let patience = Timeout.seconds(5)
+  /// For a client to hang up that has its answer, since what it still sends would have the kernel reset the
+  /// connection, and the answer be lost.
+  private static let lingering = Timeout.seconds(1)
+  /// Before another attempt, when descriptors or threads have run out.
+  private static let pauseInterval = Timeout(milliseconds: 50)
+
+  private struct State {
+    /// Descriptors of connections, by their numbers.
+    var live: [Int: Int32] = [:]
+    var next = 0
+    var isStopping = false
+  }
+
+  private let door: Door
+  private let state = Mutex(State())
+  private let thread = Mutex<Thread?>(nil)
+  private let ended = Semaphore()
+
+  /// Opens it; nobody is answered before `start`. Throws as `SocketFile` and `StreamSocket.listen` do.
+  /// - Parameter group: may use a Unix socket, beside root.
+  init(at place: MetricsPlace, group: UInt32) throws(Errno) {
+    door = try Door(place, group: group)
+  }
+
+  /// - Parameter metrics: gives their text, on any thread.
+  func start(_ metrics: @escaping @Sendable () -> String) throws(Errno) {
+    let thread = try Thread(name: "sluice-metrics") { self.accept(metrics) }
+    self.thread.withLock { $0 = thread }
+  }
+
+  /// Ends all connections; nothing the second time, or if it was not started.
+  func stop() {
+    guard let thread = thread.withLock({ $0.take() }) else { return }
+    state.withLock { $0.isStopping = true }
+    door.close()
+    thread.join()
+    let count = state.withLock { state in
+      for descriptor in state.live.values { LocalSocket.shutdown(descriptor) }
+      return state.live.count
+    }
+    let deadline = Instant.now() + Self.patience
+    for _ in 0..<count where !ended.wait(until: deadline) { return }
+  }
+
+  deinit { door.close() }
+
+  var bound: RunStatus.Limit {
+    RunStatus.Limit(
+      name: "metrics connections", used: state.withLock { $0.live.count },
+      limit: Self.maximumConnections)
+  }
+
+  // MARK: Connections
+
+  private func accept(_ metrics: @escaping @Sendable () -> String) {
+    while true {
+      door.wait()
+      if state.withLock({ $0.isStopping }) { return }
+      do {
+        if let socket = try door.accept() { begin(socket, metrics) }
+      } catch {
+        pause(Self.pauseInterval)
+      }
+    }
+  }
+
+  private func begin(
+    _ socket: consuming Descriptor, _ metrics: @escaping @Sendable () -> String
+  ) {
+    let descriptor = socket.rawValue
+    let number: Int? = state.withLock { state in
+      guard state.live.count < Self.maximumConnections else { return nil }
+      state.next += 1
+      state.live[state.next] = descriptor
+      return state.next
+    }
+    guard let number else {
+      // A new connection has room for it.
+      Self.send(HTTPResponse(.unavailable).bytes, to: socket, until: .now())
+      return
+    }
+    _ = socket.take()
+    do {
+      try Thread(name: "sluice-scrape") {
+        let socket = Descriptor(owning: descriptor)
+        Self.serve(socket, metrics)
+        // As long as it is live the number is its own.
+        self.end(number)
+        _ = consume socket
+      }.detach()
+    } catch {
+      end(number)
+      _ = Descriptor(owning: descriptor)
+    }
+  }
+
+  private func end(_ number: Int) {
+    let isStopping = state.withLock { state in
+      state.live[number] = nil
+      return state.isStopping
+    }
+    if isStopping { ended.signal() }
+  }
+
+  private static func serve(_ socket: borrowing Descriptor, _ metrics: () -> String) {
+    guard let response = response(to: socket, metrics) else { return }
+    guard send(response.bytes, to: socket, until: .now() + patience) else { return }
+    StreamSocket.shutdownSending(socket.rawValue)
+    let deadline = Instant.now() + lingering
+    var rest = [UInt8](repeating: 0, count: HTTPRequest.maximumBytes)
+    while Instant.now() < deadline, let count = receive(&rest, from: socket, until: deadline),
+      count > 0
+    {}
+  }
+
+  /// Nil for a client that has gone.
+  private static func response(
+    to socket: borrowing Descriptor, _ metrics: () -> String
+  ) -> HTTPResponse? {
+    let deadline = Instant.now() + patience
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: HTTPRequest.maximumBytes)
+    while true {
+      guard let count = receive(&buffer, from: socket, until: deadline) else {
+        return HTTPResponse(.timedOut)
+      }
+      guard count > 0 else { return nil }
+      bytes += buffer[..<count]
+      switch HTTPRequest.decode(from: bytes) {
+      case .needsMore: continue
+      case .refused(let status): return HTTPResponse(status)
+      case .request(let request): return HTTPResponse(to: request, metrics: metrics)
+      }
+    }
+  }
+
+  // MARK: Bytes
+
+  /// How many have been received, 0 at the end, nil at the deadline.
+  private static func receive(
+    _ buffer: inout [UInt8], from socket: borrowing Descriptor, until deadline: Instant
+  ) -> Int? {
+    while socket.wait(for: .readable, until: deadline) {
+      let number = socket.rawValue
+      switch buffer.withUnsafeMutableBytes({ LinuxIO.receive(number, into: $0) }) {
+      case .bytes(let count): return count
+      case .wouldBlock: continue
+      case .failed: return 0
+      }
+    }
+    return nil
+  }
+
+  /// Whether all of it was taken.
+  @discardableResult
+  private static func send(
+    _ bytes: [UInt8], to socket: borrowing Descriptor, until deadline: Instant
+  ) -> Bool {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let number = socket.rawValue
+      switch rest.withUnsafeBytes({ LinuxIO.send(number, $0) }) {
+      case .bytes(let count): rest = rest.dropFirst(count)
+      case .wouldBlock:
+        guard socket.wait(for: .writable, until: deadline) else { return false }
+      case .failed: return false
+      }
+    }
+    return true
+  }
+}
+
+/// What is listened on.
+private enum Door: ~Copyable, Sendable {
+  case file(SocketFile)
+  case address(Descriptor)
+
+  init(_ place: MetricsPlace, group: UInt32) throws(Errno) {
+    switch place {
+    case .file(let path): self = .file(try SocketFile(path, group: group))
+    case .address(let address):
+      var options = StreamSocket.ListenOptions()
+      options.reusePort = false
+      options.backlog = Int32(MetricsServer.maximumConnections)
+      self = .address(try StreamSocket.listen(on: address, options))
+    }
+  }
+
+  /// Waits for a connection, or `close`.
+  borrowing func wait() {
+    switch self {
+    case .file(let file): file.wait()
+    case .address(let socket): _ = socket.wait(for: .readable, until: .distantFuture)
+    }
+  }
+
+  /// The next connection; nil if there is none.
+  borrowing func accept() throws(Errno) -> Descriptor? {
+    switch self {
+    case .file(let file): return try file.accept()
+    case .address(let socket):
+      switch StreamSocket.accept(from: socket) {
+      case .connection(let connection, peer: _): return connection
+      case .none: return nil
+      case .aborted: return nil
+      case .failed(let error): throw error
+      }
+    }
+  }
+
+  /// Takes no more connections: `wait` ends, on every thread.
+  borrowing func close() {
+    switch self {
+    case .file(let file):
+      file.remove()
+      file.shutdown()
+    case .address(let socket): LocalSocket.shutdown(socket.rawValue)
+    }
+  }
+}
