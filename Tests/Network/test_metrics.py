@@ -1,5 +1,6 @@
 """The metrics of `sluice run`: what Prometheus reads there, and who else connects."""
 
+import json
 import os
 import re
 import socket
@@ -27,6 +28,7 @@ from harness.waiting import PATIENCE, wait_until
 AT = ADDRESSES["ipv4"]
 
 DOCUMENTS = Path(__file__).parents[2] / "docs"
+MONITORING = DOCUMENTS / "monitoring"
 
 #: Connections that are served at once.
 MOST = 8
@@ -193,6 +195,31 @@ class TestForm:
         for bound in shown:
             used = told.value("bound_used", bound=bound)
             assert 0 <= used <= told.value("bound_limit", bound=bound)
+
+    def test_dashboard_and_rules_use_what_there_is(self, told: Metrics) -> None:
+        dashboard = json.loads((MONITORING / "grafana.json").read_text())
+        queries = [
+            target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        assert len(queries) > 10
+        rules = (MONITORING / "alerts.yml").read_text()
+        for text in (*queries, rules):
+            used = set(re.findall(r"\bsluice_\w+", text))
+            assert used or text is not rules
+            for name in used:
+                assert told.family(name) in told.kinds, name
+
+
+class TestMonitoring:
+    def test_rules(self) -> None:
+        check("check", "rules", str(MONITORING / "alerts.yml"))
+
+    def test_alerts(self) -> None:
+        check("test", "rules", str(MONITORING / "alerts.test.yml"))
+
+    def test_each_alert_is_tested(self) -> None:
+        alerts = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.yml").read_text())
+        tested = re.findall(r"alertname: (\w+)", (MONITORING / "alerts.test.yml").read_text())
+        assert alerts and set(alerts) == set(tested)
 
 
 def say(host: Namespace, request: bytes) -> bytes:
