@@ -49,8 +49,11 @@ package struct Configuration: Hashable, Sendable {
     case auto
   }
 
-  package enum Switch: String, Hashable, Sendable, CaseIterable {
+  /// Whether what a program has said goes out before the upstream's reply.
+  package enum EarlyData: String, Hashable, Sendable, CaseIterable {
     case on, off
+    /// Where that is found to arrive.
+    case auto
   }
 
   /// Whether traffic that should be captured goes directly while it cannot be.
@@ -112,7 +115,7 @@ package struct Configuration: Hashable, Sendable {
   package internal(set) var halfClose: HalfClose
   /// Connections that are kept ready with each upstream at most.
   package let pooledConnections: Int
-  package let earlyData: Switch
+  package let earlyData: EarlyData
   package let probing: Probing
   /// The first bytes to an upstream go with the SYN.
   package let tcpFastOpen: Bool

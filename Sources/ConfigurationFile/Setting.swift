@@ -141,7 +141,7 @@ extension Setting {
       "pool", .number(\.pool),
       "Connections that are kept ready with each SOCKS5 upstream at most."),
     Setting(
-      "early-data", .text(\.earlyData, words: words(Configuration.Switch.self)),
+      "early-data", .text(\.earlyData, words: words(Configuration.EarlyData.self)),
       "Send what a program has said along with the request, before the upstream's reply."),
     Setting(
       "probe-interval", .text(\.probeInterval),

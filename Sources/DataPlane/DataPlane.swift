@@ -137,29 +137,4 @@ package final class DataPlane: Sendable {
     let thread = try monitor.start()
     self.monitor.withLock { $0 = (monitor, thread) }
   }
-
-  /// Finds out whether each upstream takes a pipelined handshake, on threads of their own, and reports
-  /// `Event.pipelining`. Flows go stepwise until it is proved. Nothing where there is but one message.
-  package func provePipelining(timeout: Timeout) throws(Errno) {
-    guard let group = configuration.group else { return }
-    for (index, upstream) in group.members.enumerated() where upstream.dialect.canPipeline {
-      try provePipelining(of: upstream, index, timeout)
-    }
-  }
-
-  private func provePipelining(
-    of upstream: Upstream, _ member: Int, _ timeout: Timeout
-  ) throws(Errno) {
-    let (mark, report) = (configuration.mark, report)
-    try Thread(name: "sluice-probe") {
-      let outcome = UpstreamProbe.run(upstream, mode: .pipelined, mark: mark, timeout: timeout)
-      let isProved =
-        switch outcome {
-        case .replied: true
-        case .cannotConnect, .failed, .stuck: false
-        }
-      upstream.setPipelining(isProved)
-      report(.pipelining(proved: isProved, member: member))
-    }.detach()
-  }
 }

@@ -37,6 +37,14 @@ package enum HalfClose: Sendable {
   case automatic
 }
 
+/// Whether what the application has said goes out behind the request, before the reply.
+package enum EarlyData: Sendable {
+  case off
+  case on
+  /// As `Upstream.takesEarlyData` has it.
+  case automatic
+}
+
 /// How DNS queries are carried.
 package enum DNSTransport: Hashable, Sendable {
   /// Like any other datagram.
@@ -84,8 +92,7 @@ package struct DataPlaneConfiguration: Sendable {
   package var group: UpstreamGroup?
   /// Connections that are kept ready with each upstream at most, over all workers.
   package var pooledConnections = 0
-  /// What the application has said goes out behind the request, before the reply.
-  package var sendsEarlyData = false
+  package var earlyData = EarlyData.off
   /// Of connections to upstreams; nil: as the system has them.
   package var tuning: StreamSocket.Tuning?
   /// Captured connections go straight to their destinations, and only datagrams and queries through the

@@ -25,7 +25,7 @@ struct EngineOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Send what a program has said along with the request, where that goes out in one write: on or off (the default). Some servers drop it, which `sluice probe` tells.",
+      "Send what a program has said along with the request, where that goes out in one write: on, off (the default), or auto, where the upstream is found to pass it on. Some servers drop it, which `sluice probe` tells.",
       valueName: "what"))
   var earlyData: String?
 

@@ -89,6 +89,31 @@ struct AbilityTests {
     #expect(Ability(early: early, plain: plain, testimony: testimony).state == state)
   }
 
+  /// `auto` believes in it only if it arrives in each way, and nothing is lost in any.
+  @Test(
+    arguments: [
+      ([], answered, .unknown),
+      ([.init(testimonies: [.answered, .answered])], nil, .arrives),
+      ([.init(testimonies: [nil, nil], exchange: answered)], answered, .arrives),
+      ([.init(testimonies: [.answered, nil], exchange: .silence)], .silence, .arrives),
+      ([.init(testimonies: [.answered, .answered], exchange: .silence)], answered, .isLost),
+      ([.init(testimonies: [.answered, .lost], exchange: answered)], answered, .isLost),
+      ([.init(testimonies: [nil, nil], exchange: .silence)], .silence, .unknown),
+      ([.init(testimonies: [nil, nil])], answered, .unknown),
+      (
+        [.init(testimonies: [.answered, .answered]), .init(testimonies: [nil, nil])], nil, .unknown
+      ),
+      (
+        [.init(testimonies: [.answered, .answered]), .init(testimonies: [nil, .lost])], nil,
+        .isLost
+      ),
+    ] as [([EarlyDataInquiry.Evidence], Exchange?, EarlyDataInquiry.Verdict)])
+  func earlyDataHasToArriveInEveryWay(
+    _ ways: [EarlyDataInquiry.Evidence], _ plain: Exchange?, _ verdict: EarlyDataInquiry.Verdict
+  ) {
+    #expect(EarlyDataInquiry.verdict(of: ways, plain: plain) == verdict)
+  }
+
   // MARK: Half-close
 
   struct HalfClose: Sendable {

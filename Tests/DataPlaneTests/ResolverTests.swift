@@ -152,7 +152,7 @@ struct ResolverTests {
   func answersThroughTheUpstream(mode: ClientHandshake.Mode) throws {
     let server = try ScriptedUpstream()
     let engine = try Engine(upstream: server.address)
-    engine.upstream.setPipelining(mode == .pipelined)
+    engine.upstream.isPipelined = mode == .pipelined
     engine.ask(query())
     let connection = try server.acceptAndConnect()
     #expect(connection.destination == [1, 192, 0, 2, 53, 0, 53])
@@ -313,7 +313,7 @@ struct ResolverTests {
   @Test func pipeliningIsGivenUp() throws {
     let server = try ScriptedUpstream()
     let engine = try Engine(upstream: server.address)
-    engine.upstream.setPipelining(true)
+    engine.upstream.isPipelined = true
     engine.ask(query())
     do {
       let connection = try server.accept()

@@ -122,7 +122,7 @@ struct UnixUpstreamTests {
   func carriesFlows(mode: ClientHandshake.Mode) throws {
     let server = try Server()
     let engine = try Engine(server.place)
-    engine.upstream.setPipelining(mode == .pipelined)
+    engine.upstream.isPipelined = mode == .pipelined
     let application = try engine.capture()
     try engine.run()
     var connection = try server.accept()

@@ -214,7 +214,7 @@ extension Event {
   /// Whether it is more than a matter of the program alone.
   fileprivate var concernsRun: Bool {
     switch self {
-    case .failures, .pipelining, .datagramsRefused, .memberDown, .memberUp, .drained: true
+    case .failures, .pipeliningDoubted, .datagramsRefused, .memberDown, .memberUp, .drained: true
     // Nil: the share of the program is used up.
     case .acceptPaused(let error): error != nil
     case .loop, .exposure: false

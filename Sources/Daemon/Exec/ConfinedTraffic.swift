@@ -33,7 +33,7 @@ struct ConfinedTraffic: Hashable, Sendable {
     plane.healthChecks = HealthChecks(configuration.probing)
     plane.halfClose = HalfClose(configuration.halfClose)
     plane.pooledConnections = configuration.pooledConnections
-    plane.sendsEarlyData = configuration.earlyData == .on
+    plane.earlyData = EarlyData(configuration.earlyData)
     plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
     if includesDatagrams {

@@ -71,14 +71,8 @@ final class OwnEngine: ProgramEngine {
   }
 
   func handleStart() {
-    for monitor in HalfCloseMonitor.monitors(of: group, configuration, mark: nil, log: log) {
-      monitor.ask()
-    }
-    do {
-      try running?.0.provePipelining(timeout: RunCommand.probeTimeout)
-    } catch {
-      log.warning("cannot probe the upstream (\(error)), ignoring")
-    }
+    guard let group = running?.0.group else { return }
+    UpstreamQuestions(group, configuration, mark: nil, log: log).ask()
   }
 
   func end() -> AuditReport? {

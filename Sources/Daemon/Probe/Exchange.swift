@@ -102,13 +102,31 @@ struct ResolverQuestion: Sendable {
 }
 
 /// How a question goes out.
-enum Asking: Sendable {
+enum Asking: Hashable, Sendable {
   /// When there is a connection.
   case afterwards
-  /// With the request for the connection, in one write.
-  case early
+  /// Before there is a reply.
+  case early(EarlyWrite)
   /// When there is a connection, and right behind it the end of what we send.
   case ending
+}
+
+extension Asking {
+  /// Nil if it is not early.
+  var write: EarlyWrite? {
+    if case .early(let write) = self { write } else { nil }
+  }
+}
+
+extension ProbeConnection {
+  /// Asks for a target, with a question if that is early.
+  func request(
+    to target: Endpoint, _ asking: Asking, _ question: [UInt8]
+  ) -> UpstreamProbe.Outcome {
+    request(
+      to: target, mode: asking.write == .withHandshake ? .pipelined : .stepwise,
+      early: asking.write.map { EarlyBytes(question, $0) })
+  }
 }
 
 extension Exchange {
@@ -141,8 +159,7 @@ extension Exchange {
     }
     let question = ResolverQuestion()
     let start = ContinuousClock.now
-    let outcome = connection.request(
-      to: target, mode: .stepwise, early: asking == .early ? question.framed : [])
+    let outcome = connection.request(to: target, asking, question.framed)
     if let refusal = Refusal(outcome, connection.failure) {
       self = .refused(refusal)
     } else if !isResolver {
@@ -159,7 +176,7 @@ extension Exchange {
 
   private init(_ question: ResolverQuestion, _ asking: Asking, on connection: ProbeConnection) {
     let start = ContinuousClock.now
-    if asking != .early {
+    if asking.write == nil {
       guard connection.send(question.framed) else {
         self = .ended(microseconds: start.microsecondsToNow)
         return

@@ -87,9 +87,11 @@ package struct ProbeCommand {
     }
     let halfClose = HalfCloseInquiry(upstream, resolver: resolver, mark: nil, until: deadline)
     let early = Inquiry {
-      Exchange(.early, upstream, resolver: resolver, mark: nil, until: deadline)
+      Exchange(.early(.withRequest), upstream, resolver: resolver, mark: nil, until: deadline)
     }
-    let earlyWitness = Inquiry { Witness.ask(.early, upstream, mark: nil, until: deadline) }
+    let earlyWitness = Inquiry {
+      Witness.ask(.early(.withRequest), upstream, mark: nil, until: deadline)
+    }
 
     for (name, target, inquiry) in connections {
       let exchange = inquiry.answer(until: deadline)

@@ -32,16 +32,15 @@ struct Witness {
     else { return nil }
     // Nobody else knows it. The answer is told from it by its order.
     let question = System.randomBytes(16)
-    let outcome = connection.request(
-      to: .address(place), mode: .stepwise, early: asking == .early ? question : [])
+    let outcome = connection.request(to: .address(place), asking, question)
     guard case .replied(.succeeded) = outcome,
       let arrived = accept(from: listener, until: min(deadline, .now() + arrivalPatience))
     else { return nil }
-    if asking != .early, !connection.send(question) { return .lost }
+    if asking.write == nil, !connection.send(question) { return .lost }
     if asking == .ending { connection.endSending() }
     guard read(arrived, question.count, until: min(deadline, .now() + patience)) == question else {
       // What is not early every upstream passes on: somebody else has connected.
-      return asking == .early ? .lost : nil
+      return asking.write == nil ? nil : .lost
     }
     if asking == .ending {
       _ = arrived.wait(for: .readable, until: min(deadline, .now() + patience))

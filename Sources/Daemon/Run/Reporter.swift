@@ -45,13 +45,8 @@ struct Reporter {
       report(failure, count: count, destination: destination, part)
     case .loop(let cause, let destination):
       report(cause, destination)
-    case .pipelining(let proved, let member):
-      let upstream = name(of: member)
-      log.debug(
-        proved
-          ? "\(upstream) takes the handshake in one write, one round trip saved per connection"
-          : "\(upstream) is not known to take the handshake in one write, going step by step",
-        metadata: ["event": "pipelining", "proved": .stringConvertible(proved)])
+    case .pipeliningDoubted(let member):
+      log.tellPipelining(false, of: name(of: member))
     case .acceptPaused(let error):
       guard !isToldPaused else { return }
       isToldPaused = true

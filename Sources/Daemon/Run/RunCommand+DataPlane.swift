@@ -27,7 +27,7 @@ extension RunCommand {
     plane.healthChecks = HealthChecks(configuration.probing)
     plane.halfClose = HalfClose(configuration.halfClose)
     plane.pooledConnections = configuration.pooledConnections
-    plane.sendsEarlyData = configuration.earlyData == .on
+    plane.earlyData = EarlyData(configuration.earlyData)
     plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
     plane.datagrams = try datagrams(scope)
@@ -170,6 +170,16 @@ extension HalfClose {
     switch halfClose {
     case .propagate: self = .propagate
     case .hold: self = .hold
+    case .auto: self = .automatic
+    }
+  }
+}
+
+extension EarlyData {
+  init(_ earlyData: Configuration.EarlyData) {
+    switch earlyData {
+    case .off: self = .off
+    case .on: self = .on
     case .auto: self = .automatic
     }
   }

@@ -10,9 +10,6 @@ internal import RedirectPolicy
 /// `sluice run`: listeners, upstream, rules, until a signal; then all of it away again, in the order
 /// in which no flow is lost and nothing is left behind.
 package struct RunCommand {
-  /// How long the upstream may take to answer at start, and to take or hang on a pipelined handshake.
-  static let probeTimeout = Timeout.seconds(10)
-
   let configuration: Configuration
   private let readAgain: () throws -> Configuration
   let log: Logger
@@ -169,11 +166,6 @@ package struct RunCommand {
         "event": "ready", "scope": .string(scope.description),
         "upstream": .string("\(configuration.upstreams)"),
       ])
-    do {
-      try dataPlane.provePipelining(timeout: Self.probeTimeout)
-    } catch {
-      log.warning("cannot probe the upstream (\(error)), ignoring")
-    }
   }
 
   /// New connections go their own way from here on; those that are open get time to end.

@@ -27,8 +27,7 @@ final class Steward {
   private let group: UpstreamGroup?
   /// Of each upstream; none for the embedded server, which can do everything.
   private var abilities: [AbilityMonitor] = []
-  /// Of each upstream; none unless what they find is wanted.
-  private let halfCloses: [HalfCloseMonitor]
+  private var questions: UpstreamQuestions
   /// The addresses of each upstream that are exempt.
   private var exemptions: [[IPAddress]]
 
@@ -52,7 +51,10 @@ final class Steward {
     let mark = rules.policy.numbers.marks.own.value
     self.group = group
     self.exemptions = exemptions
-    halfCloses = HalfCloseMonitor.monitors(of: group, configuration, mark: mark, log: log)
+    guard let carrier = dataPlane.group else {
+      preconditionFailure("a run has somewhere to send what it captures")
+    }
+    questions = UpstreamQuestions(carrier, configuration, mark: mark, log: log)
     if let group, !group.isPlural,
       configuration.onUpstreamDown == .open || configuration.probing.isWanted
     {
@@ -83,10 +85,12 @@ final class Steward {
     supervisor.onReload = { [weak self] in self?.reload() }
     supervisor.onTick = { [weak self] in self?.handleTick() }
     supervisor.onEvent = { [weak self] event in self?.handle(event) }
-    for halfClose in halfCloses { halfClose.ask() }
     if configuration.uncaptured.ipv6 == nil {
-      for ability in abilities { try ability.askForIPv6() }
+      for (member, ability) in abilities.enumerated() {
+        if let question = ability.questionForIPv6() { questions.add(question, of: member) }
+      }
     }
+    questions.ask()
   }
 
   /// Nothing changes by itself from here on, except what others take away.
@@ -146,7 +150,7 @@ final class Steward {
     renewControlGroups()
     monitor?.handleTime(now: .now())
     for ability in abilities { ability.handleTime(now: .now()) }
-    for halfClose in halfCloses { halfClose.handleTime(now: .now()) }
+    questions.handleTime(now: .now()) { group?.isOut($0) == true }
     // No flow goes to one that is out, so that none would tell that it has moved.
     for member in addresses.indices where group?.isOut(member) == true {
       addresses[member]?.handleFailure(.connectFailed, known: exemptions[member])
@@ -193,6 +197,8 @@ final class Steward {
   }
 
   private func handleUp() {
+    // The server may be another one.
+    if monitor != nil { questions.handleReturn(of: 0) }
     guard configuration.onUpstreamDown == .open else {
       log.notice(
         "\(configuration.upstreams) answers again", metadata: ["event": "upstream_up"])
@@ -213,7 +219,7 @@ final class Steward {
       try rules.change { $0.upstreams = Array(exemptions.joined()) }
     }
     group?.members[member].move(to: answer.place)
-    if halfCloses.indices.contains(member) { halfCloses[member].handleReturn() }
+    questions.handleReturn(of: member)
     let url = configuration.upstreams.members[member].first
     log.notice(
       "\(answer.place.name(in: url)): new connections go there",
@@ -228,16 +234,19 @@ final class Steward {
     case .memberDown(let member, let failure, othersLive: _):
       handle(failure, of: member)
       followGroup()
-    case .memberUp: followGroup()
+    case .memberUp(let member):
+      questions.handleReturn(of: member)
+      followGroup()
+    case .pipeliningDoubted(let member): questions.handleReturn(of: member)
     case .datagramsRefused(let refusal): handleRefusal(refusal)
     case .loop(let cause, destination: _):
       if cause.isForeign { rules.record.note { $0.foreign += 1 } }
-    case .pipelining, .acceptPaused, .exposure, .drained: break
+    case .acceptPaused, .exposure, .drained: break
     }
   }
 
   private func handle(_ failure: Failure, of member: Int) {
-    if halfCloses.indices.contains(member) { halfCloses[member].handleFailure(failure) }
+    questions.handleFailure(failure, of: member)
     guard addresses.indices.contains(member) else { return }
     addresses[member]?.handleFailure(failure, known: exemptions[member])
   }
@@ -254,6 +263,7 @@ final class Steward {
     for ability in abilities.flatMap({ $0.takeAll() }) {
       switch ability {
       case .noIPv6: if group?.carriesIPv6 != true { handleNoIPv6() }
+      case .carriesIPv6: handleIPv6()
       case .relaysDatagrams: handleRelaying()
       }
     }
@@ -268,6 +278,16 @@ final class Steward {
       \(configuration.upstreams) cannot carry IPv6: it is rejected, so that programs take IPv4 \
       (--ipv6 says otherwise)
       """, metadata: ["event": "no_ipv6"])
+  }
+
+  /// An upstream has been found to carry what none did.
+  private func handleIPv6() {
+    guard configuration.uncaptured.ipv6 == nil, rules.policy.uncaptured.ipv6 != nil else { return }
+    attempt("capture IPv6") { () throws(NetfilterError) in
+      try rules.change { $0.uncaptured.ipv6 = nil }
+    }
+    log.notice(
+      "\(configuration.upstreams) carries IPv6 now: capturing it", metadata: ["event": "ipv6"])
   }
 
   /// Every worker may have met it.

@@ -46,7 +46,8 @@ final class ExposureMonitor {
         "connection from \(name(of: peer)), who may not come: closed",
         metadata: metadata("turned_away", peer))
     case .failures(let failure, let count, _, _): handleFailure(failure, count: count)
-    case .loop, .pipelining, .datagramsRefused, .acceptPaused, .memberDown, .memberUp, .drained:
+    case .loop, .pipeliningDoubted, .datagramsRefused, .acceptPaused, .memberDown, .memberUp,
+      .drained:
       break
     }
   }

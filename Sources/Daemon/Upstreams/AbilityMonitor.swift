@@ -7,6 +7,8 @@ internal import SOCKS
 final class AbilityMonitor {
   enum Ability: Sendable {
     case noIPv6
+    /// After it did not.
+    case carriesIPv6
     case relaysDatagrams
   }
 
@@ -32,20 +34,28 @@ final class AbilityMonitor {
 
   func takeAll() -> [Ability] { answers.takeAll() }
 
-  /// Asks once for an IPv6 target; there is an answer only if the upstream has none.
-  func askForIPv6() throws(Errno) {
+  /// Asks for an IPv6 target; there is an answer when the upstream turns out to be otherwise than it was taken
+  /// for. Nil, and an answer, where its protocol has none.
+  func questionForIPv6() -> RenewedQuestion? {
     guard upstream.hasIPv6 else {
       answers.post(.noIPv6)
-      return
+      return nil
     }
     let (upstream, mark, timeout, answers) = (upstream, mark, timeout, answers)
-    try Thread(name: "sluice-probe") {
+    return RenewedQuestion {
       let outcome = UpstreamProbe.run(
         upstream, to: UpstreamProbe.targetV6, mode: .stepwise, mark: mark, timeout: timeout)
-      guard case .replied(.addressTypeNotSupported) = outcome else { return }
-      upstream.carriesIPv6 = false
-      answers.post(.noIPv6)
-    }.detach()
+      switch outcome {
+      case .replied(let code):
+        let carriesIPv6 = code != .addressTypeNotSupported
+        guard carriesIPv6 != upstream.carriesIPv6 else { return false }
+        upstream.carriesIPv6 = carriesIPv6
+        answers.post(carriesIPv6 ? .carriesIPv6 : .noIPv6)
+        return false
+      case .cannotConnect: return true
+      case .failed, .stuck: return false
+      }
+    }
   }
 
   /// Asks an upstream that refuses datagrams whether it still does, if it is time to.

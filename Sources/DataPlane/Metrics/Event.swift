@@ -9,8 +9,9 @@ package enum Event: Sendable {
   case failures(Failure, count: UInt64, destination: Endpoint?, UpstreamPart)
   /// Captured traffic comes back to us; `culprit` sends it, as far as it is known.
   case loop(LoopCause, destination: SocketAddress)
-  /// Whether this member of the group takes a handshake in one write.
-  case pipelining(proved: Bool, member: Int)
+  /// This member of the group was proved to take a handshake in one write, and a flow's has failed in a way
+  /// that speaks against it.
+  case pipeliningDoubted(member: Int)
   /// No flow goes through this member of the group any more, for this reason, until it answers again.
   case memberDown(Int, Failure, othersLive: Bool)
   /// Flows go through it again.

@@ -2,6 +2,26 @@ package import Addressing
 package import LinuxIO
 package import SOCKS
 
+/// How bytes go out before there is a reply.
+package enum EarlyWrite: Hashable, Sendable, CaseIterable {
+  /// In one write with the request.
+  case withRequest
+  /// In one of their own, behind it.
+  case behindRequest
+  /// In one write with all of a pipelined handshake.
+  case withHandshake
+}
+
+package struct EarlyBytes: Sendable {
+  let bytes: [UInt8]
+  let write: EarlyWrite
+
+  package init(_ bytes: [UInt8], _ write: EarlyWrite) {
+    self.bytes = bytes
+    self.write = write
+  }
+}
+
 /// A connection of our own to an upstream, off every flow's path: a handshake, and then a few bytes each
 /// way. It blocks its thread, every call up to `deadline` at most, except for steps of GSSAPI, which may ask
 /// a key distribution centre.
@@ -82,21 +102,25 @@ package final class ProbeConnection {
 
   /// Asks for the destination, once; whether it succeeds, `send` and `receive` go on from there.
   /// - Parameter hop: of a chain, counted from 0, the one that is asked; nil: the last.
-  /// - Parameter early: bytes for the destination that go out in one write with the request, before there
-  ///   is a reply. Stepwise alone, and not by GSSAPI.
+  /// - Parameter early: bytes for the destination that go out before there is a reply; not by GSSAPI.
   package func request(
     _ command: SOCKS.Command = .connect, to destination: Endpoint, hop: Int? = nil,
-    mode: ClientHandshake.Mode, early: [UInt8] = []
+    mode: ClientHandshake.Mode, early: EarlyBytes? = nil
   ) -> UpstreamProbe.Outcome {
     negotiation.startClient(command, to: destination, at: upstream, hop: hop, mode)
     if let failure = negotiation.impossibility { return fail(failure) }
     var early = early
     var hasAsked = false
     while true {
-      let isRequest = [.reply, .answer].contains(negotiation.phase) && negotiation.isAtLastHop
-      if isRequest, !early.isEmpty {
-        guard send(negotiation.takeUnsent() + early) else { return fail() }
-        early = []
+      let isRequest =
+        (mode == .pipelined || [.reply, .answer].contains(negotiation.phase))
+        && negotiation.isAtLastHop
+      if isRequest, let bytes = early {
+        let request = negotiation.takeUnsent()
+        let writes =
+          bytes.write == .behindRequest ? [request, bytes.bytes] : [request + bytes.bytes]
+        for bytes in writes { guard send(bytes) else { return fail() } }
+        early = nil
         hasAsked = true
       } else if negotiation.hasUnsent {
         guard flush() else { return fail() }

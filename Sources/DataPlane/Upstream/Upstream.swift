@@ -47,6 +47,7 @@ package final class Upstream: Sendable {
   private let ability: Atomic<UInt8>
   private let refusesV6: Atomic<Bool>
   private let dropsRest = Atomic<Bool>(false)
+  private let takesEarly = Atomic<Bool>(false)
   private let relayIsControl = Atomic<Bool>(false)
   private let relayAnswered = Atomic<Bool>(false)
 
@@ -97,7 +98,8 @@ package final class Upstream: Sendable {
   /// It is found somewhere else from now on, where nothing is proved of it yet.
   package func move(to place: Place) {
     currentPlace.withLock { $0 = place }
-    setPipelining(false)
+    isPipelined = false
+    takesEarlyData = false
   }
 
   /// The same somewhere else, to be asked there.
@@ -107,14 +109,13 @@ package final class Upstream: Sendable {
 
   /// Whether the handshake goes out in one write: that of the first, in a chain. False until it is proved,
   /// and again after a flow has failed in a way that speaks against the proof.
-  var mode: ClientHandshake.Mode {
-    pipelines.load(ordering: .relaxed) ? .pipelined : .stepwise
-  }
+  var mode: ClientHandshake.Mode { isPipelined ? .pipelined : .stepwise }
 
   /// Whether it has been proved that the handshake can go out in one write.
-  package var isPipelined: Bool { pipelines.load(ordering: .relaxed) }
-
-  func setPipelining(_ proved: Bool) { pipelines.store(proved, ordering: .relaxed) }
+  package var isPipelined: Bool {
+    get { pipelines.load(ordering: .relaxed) }
+    set { pipelines.store(newValue, ordering: .relaxed) }
+  }
 
   /// What came of asking last whether it lives; nil if nobody has.
   package internal(set) var lastProbe: HealthRecord? {
@@ -126,6 +127,13 @@ package final class Upstream: Sendable {
   package var health: Health {
     get { Health(rawValue: watchedHealth.load(ordering: .relaxed)) ?? .unknown }
     set { watchedHealth.store(newValue.rawValue, ordering: .relaxed) }
+  }
+
+  /// Whether what goes out before its reply arrives: with the request, and with the handshake where that is
+  /// pipelined. False until it is proved, and again when there is reason to doubt it.
+  package var takesEarlyData: Bool {
+    get { takesEarly.load(ordering: .relaxed) }
+    set { takesEarly.store(newValue, ordering: .relaxed) }
   }
 
   package var datagramAbility: DatagramAbility {

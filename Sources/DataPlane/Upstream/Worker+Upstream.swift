@@ -203,7 +203,11 @@ extension Worker {
     guard let socket = session.pointee.upstream?.rawValue else {
       preconditionFailure("a handshake without a connection")
     }
-    if configuration.sendsEarlyData { sendEarly(index) }
+    switch configuration.earlyData {
+    case .off: break
+    case .on: sendEarly(index)
+    case .automatic: if member(of: negotiation(of: index)).takesEarlyData { sendEarly(index) }
+    }
     switch negotiation(of: index).advanceAsClient(
       on: socket, &session.pointee.upstreamReadiness, with: resources.scratch)
     {
@@ -233,8 +237,9 @@ extension Worker {
     switch failure {
     case .closedInMethodSelection, .closedInAuthentication, .closedInReply, .handshakeTimeout,
       .protocolViolation, .noAcceptableMethod:
-      member(of: negotiation).setPipelining(false)
-      report(.pipelining(proved: false, member: negotiation.member))
+      member(of: negotiation).isPipelined = false
+      member(of: negotiation).takesEarlyData = false
+      report(.pipeliningDoubted(member: negotiation.member))
     default: break
     }
   }

@@ -63,7 +63,8 @@ class Faults:
     pipelining: str = "accept"
     """What it does when more than the greeting comes at once: "accept", "close" or "hang"."""
     early: str = "pass"
-    """What becomes of bytes that come before its reply: "pass", "drop" or "close"."""
+    """What becomes of bytes that come before its reply: "pass", "drop" or "close", or "drop-at-once" if the
+    whole handshake has come with them."""
     half_close: str = "pass"
     """What becomes of the client's end: "pass", or "drop" everything."""
     always_granted: bool = False
@@ -80,6 +81,10 @@ class FaultyServer(Target):
     def __init__(self, host: Namespace, faults: Faults = Faults()) -> None:
         super().__init__(host, PORT)
         self.faults = faults
+        self.early: list[bytes] = []
+        """What has come before replies, and was passed on."""
+        self.waiting: set["_Client"] = set()
+        """Clients that may send their request."""
 
     def serve(self, stream: socket.socket) -> None:
         with contextlib.suppress(EOFError):
@@ -94,6 +99,7 @@ class _Client:
 
     def run(self) -> None:
         methods = self.take(self.take(2)[1])
+        self.at_once = bool(self.buffer)
         if self.buffer and self.faults.pipelining != "accept":
             if self.faults.pipelining == "hang":
                 self.wait_in_silence()
@@ -102,7 +108,11 @@ class _Client:
             self.say(b"\x05\xff")
             return
         self.say(b"\x05\x00")
-        command, kind, address, port = self.take_request()
+        self.server.waiting.add(self)
+        try:
+            command, kind, address, port = self.take_request()
+        finally:
+            self.server.waiting.discard(self)
         what = {ASSOCIATE: "udp", BIND: "bind"}.get(command, kind)
         if what in self.faults.silent:
             self.wait_in_silence()
@@ -121,6 +131,8 @@ class _Client:
         early, self.buffer = self.buffer, b""
         if early and self.faults.early == "close":
             return
+        if self.faults.early == "drop" or self.faults.early == "drop-at-once" and self.at_once:
+            early = b""
         if self.faults.always_granted:
             self.reply(0)
         try:
@@ -134,7 +146,8 @@ class _Client:
         with target:
             if not self.faults.always_granted:
                 self.reply(0)
-            if early and self.faults.early == "pass":
+            if early:
+                self.server.early.append(early)
                 target.sendall(early)
             self.relay(target)
 
