@@ -33,7 +33,7 @@ package struct RunCommand {
     try checkControlGroup()
     let metrics = try openMetrics()
     let descriptors = DescriptorLimit.raise()
-    let places = try UpstreamSetup.places(configuration.upstreams)
+    let places = try UpstreamSetup.placesSoFar(configuration.upstreams)
     let scope = try Scope(configuration, upstreams: places.joined().compactMap(\.exemption))
     guard System.hasRawSockets || !scope.policy.capturesDatagrams else {
       throw CommandFailure(

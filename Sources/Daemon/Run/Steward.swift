@@ -91,6 +91,8 @@ final class Steward {
       }
     }
     questions.ask()
+    if monitor?.state == .down { handleDown() }
+    followGroup()
   }
 
   /// Nothing changes by itself from here on, except what others take away.
@@ -152,7 +154,8 @@ final class Steward {
     for ability in abilities { ability.handleTime(now: .now()) }
     questions.handleTime(now: .now()) { group?.isOut($0) == true }
     // No flow goes to one that is out, so that none would tell that it has moved.
-    for member in addresses.indices where group?.isOut(member) == true {
+    for member in addresses.indices
+    where group?.isOut(member) == true || group?.members[member].place == .nowhere {
       addresses[member]?.handleFailure(.connectFailed, known: exemptions[member])
     }
   }
@@ -219,6 +222,8 @@ final class Steward {
       try rules.change { $0.upstreams = Array(exemptions.joined()) }
     }
     group?.members[member].move(to: answer.place)
+    // It has let us in there.
+    group?.bringBack(member)
     questions.handleReturn(of: member)
     let url = configuration.upstreams.members[member].first
     log.notice(
@@ -253,7 +258,7 @@ final class Steward {
 
   /// Nothing is captured while no member of the group lives, where the user wants that.
   private func followGroup() {
-    guard let group, configuration.onUpstreamDown == .open else { return }
+    guard let group, group.isPlural, configuration.onUpstreamDown == .open else { return }
     let isDown = group.alive.isEmpty
     guard isDown != (rules.policy.phase == .suspended) else { return }
     if isDown { handleDown() } else { handleUp() }

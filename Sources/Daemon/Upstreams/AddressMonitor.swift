@@ -4,7 +4,8 @@ internal import DataPlane
 internal import LinuxIO
 
 /// Where an upstream is that is given by its name: looks the name up again when its address fails, and
-/// finds out at which address it lets us in now. Both block, and have a thread of their own each time.
+/// finds out at which address it lets us in now. Both block, and have a thread of their own each time. A name
+/// that leads nowhere is looked up again, less and less often.
 final class AddressMonitor {
   /// Where the upstream lets us in.
   struct Answer: Sendable {
@@ -15,14 +16,26 @@ final class AddressMonitor {
 
   /// Between two questions at least.
   private static let interval = Timeout.seconds(2)
+  /// The same at most, while the name leads nowhere: it is doubled each time, and a random part of up to a
+  /// quarter is taken off.
+  private static let longestInterval = Timeout.seconds(30)
+
+  private enum Outcome: Sendable {
+    case found(Answer)
+    /// The upstream lets us in at none of its addresses.
+    case refused
+    /// There are none.
+    case unresolved
+  }
 
   private let name: HostName
   private let port: UInt16
   private let upstream: Upstream
   private let mark: UInt32?
   private let timeout: Timeout
-  private let answers: Mailbox<Answer?>
+  private let answers: Mailbox<Outcome>
   private var isAsking = false
+  private var interval = AddressMonitor.interval
   private var nextQuestion = Instant.now()
 
   /// Nil where the upstream is not given by its name.
@@ -46,18 +59,19 @@ final class AddressMonitor {
   ///   upstream itself does.
   func handleFailure(_ failure: Failure, known: [IPAddress]) {
     guard failure.isOfConnecting, !isAsking, nextQuestion <= .now() else { return }
-    let (name, port, upstream) = (name, port, upstream)
+    let (name, port, upstream, mark) = (name, port, upstream, mark)
     let (race, answers) = (AddressRace(mark: mark, timeout: timeout), answers)
     let question: @Sendable () -> Void = {
-      let found = NameResolution.addresses(of: name)
+      var found = NameResolution.addresses(of: name)
+      if found.isEmpty, let mark { found = DirectLookup(mark: mark).addresses(of: name) }
       let addresses = AddressRace.interlaced(found.isEmpty ? known : found)
       let attempt = race.run(
         addresses.map { upstream.moved(to: .address(SocketAddress($0, port))) })
       guard let attempt, attempt.isLetIn else {
-        answers.post(nil)
+        answers.post(addresses.isEmpty ? .unresolved : .refused)
         return
       }
-      answers.post(Answer(place: attempt.upstream.place, addresses: addresses))
+      answers.post(.found(Answer(place: attempt.upstream.place, addresses: addresses)))
     }
     nextQuestion = .now() + Self.interval
     guard let thread = try? Thread(name: "sluice-address", question) else { return }
@@ -67,11 +81,16 @@ final class AddressMonitor {
 
   /// Takes the answer; nil if the upstream lets us in nowhere, or where it was before.
   func handleAnswer() -> Answer? {
-    guard let answer = answers.takeAll().last else { return nil }
+    guard let outcome = answers.takeAll().last else { return nil }
     isAsking = false
-    nextQuestion = .now() + Self.interval
-    guard let answer, answer.place != upstream.place else { return nil }
-    return answer
+    nextQuestion = .now() + interval.shortened(by: System.randomBytes(1)[0])
+    guard case .unresolved = outcome else {
+      interval = Self.interval
+      guard case .found(let answer) = outcome, answer.place != upstream.place else { return nil }
+      return answer
+    }
+    interval = min(Timeout(milliseconds: interval.milliseconds * 2), Self.longestInterval)
+    return nil
   }
 }
 

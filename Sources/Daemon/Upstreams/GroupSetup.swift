@@ -17,17 +17,40 @@ extension UpstreamSetup {
     return places
   }
 
+  /// The same, for a run that goes on looking names up: those that do not lead anywhere yet are nowhere.
+  static func placesSoFar(
+    _ upstreams: UpstreamSelection
+  ) throws(CommandFailure) -> [[Upstream.Place]] {
+    var places: [[Upstream.Place]] = []
+    for member in upstreams.members {
+      if let name = member.first.hostName, NameResolution.addresses(of: name).isEmpty {
+        places.append([.nowhere])
+      } else {
+        places.append(try Self.places(member.first))
+      }
+    }
+    return places
+  }
+
   /// The upstreams, all asked at once. Those of a group that do not let us in are told, and out until they
-  /// do.
+  /// do, and so is one whose name leads nowhere yet.
   /// - Parameter places: of each.
-  /// - Throws: if none lets us in.
+  /// - Throws: if none lets us in, and none is nowhere.
   static func reach(
     _ places: [[Upstream.Place]], _ upstreams: UpstreamSelection, mark: UInt32?, timeout: Timeout,
     log: Logger
   ) throws(CommandFailure) -> UpstreamGroup {
     guard upstreams.isPlural else {
-      return UpstreamGroup(
-        try reach(places[0], upstreams.members[0], mark: mark, timeout: timeout))
+      let chain = upstreams.members[0]
+      guard places[0] == [.nowhere],
+        let attempt = try attempt(places[0], chain, mark: mark, timeout: timeout)
+      else { return UpstreamGroup(try reach(places[0], chain, mark: mark, timeout: timeout)) }
+      if let failure = obstacle(attempt.outcome, chain, at: .nowhere) {
+        log.warning(
+          "\(failure.message) (looking it up until it leads somewhere)",
+          metadata: ["event": "name_unresolved"])
+      }
+      return UpstreamGroup(attempt.upstream)
     }
     var attempts: [Attempt] = []
     for (member, result) in ask(places, upstreams, mark: mark, timeout: timeout).enumerated() {
@@ -48,7 +71,7 @@ extension UpstreamSetup {
         group.takeOut(member, after: attempt.outcome.failure ?? .connectFailed, isTold: true)
       }
     }
-    guard failures.count < attempts.count else {
+    guard failures.count < attempts.count || places.contains([.nowhere]) else {
       throw CommandFailure(
         "none of the upstreams lets us in: " + failures.map(\.message).joined(separator: "; "),
         failures[0].status)

@@ -37,9 +37,10 @@ final class UpstreamMonitor {
     interval = checks.interval(orUsual: Self.usualInterval)
     tolerance = checks.tolerance
     answers = try Mailbox()
-    state = .up
-    upstream.health = .up
-    nextQuestion = .now() + (checks.target == nil ? timeout : Self.pause)
+    state = upstream.place == .nowhere ? .down : .up
+    upstream.health = state == .down ? .down : .up
+    nextQuestion =
+      .now() + (state == .down ? Self.downInterval : checks.target == nil ? timeout : Self.pause)
   }
 
   /// For registration with `Epoll`: readable when an answer is there.

@@ -16,9 +16,8 @@ enum UpstreamSetup {
     case .host(.name(let name, let port)):
       let addresses = AddressRace.interlaced(NameResolution.addresses(of: name))
       guard !addresses.isEmpty else {
-        throw CommandFailure(
-          "cannot resolve \(name): check the name, or give the upstream's address instead",
-          .unavailable)
+        let obstacle = Upstream.Place.Obstacle.unresolved(name)
+        throw CommandFailure("\(obstacle.problem): \(obstacle.advice)", .unavailable)
       }
       return addresses.map { .address(SocketAddress($0, port)) }
     }
@@ -197,6 +196,14 @@ extension FlowAttribute {
 }
 
 extension UpstreamURL {
+  /// Nil where its server is given in another way.
+  var hostName: HostName? {
+    switch server {
+    case .host(.name(let name, port: _)): name
+    case .host(.address), .socket, nil: nil
+    }
+  }
+
   /// `serverName` as in a question.
   var serverNameWithArticle: String {
     switch self {
@@ -219,11 +226,11 @@ extension ProtectionLevel {
 }
 
 extension Upstream.Place {
-  /// What the rules have to exempt; nil for a Unix socket, to which no packet goes.
+  /// What the rules have to exempt; nil for a Unix socket, to which no packet goes, and for nowhere.
   var exemption: IPAddress? {
     switch self {
     case .address(let address): address.address
-    case .socket: nil
+    case .socket, .nowhere: nil
     }
   }
 
@@ -231,7 +238,7 @@ extension Upstream.Place {
   func name(in url: UpstreamURL) -> String {
     switch self {
     case .address(let address): "\(url) at \(address)"
-    case .socket: "\(url)"
+    case .socket, .nowhere: "\(url)"
     }
   }
 
@@ -240,10 +247,18 @@ extension Upstream.Place {
     let problem: String
     let advice: String
     var isForbidden = false
+
+    static func unresolved(_ name: HostName) -> Obstacle {
+      Obstacle(
+        problem: "cannot resolve \(name)",
+        advice: "check the name, or give the upstream's address instead")
+    }
   }
 
-  /// What an error in connecting says of a Unix socket; nil if nothing that is its own.
+  /// What an error in connecting says of a Unix socket, or of a name that leads nowhere; nil if nothing that is
+  /// its own.
   func obstacle(_ error: Errno, _ url: UpstreamURL) -> Obstacle? {
+    if self == .nowhere, let name = url.hostName { return .unresolved(name) }
     guard case .socket(let path) = self else { return nil }
     switch error {
     case .noEntry, .connectionRefused:

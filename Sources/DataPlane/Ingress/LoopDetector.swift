@@ -28,7 +28,7 @@ struct LoopDetector {
     for upstream in upstreams {
       switch upstream.place {
       case .address(destination.address): return .connectionToUpstream
-      case .address, .socket: break
+      case .address, .socket, .nowhere: break
       }
     }
     guard !looping.isEmpty, let until = looping[destination.address], now < until else {

@@ -71,12 +71,12 @@ extension Upstream {
   /// Of the server that is asked for destinations.
   package var lastDialect: Dialect { further.last?.dialect ?? dialect }
 
-  /// Where the last of its servers is asked for; nil for a Unix socket.
+  /// Where the last of its servers is asked for; nil for a Unix socket, or nowhere.
   fileprivate var lastEndpoint: Endpoint? {
     if let hop = further.last { return hop.endpoint }
     return switch place {
     case .address(let address): .address(address)
-    case .socket: nil
+    case .socket, .nowhere: nil
     }
   }
 }

@@ -6,6 +6,8 @@ extension Upstream {
   package enum Place: Hashable, Sendable {
     case address(SocketAddress)
     case socket(SocketPath)
+    /// Its name is not known to lead anywhere yet.
+    case nowhere
   }
 }
 
@@ -25,6 +27,7 @@ extension Upstream.Place {
     case .address(let address):
       try StreamSocket.connect(to: address, mark: mark, speaksFirst: true, tuning)
     case .socket(let path): try LocalSocket.connect(to: path)
+    case .nowhere: throw .hostUnreachable
     }
   }
 
@@ -33,7 +36,7 @@ extension Upstream.Place {
   var control: SocketAddress {
     switch self {
     case .address(let address): address
-    case .socket: SocketAddress(.v4(.loopback), 0)
+    case .socket, .nowhere: SocketAddress(.v4(.loopback), 0)
     }
   }
 
@@ -48,6 +51,7 @@ extension Upstream.Place {
     switch self {
     case .address(let address): SocketOwner.listening(on: address)
     case .socket(let path): SocketOwner.listening(at: path)
+    case .nowhere: nil
     }
   }
 }
@@ -57,6 +61,7 @@ extension Upstream.Place: CustomStringConvertible {
     switch self {
     case .address(let address): "\(address)"
     case .socket(let path): "\(path)"
+    case .nowhere: "nowhere"
     }
   }
 }

@@ -72,7 +72,7 @@ package final class UpstreamGroup: Sendable {
   }
 
   /// A member lets flows through.
-  func bringBack(_ member: Int) {
+  package func bringBack(_ member: Int) {
     let bit = UInt16(1) << UInt16(member)
     guard let notices, down.load(ordering: .relaxed) & bit != 0,
       down.bitwiseAnd(~bit, ordering: .relaxed).oldValue & bit != 0
