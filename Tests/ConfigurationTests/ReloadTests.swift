@@ -38,6 +38,25 @@ struct ReloadTests {
     #expect(configuration == other)
   }
 
+  /// What takes effect has a name, and is alone in that.
+  @Test(arguments: immediate.indices)
+  func hasAName(_ index: Int) throws {
+    let configuration = try Self.configuration()
+    let other = try Self.configuration(Self.immediate[index])
+    let names = other.differences(from: configuration)
+    #expect(names.count == 1)
+    #expect(configuration.differences(from: other) == names)
+    #expect(other.differences(from: other) == [])
+  }
+
+  @Test func everyNameIsItsOwn() throws {
+    let configuration = try Self.configuration()
+    let names = try Self.immediate.map {
+      try Self.configuration($0).differences(from: configuration)
+    }
+    #expect(names.joined().count == Set(names.joined()).count)
+  }
+
   private static let later: [(Change, [String])] = [
     ({ $0.upstream = "socks5://other.example" }, ["upstream", "balance"]),
     ({ $0.furtherUpstreams = ["http://b"] }, ["upstream", "balance"]),

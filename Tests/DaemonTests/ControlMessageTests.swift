@@ -12,6 +12,7 @@ struct ControlMessageTests {
     (.exec(version: 1), #"{"request":"exec","version":1}"#),
     (.end, #"{"request":"end"}"#),
     (.status, #"{"request":"status"}"#),
+    (.reload, #"{"request":"reload"}"#),
     (.drain(timeout: nil), #"{"request":"drain"}"#),
     (.drain(timeout: 30), #"{"request":"drain","timeout":30}"#),
     (
@@ -38,6 +39,14 @@ struct ControlMessageTests {
   private static let answers: [(ControlAnswer, String)] = [
     (.serving, #"{"serving":true}"#),
     (.draining, #"{"draining":true}"#),
+    (
+      .reload(ReloadOutcome(adopted: ["quic"], restart: ["port", "tcp"])),
+      #"{"reload":{"adopted":["quic"],"restart":["port","tcp"]}}"#
+    ),
+    (
+      .reload(ReloadOutcome(problem: "a.yaml:1:1: no")),
+      #"{"reload":{"adopted":[],"problem":"a.yaml:1:1: no","restart":[]}}"#
+    ),
     (
       .service(
         ServiceDescription(
@@ -132,6 +141,7 @@ struct ControlMessageTests {
     "", "null", "{}", #"{"serving":false}"#, #"{"draining":false}"#, #"{"error":1}"#,
     #"{"upstream":"embedded"}"#,
     #"{"status":{}}"#, #"{"status":true}"#, #"{"destinations":[]}"#,
+    #"{"reload":true}"#, #"{"reload":{"adopted":[]}}"#,
     #"{"destinations":[{}],"omitted":{}}"#,
     #"{"datagrams":"maybe","ipv6":true,"upstream":"embedded"}"#,
     #"{"datagrams":"unknown","ipv6":true,"upstream":"ftp://here"}"#,

@@ -1,18 +1,20 @@
-"""SIGHUP: the settings file is read again, and what can change under a run does, with every flow that is
+"""SIGHUP and `sluice reload`: the settings file is read again, and what can change under a run does, with every flow that is
 open left as it is."""
 
+import json
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
-from harness import upstreams
+from harness import control, upstreams
 from harness.flows import attempt, outcome
 from harness.namespaces import Namespace
 from harness.programs import Program
-from harness.sluice import Sluice
+from harness.sluice import Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
 
@@ -215,3 +217,86 @@ def test_a_thousand_under_load(
     summary = sluice.finish()
     assert summary["sessions_opened"] == len(outcomes) + 1
     assert summary["failures"] == {}
+
+
+# By the control socket.
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where the control socket is."""
+    with control.place() as path:
+        yield path
+
+
+@pytest.fixture
+def reachable(topology: Topology, settings: Settings, place: Path) -> Iterator[Sluice]:
+    """A run that others can reach."""
+    with Sluice(
+        topology.gateway, "--config", str(settings.path), "--control", str(place)
+    ) as running:
+        yield running
+
+
+def ask(topology: Topology, place: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+    return topology.gateway.run(
+        binary(), "reload", "--control", str(place), *flags, check=False)
+
+
+def test_adopted_is_told(
+    topology: Topology, settings: Settings, reachable: Sluice, place: Path, echo: Echo
+) -> None:
+    done = ask(topology, place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "read the settings and lists again\n"
+    assert exit_of(topology, echo) == AT.proxy_exit
+    settings.write(bypass=f"[{AT.server}/32]", idle_timeout="5")
+    done = ask(topology, place)
+    assert (done.returncode, done.stdout) == (0, "in force now: bypass, idle-timeout\n")
+    # It is so when the command has ended.
+    assert exit_of(topology, echo) == AT.client
+    assert reachable.wait_for("reload_asked", 2)["uid"] == 0
+
+
+def test_what_takes_a_restart_is_told(
+    topology: Topology, settings: Settings, reachable: Sluice, place: Path
+) -> None:
+    settings.write(workers="1", quic="reject")
+    done = ask(topology, place)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == "in force now: quic\nwhen the run is started anew: workers\n"
+    done = ask(topology, place, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {"adopted": [], "restart": ["workers"]}
+
+
+def test_bad_file_is_told(
+    topology: Topology, settings: Settings, reachable: Sluice, place: Path
+) -> None:
+    before = listing(topology)
+    settings.write(quick="reject")
+    done = ask(topology, place)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr.startswith(f"sluice: the run goes on as before: {settings.path}:3:1: ")
+    done = ask(topology, place, "--json")
+    assert done.returncode == 64
+    told = json.loads(done.stdout)
+    assert f"{settings.path}:3:1" in told.pop("problem")
+    assert told == {"adopted": [], "restart": []}
+    assert listing(topology) == before
+    reachable.wait_for("not_reloaded", 2)
+    settings.write()
+    assert ask(topology, place).returncode == 0
+
+
+def test_reload_of_a_run_that_ends(
+    topology: Topology, reachable: Sluice, place: Path, echo: Echo
+) -> None:
+    with topology.client.connect(AT.server, echo.port) as stream:
+        stream.sendall(b"x")
+        assert stream.recv(1) == b"x"
+        reachable.signal(signal.SIGTERM)
+        reachable.wait_for("draining")
+        done = ask(topology, place)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "refuses: the run is ending" in done.stderr

@@ -32,11 +32,12 @@ ENVIRONMENT = [
 
 FILES = [
     ("/etc/sluice/sluice.yaml", "Settings of the service; see sluice.yaml(5)."),
-    ("/run/sluice/control.sock", "Where a run is reached by sluice exec."),
+    ("/run/sluice/control.sock", "Where a run is reached by other commands."),
 ]
 
 EXIT_STATUS = [
     ("0", "It went as asked."),
+    ("1", "Two things that were compared differ (rules diff), or something takes a restart (reload)."),
     ("64", "Arguments or settings are wrong (EX_USAGE)."),
     ("69", "Something that is needed is missing or does not answer, such as the upstream (EX_UNAVAILABLE)."),
     ("77", "Rights are missing (EX_NOPERM)."),

@@ -15,18 +15,20 @@ struct ControlConnection: ~Copyable {
   private let service: NamespaceService
   private let status: @Sendable () -> RunStatus
   private let drainRequest: DrainRequest
+  private let reloadRequest: ReloadRequest
   private let log: Logger
 
   /// - Parameter status: what `status` is answered.
   init(
     _ socket: consuming Descriptor, _ service: NamespaceService,
     _ status: @escaping @Sendable () -> RunStatus,
-    _ drainRequest: DrainRequest, log: Logger
+    _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest, log: Logger
   ) {
     lines = LineStream(socket, maximumBytes: Self.maximumBytes)
     self.service = service
     self.status = status
     self.drainRequest = drainRequest
+    self.reloadRequest = reloadRequest
     self.log = log
   }
 
@@ -39,6 +41,7 @@ struct ControlConnection: ~Copyable {
         case .exec(let version): try exec(version)
         case .drain(let timeout): try drain(timeout)
         case .status: try answer(.status(status()))
+        case .reload: try reload()
         case .serve, .end: throw .refused("that comes after exec")
         }
       }
@@ -101,6 +104,13 @@ struct ControlConnection: ~Copyable {
     guard let (_, descriptors) = try next(until: .distantFuture) else { return }
     ThisProcess.close(descriptors)
     throw .refused("nothing comes after drain")
+  }
+
+  /// Has the run read its settings again; the connection goes on, whatever has come of it.
+  private mutating func reload() throws(Failure) {
+    log.notice("told to reload by \(who)", metadata: fields("reload_asked"))
+    guard let outcome = reloadRequest.make() else { throw .refused("the run is ending") }
+    try answer(.reload(outcome))
   }
 
   /// For people: the other side.

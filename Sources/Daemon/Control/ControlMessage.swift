@@ -17,6 +17,8 @@ enum ControlRequest: Hashable {
   case end
   /// What the run says of itself; any number of times.
   case status
+  /// To read the settings and lists again.
+  case reload
   /// To capture nothing new, and to end when open flows have ended or `timeout` seconds have passed; nil:
   /// what the run has settled. The connection is closed then.
   case drain(timeout: UInt32?)
@@ -35,6 +37,8 @@ enum ControlAnswer: Hashable {
   case status(RunStatus)
   /// To `drain`.
   case draining
+  /// To `reload`.
+  case reload(ReloadOutcome)
   /// To any request that cannot be granted, and the last on this connection: one line for people.
   case error(String)
 }
@@ -75,7 +79,7 @@ extension ControlRequest: ControlMessage {
   private enum Key: String, CodingKey {
     case request, version, ipv6, datagrams, dns, resolver, audit, timeout
   }
-  private enum Kind: String, Codable { case exec, serve, end, status, drain }
+  private enum Kind: String, Codable { case exec, serve, end, status, drain, reload }
 
   init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: Key.self)
@@ -92,6 +96,7 @@ extension ControlRequest: ControlMessage {
         audit: try members.decodeIfPresent(Bool.self, forKey: .audit) ?? false)
     case .end: self = .end
     case .status: self = .status
+    case .reload: self = .reload
     case .drain:
       self = .drain(timeout: try members.decodeIfPresent(UInt32.self, forKey: .timeout))
     }
@@ -114,6 +119,8 @@ extension ControlRequest: ControlMessage {
       try members.encode(Kind.end, forKey: .request)
     case .status:
       try members.encode(Kind.status, forKey: .request)
+    case .reload:
+      try members.encode(Kind.reload, forKey: .request)
     case .drain(let timeout):
       try members.encode(Kind.drain, forKey: .request)
       try members.encodeIfPresent(timeout, forKey: .timeout)
@@ -123,8 +130,8 @@ extension ControlRequest: ControlMessage {
 
 extension ControlAnswer: ControlMessage {
   fileprivate enum Key: String, CodingKey {
-    case error, status, draining, serving, upstream, others, balance, datagrams, ipv6, destinations,
-      omitted
+    case error, status, draining, reload, serving, upstream, others, balance, datagrams, ipv6,
+      destinations, omitted
   }
 
   init(from decoder: any Decoder) throws {
@@ -135,6 +142,8 @@ extension ControlAnswer: ControlMessage {
       self = .status(status)
     } else if try members.decodeIfPresent(Bool.self, forKey: .draining) == true {
       self = .draining
+    } else if let outcome = try members.decodeIfPresent(ReloadOutcome.self, forKey: .reload) {
+      self = .reload(outcome)
     } else if try members.decodeIfPresent(Bool.self, forKey: .serving) == true {
       self = .serving
     } else if members.contains(.destinations) {
@@ -156,6 +165,7 @@ extension ControlAnswer: ControlMessage {
     case .error(let text): try members.encode(text, forKey: .error)
     case .status(let status): try members.encode(status, forKey: .status)
     case .draining: try members.encode(true, forKey: .draining)
+    case .reload(let outcome): try members.encode(outcome, forKey: .reload)
     case .serving: try members.encode(true, forKey: .serving)
     case .audit(let report):
       try members.encode(report.entries.map(AuditLine.init), forKey: .destinations)

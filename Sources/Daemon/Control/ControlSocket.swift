@@ -24,6 +24,7 @@ final class ControlSocket: Sendable {
   private let service: NamespaceService
   private let board: StatusBoard
   private let drainRequest: DrainRequest
+  private let reloadRequest: ReloadRequest
   private let log: Logger
   private let state = Mutex(State())
   private let ended = Semaphore()
@@ -32,12 +33,13 @@ final class ControlSocket: Sendable {
   /// Opens it; nobody is answered before `start`. Throws as `SocketFile` does.
   init(
     _ path: SocketPath, group: UInt32, _ service: NamespaceService, _ board: StatusBoard,
-    _ drainRequest: DrainRequest, log: Logger
+    _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest, log: Logger
   ) throws(Errno) {
     file = try SocketFile(path, group: group)
     self.service = service
     self.board = board
     self.drainRequest = drainRequest
+    self.reloadRequest = reloadRequest
     self.log = log
   }
 
@@ -106,16 +108,14 @@ final class ControlSocket: Sendable {
       return state.next
     }
     guard let number else {
-      ControlConnection(socket, service, { self.status() }, drainRequest, log: log)
+      connection(socket)
         .turnAway("there are \(Self.maximumConnections) connections already, and no more")
       return
     }
     _ = socket.take()
     do {
       try Thread(name: "sluice-client") {
-        var connection = ControlConnection(
-          Descriptor(owning: descriptor), self.service, { self.status() }, self.drainRequest,
-          log: self.log)
+        var connection = self.connection(Descriptor(owning: descriptor))
         connection.run()
         // As long as it is live the number is its own.
         self.end(number)
@@ -125,6 +125,11 @@ final class ControlSocket: Sendable {
       end(number)
       _ = Descriptor(owning: descriptor)
     }
+  }
+
+  private func connection(_ socket: consuming Descriptor) -> ControlConnection {
+    ControlConnection(
+      socket, service, { self.status() }, drainRequest, reloadRequest, log: log)
   }
 
   private func end(_ number: Int) {

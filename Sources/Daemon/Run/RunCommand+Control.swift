@@ -25,7 +25,7 @@ extension RunCommand {
   /// Nil where none is wanted, or can be had: a run goes on without it.
   func openControl(
     _ scope: Scope, _ dataPlane: DataPlane, _ board: StatusBoard,
-    _ drainRequest: DrainRequest,
+    _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest,
     _ share: NamespaceService.Share, report: @escaping @Sendable (Event) -> Void
   ) -> ControlSocket? {
     guard let path = configuration.control else { return nil }
@@ -36,7 +36,7 @@ extension RunCommand {
       configuration, group, mark: scope.policy.numbers.marks.own.value, share, post: report)
     do {
       let control = try ControlSocket(
-        path, group: controlGroup, service, board, drainRequest, log: log)
+        path, group: controlGroup, service, board, drainRequest, reloadRequest, log: log)
       try control.start()
       return control
     } catch {

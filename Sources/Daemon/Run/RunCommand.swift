@@ -100,8 +100,15 @@ package struct RunCommand {
       try supervisor.watch(request.wakeDescriptor) { request.clearWake() }
       return request
     }
+    let reloadRequest = try startedUp { () throws(Errno) in
+      let request = try ReloadRequest()
+      try supervisor.watch(request.wakeDescriptor) {
+        request.grant { manager.reloading { steward.reload() } }
+      }
+      return request
+    }
     let control = openControl(
-      scope, dataPlane, board, drainRequest, share, report: supervisor.post)
+      scope, dataPlane, board, drainRequest, reloadRequest, share, report: supervisor.post)
     defer { control?.stop() }
     if let metrics { try start(metrics, board) { control?.limits ?? [] } }
     defer { metrics?.stop() }
@@ -112,6 +119,7 @@ package struct RunCommand {
     supervisor.waitForEnd(of: dataPlane) { drainRequest.isMade }
     manager.tellStopping("open flows have time to end")
     steward.retire()
+    reloadRequest.close()
     drain(
       dataPlane, control, supervisor, rules,
       timeout: drainRequest.timeout ?? steward.configuration.timeouts.drain)

@@ -45,10 +45,10 @@ final class ServiceManager {
   func tellAlive() { tell("WATCHDOG=1") }
 
   /// It waits from the one to the other before it says that it has reloaded.
-  func tellReloading(_ reload: () -> Void) {
+  func reloading<Outcome>(_ reload: () -> Outcome) -> Outcome {
     tell("RELOADING=1\nMONOTONIC_USEC=\(Instant.now().milliseconds * 1000)")
-    reload()
-    tell("READY=1")
+    defer { tell("READY=1") }
+    return reload()
   }
 
   /// - Parameter status: for people, who ask the service manager.

@@ -82,7 +82,7 @@ final class Steward {
     if let monitor {
       try supervisor.watch(monitor.wakeDescriptor) { [weak self] in self?.handleAnswer() }
     }
-    supervisor.onReload = { [weak self] in self?.reload() }
+    supervisor.onReload = { [weak self] in _ = self?.reload() }
     supervisor.onTick = { [weak self] in self?.handleTick() }
     supervisor.onEvent = { [weak self] event in self?.handle(event) }
     if configuration.uncaptured.ipv6 == nil {
@@ -105,9 +105,10 @@ final class Steward {
   // MARK: Settings
 
   /// Reads the settings and lists again. An error in them changes nothing.
-  private func reload() {
+  func reload() -> ReloadOutcome {
     do {
-      var adopted = configuration
+      let former = configuration
+      var adopted = former
       let remaining = adopted.adopt(try readAgain())
       let policy = try policy(of: adopted)
       try rules.change { $0 = policy }
@@ -120,10 +121,12 @@ final class Steward {
           "these take effect when the run is started anew: \(names)",
           metadata: ["event": "needs_restart", "settings": .string(names)])
       }
+      return ReloadOutcome(adopted: adopted.differences(from: former), restart: remaining)
     } catch {
       let reason = (error as? CommandFailure)?.message ?? "\(error)"
       log.error(
         "cannot reload, going on as before: \(reason)", metadata: ["event": "not_reloaded"])
+      return ReloadOutcome(problem: reason)
     }
   }
 

@@ -57,7 +57,7 @@ final class Supervisor {
 
   /// Tells a service manager about reloads, and regularly that the main thread comes around.
   func serve(_ manager: ServiceManager) {
-    if let reload = onReload { onReload = { manager.tellReloading(reload) } }
+    if let reload = onReload { onReload = { manager.reloading(reload) } }
     if let interval = manager.heartbeat {
       heartbeat = (interval, .now(), { manager.tellAlive() })
     }
