@@ -95,5 +95,5 @@ package struct UpstreamPassword: Hashable, Sendable, CustomStringConvertible, Cu
 package struct ConfigurationError: Error, Hashable, Sendable, CustomStringConvertible {
   package let description: String
 
-  init(_ description: String) { self.description = description }
+  package init(_ description: String) { self.description = description }
 }

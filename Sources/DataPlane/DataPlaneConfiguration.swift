@@ -131,6 +131,8 @@ package struct DataPlaneConfiguration: Sendable {
   package var servesItself = false
   /// Where flows are recorded when they end; nil: nowhere.
   package var audit: Audit?
+  /// Where names of addresses are learnt; nil: nowhere.
+  package var names: NameBook?
   /// Nil: no datagrams are captured.
   package var datagrams: DatagramConfiguration?
 

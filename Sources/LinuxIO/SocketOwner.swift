@@ -32,7 +32,7 @@ package struct SocketOwner: Hashable, Sendable {
   }
 
   /// Whether a socket can be bound to it.
-  private static func isOfThisHost(_ address: IPAddress) -> Bool {
+  package static func isOfThisHost(_ address: IPAddress) -> Bool {
     do {
       try DatagramSocket.checkFree(SocketAddress(address, 0))
       return true

@@ -178,6 +178,26 @@ package enum StreamSocket {
     return result > 0 ? result : nil
   }
 
+  /// Bytes that a connection has carried, of its peer's and to it: what this host has received, whether
+  /// anybody has read it or not, and what the peer has acknowledged. Nil if the socket is not TCP's, or the
+  /// connection has not been accepted but made: the kernel counts that otherwise.
+  package static func byteCounts(ofAccepted socket: Int32) -> (received: UInt64, sent: UInt64)? {
+    var counts = clx_stream_counts()
+    guard clx_read_stream_counts(socket, &counts) == 0 else { return nil }
+    // The end of a stream has a place in the sequence, and counts as a byte (net/ipv4/tcp_input.c).
+    let (isEnded, isEndAcknowledged) =
+      switch Int(counts.state) {
+      case Int(TCP_CLOSE_WAIT), Int(TCP_LAST_ACK), Int(TCP_CLOSING): (true, false)
+      case Int(TCP_FIN_WAIT2): (false, true)
+      case Int(TCP_TIME_WAIT), Int(TCP_CLOSE): (true, true)
+      default: (false, false)
+      }
+    return (
+      counts.received - min(counts.received, isEnded ? 1 : 0),
+      counts.acknowledged - min(counts.acknowledged, isEndAcknowledged ? 1 : 0)
+    )
+  }
+
   /// Ends the kernel's own sizing of a connection's receive buffer. Does nothing without
   /// CAP_NET_ADMIN (`SO_RCVBUFFORCE`).
   /// - Parameter bytes: of the buffer, the kernel's bookkeeping included, and the most that the window

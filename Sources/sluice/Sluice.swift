@@ -12,8 +12,8 @@ struct Sluice: ParsableCommand {
     abstract: "Sends a machine's, a LAN's or a program's TCP, UDP and DNS through a SOCKS5 server.",
     version: Release.version,
     subcommands: [
-      Run.self, Status.self, Reload.self, Drain.self, Exec.self, Shell.self, Serve.self,
-      Expose.self, Rules.self,
+      Run.self, Status.self, Flows.self, Kill.self, Reload.self, Drain.self, Exec.self,
+      Shell.self, Serve.self, Expose.self, Rules.self,
       Doctor.self,
       Probe.self,
       Explain.self, Check.self,

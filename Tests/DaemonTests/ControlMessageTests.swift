@@ -12,6 +12,11 @@ struct ControlMessageTests {
     (.exec(version: 1), #"{"request":"exec","version":1}"#),
     (.end, #"{"request":"end"}"#),
     (.status, #"{"request":"status"}"#),
+    (
+      .flows(filters: ["uid=0"], order: "bytes"),
+      #"{"filters":["uid=0"],"request":"flows","sort":"bytes"}"#
+    ),
+    (.kill(["t0.1.2"]), #"{"flows":["t0.1.2"],"request":"kill"}"#),
     (.reload, #"{"request":"reload"}"#),
     (.drain(timeout: nil), #"{"request":"drain"}"#),
     (.drain(timeout: 30), #"{"request":"drain","timeout":30}"#),
@@ -39,6 +44,12 @@ struct ControlMessageTests {
   private static let answers: [(ControlAnswer, String)] = [
     (.serving, #"{"serving":true}"#),
     (.draining, #"{"draining":true}"#),
+    (.flows(FlowList(flows: [], omitted: 0)), #"{"flows":[],"omitted":0}"#),
+    (
+      .flows(FlowList(flows: [FlowTests.opening], omitted: 3)),
+      #"{"flows":[\#(FlowTests.openingLine)],"omitted":3}"#
+    ),
+    (.killed(["t0.1.2"]), #"{"killed":["t0.1.2"]}"#), (.killed([]), #"{"killed":[]}"#),
     (
       .reload(ReloadOutcome(adopted: ["quic"], restart: ["port", "tcp"])),
       #"{"reload":{"adopted":["quic"],"restart":["port","tcp"]}}"#
@@ -124,7 +135,9 @@ struct ControlMessageTests {
     #"{"request":"exec","version":9223372036854775808}"#,
     #"{"request":"exec","version":1e400}"#, #"{"request":"exec","version":1} x"#,
     #"{"request":"drain","timeout":-1}"#, #"{"request":"drain","timeout":4294967296}"#,
-    #"{"request":"drain","timeout":"1"}"#, #"{"request":"serve"}"#,
+    #"{"request":"drain","timeout":"1"}"#, #"{"request":"kill"}"#,
+    #"{"request":"kill","flows":"t0.1.2"}"#, #"{"request":"flows","filters":"uid=0"}"#,
+    #"{"request":"serve"}"#,
     #"{"request":"serve","ipv6":true}"#,
     #"{"request":"serve","ipv6":true,"datagrams":true,"audit":"yes"}"#,
     #"{"request":"serve","ipv6":1,"datagrams":true}"#,
@@ -141,7 +154,8 @@ struct ControlMessageTests {
     "", "null", "{}", #"{"serving":false}"#, #"{"draining":false}"#, #"{"error":1}"#,
     #"{"upstream":"embedded"}"#,
     #"{"status":{}}"#, #"{"status":true}"#, #"{"destinations":[]}"#,
-    #"{"reload":true}"#, #"{"reload":{"adopted":[]}}"#,
+    #"{"reload":true}"#, #"{"flows":[]}"#, #"{"flows":[{}],"omitted":0}"#, #"{"killed":true}"#,
+    #"{"reload":{"adopted":[]}}"#,
     #"{"destinations":[{}],"omitted":{}}"#,
     #"{"datagrams":"maybe","ipv6":true,"upstream":"embedded"}"#,
     #"{"datagrams":"unknown","ipv6":true,"upstream":"ftp://here"}"#,

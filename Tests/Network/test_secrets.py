@@ -13,6 +13,7 @@ from harness import tunnels
 from harness.confined import PYTHON, Confined
 from harness.control import EXEC, Client, place
 from harness.flows import attempt, outcome
+from harness.listing import wait_for_flows
 from harness.namespaces import Namespace
 from harness.scripted import ScriptedUpstream
 from harness.secrecy import (
@@ -256,6 +257,12 @@ class TestNowhere:
                 with Client(control) as client:
                     answer = client.ask(EXEC)
                 assert answer["upstream"] == f"{kind.scheme}://{USER}:***@{AT.proxy}:{kind.port}"
+                with topology.client.connect(AT.server, PORT):
+                    wait_for_flows(topology.gateway, control, 1, "--filter", "stage=open")
+                    shown = [
+                        topology.gateway.run(
+                            binary(), "flows", "--control", str(control), *json_flag).stdout
+                        for json_flag in ([], ["--json"])]
                 # Now the server takes it for a wrong one.
                 reject(server)
                 assert outcome(topology.client, AT.server, PORT) == (b"", "RST")
@@ -265,7 +272,7 @@ class TestNowhere:
                         binary(), "explain", "tcp", f"{AT.server}:80", "--in", "lan0",
                         "--from-address", AT.client, *json_flag).stdout
                     for json_flag in ([], ["--json"])]
-                shown = [
+                shown += [
                     topology.gateway.run(
                         binary(), "status", "--control", str(control), *json_flag).stdout
                     for json_flag in ([], ["--json"])]

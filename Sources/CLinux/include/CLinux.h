@@ -167,6 +167,23 @@ static inline long clx_least_round_trip(int fd) {
   if (result < 0) return result;
   return length == sizeof info ? (long)info[37] : 0;
 }
+/// What a connection has carried, of struct tcp_info as above.
+struct clx_stream_counts {
+  uint64_t acknowledged;  // tcpi_bytes_acked: what the peer has got of ours
+  uint64_t received;      // tcpi_bytes_received
+  uint8_t state;          // tcpi_state
+};
+static inline int clx_read_stream_counts(int fd, struct clx_stream_counts *counts) {
+  uint64_t info[17] = {0};
+  socklen_t length = sizeof info;
+  int result = clx_get_option(fd, IPPROTO_TCP, TCP_INFO, info, &length);
+  if (result < 0) return result;
+  if (length < sizeof info) return -ENOPROTOOPT;
+  counts->acknowledged = info[15];
+  counts->received = info[16];
+  counts->state = *(const uint8_t *)info;
+  return 0;
+}
 static inline int clx_local_address(int fd, struct sockaddr *address, socklen_t *length) {
   return (int)CLX_RESULT(getsockname(fd, address, length));
 }

@@ -1,4 +1,5 @@
 internal import Configuration
+internal import DataPlane
 internal import LinuxIO
 internal import Logging
 internal import SOCKS
@@ -14,6 +15,7 @@ struct ControlConnection: ~Copyable {
   private var lines: LineStream
   private let service: NamespaceService
   private let status: @Sendable () -> RunStatus
+  private let flows: FlowBoard
   private let drainRequest: DrainRequest
   private let reloadRequest: ReloadRequest
   private let log: Logger
@@ -22,11 +24,12 @@ struct ControlConnection: ~Copyable {
   init(
     _ socket: consuming Descriptor, _ service: NamespaceService,
     _ status: @escaping @Sendable () -> RunStatus,
-    _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest, log: Logger
+    _ flows: FlowBoard, _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest, log: Logger
   ) {
     lines = LineStream(socket, maximumBytes: Self.maximumBytes)
     self.service = service
     self.status = status
+    self.flows = flows
     self.drainRequest = drainRequest
     self.reloadRequest = reloadRequest
     self.log = log
@@ -42,6 +45,8 @@ struct ControlConnection: ~Copyable {
         case .drain(let timeout): try drain(timeout)
         case .status: try answer(.status(status()))
         case .reload: try reload()
+        case .kill(let flows): try kill(flows)
+        case .flows(let filters, let order): try list(filters, order)
         case .serve, .end: throw .refused("that comes after exec")
         }
       }
@@ -111,6 +116,32 @@ struct ControlConnection: ~Copyable {
     log.notice("told to reload by \(who)", metadata: fields("reload_asked"))
     guard let outcome = reloadRequest.make() else { throw .refused("the run is ending") }
     try answer(.reload(outcome))
+  }
+
+  private func list(_ filters: [String], _ order: String) throws(Failure) {
+    let list: FlowList
+    do {
+      guard let order = FlowOrder(rawValue: order) else {
+        throw Failure.refused("\(order) is no order: expected age or bytes")
+      }
+      list = try flows.flows(try filters.map { try FlowFilter($0) }, order)
+    } catch let failure as Failure {
+      throw failure
+    } catch let error as ConfigurationError {
+      throw .refused("\(error)")
+    } catch {
+      throw .refused("a worker does not answer")
+    }
+    try answer(.flows(list))
+  }
+
+  private func kill(_ texts: [String]) throws(Failure) {
+    let flows = texts.compactMap { FlowIdentifier($0) }
+    guard flows.count == texts.count else { throw .refused("a flow has an ID such as t0.17.3") }
+    let ended: [FlowIdentifier]
+    do { ended = try self.flows.end(flows) } catch { throw .refused("a worker does not answer") }
+    log.notice("told by \(who) to end flows: \(ended.count)", metadata: fields("killed"))
+    try answer(.killed(ended.map { "\($0)" }))
   }
 
   /// For people: the other side.

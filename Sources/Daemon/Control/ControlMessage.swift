@@ -17,6 +17,10 @@ enum ControlRequest: Hashable {
   case end
   /// What the run says of itself; any number of times.
   case status
+  /// Which flows there are, of those that `FlowFilter` lets through, in the order of `FlowOrder`.
+  case flows(filters: [String], order: String)
+  /// To end these flows, by their identifiers.
+  case kill([String])
   /// To read the settings and lists again.
   case reload
   /// To capture nothing new, and to end when open flows have ended or `timeout` seconds have passed; nil:
@@ -35,6 +39,10 @@ enum ControlAnswer: Hashable {
   case audit(AuditReport)
   /// To `status`.
   case status(RunStatus)
+  /// To `flows`.
+  case flows(FlowList)
+  /// To `kill`: those that were still there.
+  case killed([String])
   /// To `drain`.
   case draining
   /// To `reload`.
@@ -77,9 +85,9 @@ extension ControlMessage {
 
 extension ControlRequest: ControlMessage {
   private enum Key: String, CodingKey {
-    case request, version, ipv6, datagrams, dns, resolver, audit, timeout
+    case request, version, ipv6, datagrams, dns, resolver, audit, timeout, filters, sort, flows
   }
-  private enum Kind: String, Codable { case exec, serve, end, status, drain, reload }
+  private enum Kind: String, Codable { case exec, serve, end, status, drain, reload, flows, kill }
 
   init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: Key.self)
@@ -97,6 +105,11 @@ extension ControlRequest: ControlMessage {
     case .end: self = .end
     case .status: self = .status
     case .reload: self = .reload
+    case .kill: self = .kill(try members.decode([String].self, forKey: .flows))
+    case .flows:
+      self = .flows(
+        filters: try members.decodeIfPresent([String].self, forKey: .filters) ?? [],
+        order: try members.decodeIfPresent(String.self, forKey: .sort) ?? FlowOrder.age.rawValue)
     case .drain:
       self = .drain(timeout: try members.decodeIfPresent(UInt32.self, forKey: .timeout))
     }
@@ -121,6 +134,13 @@ extension ControlRequest: ControlMessage {
       try members.encode(Kind.status, forKey: .request)
     case .reload:
       try members.encode(Kind.reload, forKey: .request)
+    case .kill(let flows):
+      try members.encode(Kind.kill, forKey: .request)
+      try members.encode(flows, forKey: .flows)
+    case .flows(let filters, let order):
+      try members.encode(Kind.flows, forKey: .request)
+      try members.encode(filters, forKey: .filters)
+      try members.encode(order, forKey: .sort)
     case .drain(let timeout):
       try members.encode(Kind.drain, forKey: .request)
       try members.encodeIfPresent(timeout, forKey: .timeout)
@@ -131,7 +151,7 @@ extension ControlRequest: ControlMessage {
 extension ControlAnswer: ControlMessage {
   fileprivate enum Key: String, CodingKey {
     case error, status, draining, reload, serving, upstream, others, balance, datagrams, ipv6,
-      destinations, omitted
+      destinations, omitted, flows, killed
   }
 
   init(from decoder: any Decoder) throws {
@@ -146,6 +166,10 @@ extension ControlAnswer: ControlMessage {
       self = .reload(outcome)
     } else if try members.decodeIfPresent(Bool.self, forKey: .serving) == true {
       self = .serving
+    } else if let flows = try members.decodeIfPresent([String].self, forKey: .killed) {
+      self = .killed(flows)
+    } else if members.contains(.flows) {
+      self = .flows(try FlowList(from: decoder))
     } else if members.contains(.destinations) {
       let lines = try members.decode([AuditLine].self, forKey: .destinations)
       let omitted = try members.decode(AuditLine.Traffic.self, forKey: .omitted)
@@ -165,6 +189,10 @@ extension ControlAnswer: ControlMessage {
     case .error(let text): try members.encode(text, forKey: .error)
     case .status(let status): try members.encode(status, forKey: .status)
     case .draining: try members.encode(true, forKey: .draining)
+    case .flows(let list):
+      try members.encode(list.flows, forKey: .flows)
+      try members.encode(list.omitted, forKey: .omitted)
+    case .killed(let flows): try members.encode(flows, forKey: .killed)
     case .reload(let outcome): try members.encode(outcome, forKey: .reload)
     case .serving: try members.encode(true, forKey: .serving)
     case .audit(let report):

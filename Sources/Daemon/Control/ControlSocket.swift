@@ -23,6 +23,7 @@ final class ControlSocket: Sendable {
   private let file: SocketFile
   private let service: NamespaceService
   private let board: StatusBoard
+  private let flows: FlowBoard
   private let drainRequest: DrainRequest
   private let reloadRequest: ReloadRequest
   private let log: Logger
@@ -33,11 +34,12 @@ final class ControlSocket: Sendable {
   /// Opens it; nobody is answered before `start`. Throws as `SocketFile` does.
   init(
     _ path: SocketPath, group: UInt32, _ service: NamespaceService, _ board: StatusBoard,
-    _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest, log: Logger
+    _ flows: FlowBoard, _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest, log: Logger
   ) throws(Errno) {
     file = try SocketFile(path, group: group)
     self.service = service
     self.board = board
+    self.flows = flows
     self.drainRequest = drainRequest
     self.reloadRequest = reloadRequest
     self.log = log
@@ -129,7 +131,7 @@ final class ControlSocket: Sendable {
 
   private func connection(_ socket: consuming Descriptor) -> ControlConnection {
     ControlConnection(
-      socket, service, { self.status() }, drainRequest, reloadRequest, log: log)
+      socket, service, { self.status() }, flows, drainRequest, reloadRequest, log: log)
   }
 
   private func end(_ number: Int) {

@@ -302,6 +302,7 @@ extension Failure {
     case .idleTimeout: "a flow was idle for too long"
     case .halfCloseTimeout: "a half-closed flow was idle for too long"
     case .endedByShutdown: "a flow was cut at the end"
+    case .endedByRequest: "a flow was ended as asked"
     case .queryMalformed: "a DNS query cannot be read"
     case .queryRefused: "there were too many DNS queries at once"
     case .queryUnanswered: "a DNS resolver does not answer"

@@ -36,7 +36,8 @@ extension RunCommand {
       configuration, group, mark: scope.policy.numbers.marks.own.value, share, post: report)
     do {
       let control = try ControlSocket(
-        path, group: controlGroup, service, board, drainRequest, reloadRequest, log: log)
+        path, group: controlGroup, service, board, FlowBoard(configuration, dataPlane),
+        drainRequest, reloadRequest, log: log)
       try control.start()
       return control
     } catch {

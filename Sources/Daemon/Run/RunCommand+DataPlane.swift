@@ -30,6 +30,8 @@ extension RunCommand {
     plane.earlyData = EarlyData(configuration.earlyData)
     plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
+    // Who reads them asks by the control socket.
+    if configuration.control != nil { plane.names = NameBook() }
     plane.datagrams = try datagrams(scope)
     plane.listeners = listeners
     return try plane.opened(group, report)

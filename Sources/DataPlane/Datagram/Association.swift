@@ -39,6 +39,12 @@ struct Association: ~Copyable, Slot {
   /// What it has through a chain; nil with a lone upstream.
   var nested: NestedAssociation?
   var relay: Descriptor?
+  /// Where its first datagram went.
+  var destination = SocketAddress(.v4(.any), 0)
+  var opened = Instant(milliseconds: 0)
+  /// Bytes of payload to the relay, and from it.
+  var sent: UInt64 = 0
+  var received: UInt64 = 0
   /// When a datagram last went either way.
   var lastActivity = Instant(milliseconds: 0)
   var waiting = WaitingDatagrams()

@@ -22,6 +22,8 @@ extension Worker {
     counters.add(to: .associationsOpened)
     let association = datagrams.associations.slots[index]
     association.pointee.lastActivity = now
+    association.pointee.opened = now
+    association.pointee.destination = destination
     association.pointee.negotiation = negotiations.take()
     let negotiation = negotiations[Int(association.pointee.negotiation)]
     negotiation.flow = identity(ofDatagramsFrom: client, to: destination)

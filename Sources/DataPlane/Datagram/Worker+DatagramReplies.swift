@@ -98,6 +98,8 @@ extension Worker {
       member(of: association)?.hasRelayAnswered = true
       scheduleIdle(index)
     }
+    association.pointee.received &+= UInt64(payload.count)
+    if source.port == Self.dnsPort { configuration.names?.learn(from: payload) }
     if let audit = configuration.audit {
       auditDatagrams(association, with: source, received: payload.count, in: audit)
       if source.port == Self.dnsPort { audit.learn(from: payload) }

@@ -174,6 +174,7 @@ extension Worker {
     _ bytes: UnsafeRawBufferPointer, joinedEvery segment: Int, to destination: SocketAddress,
     of index: Int
   ) {
+    datagrams.associations.slots[index].pointee.sent &+= UInt64(bytes.count)
     if let audit = configuration.audit {
       auditDatagrams(
         datagrams.associations.slots[index], with: destination, sent: bytes.count, in: audit)

@@ -133,7 +133,7 @@ extension Audit.Destination {
 }
 
 extension IPAddress {
-  fileprivate init(_ address: NamedAddresses.Address) {
+  init(_ address: NamedAddresses.Address) {
     switch address {
     case .v4(let bits): self = .v4(IPv4Address(bits: bits))
     case .v6(let high, let low): self = .v6(IPv6Address(high: high, low: low))

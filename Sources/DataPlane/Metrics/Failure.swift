@@ -19,6 +19,7 @@ package enum Failure: Int, CaseIterable, Sendable {
   case targetRefused, targetUnreachable, targetTimeout, targetFailed
   // The relay.
   case resetByDownstream, resetByUpstream, idleTimeout, halfCloseTimeout, endedByShutdown
+  case endedByRequest
   // DNS by TCP.
   case queryMalformed, queryRefused, queryUnanswered, resolverClosed
   // Ourselves.
@@ -66,6 +67,7 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .idleTimeout: "idle_timeout"
     case .halfCloseTimeout: "half_close_timeout"
     case .endedByShutdown: "ended_by_shutdown"
+    case .endedByRequest: "ended_by_request"
     case .queryMalformed: "query_malformed"
     case .queryRefused: "query_refused"
     case .queryUnanswered: "query_unanswered"
@@ -94,6 +96,7 @@ package enum Failure: Int, CaseIterable, Sendable {
       .destinationNotAllowed, .nameNotResolved, .peerTimeout,
       .targetRefused, .targetUnreachable, .targetTimeout, .targetFailed,
       .resetByDownstream, .resetByUpstream, .idleTimeout, .halfCloseTimeout, .endedByShutdown,
+      .endedByRequest,
       .queryMalformed, .queryRefused, .queryUnanswered, .resolverClosed,
       .noOriginalDestination, .loop, .resourcesExhausted:
       false

@@ -52,6 +52,7 @@ extension Worker {
   }
 
   func audit(answerFrom destination: SocketAddress, _ message: UnsafeRawBufferPointer) {
+    configuration.names?.learn(from: message)
     guard let audit = configuration.audit else { return }
     audit.record(Audit.Traffic(received: UInt64(message.count)), .init(.udp, destination))
     audit.learn(from: message)

@@ -11,6 +11,10 @@ enum Command: Sendable {
   case carry(CapturedQuery)
   /// Sessions and associations take as long, and end in such ways, from now on.
   case adopt(Timeouts, HalfClose)
+  /// Tell of all flows, as those of the worker of this number.
+  case list(FlowInquiry, worker: Int)
+  /// End these flows, which are of this worker or were.
+  case end([FlowIdentifier], FlowInquiry)
   /// Capture nothing more; report when the last session is gone.
   case drain
   /// End now: sessions that are left are reset.

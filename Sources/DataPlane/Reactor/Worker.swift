@@ -12,7 +12,7 @@ internal import SOCKS
 /// listener); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
 /// by TCP); `Worker+Audit` for what is recorded of both, `Worker+Timing` for
-/// how long handshakes take.
+/// how long handshakes take, `Worker+Flows` for who asks what there is.
 ///
 /// SAFETY: unchecked, since it is made on one thread and then used on its own thread only.
 final class Worker: @unchecked Sendable {
@@ -71,6 +71,8 @@ final class Worker: @unchecked Sendable {
   /// The time of this turn, and the same as exactly as it was read.
   var now: Instant
   private(set) var clock: ClockReading
+  /// Questions for all flows that have not been answered wholly.
+  var walks: [FlowWalk] = []
   var pausedUntil: Instant?
   /// When the queue of the upstream's Unix socket, which was full, is tried again.
   var nextUpstreamAttempt = Instant(milliseconds: 0)
@@ -135,6 +137,7 @@ final class Worker: @unchecked Sendable {
       expose()
       tendPool()
       tellUse()
+      walk()
     }
     closePool()
     endAll()
@@ -143,7 +146,7 @@ final class Worker: @unchecked Sendable {
   }
 
   private var waitMilliseconds: Int32 {
-    if !runQueue.isEmpty { return 0 }
+    if !runQueue.isEmpty || !walks.isEmpty { return 0 }
     let expiry = earliest(
       earliest(timers.nextExpiry, datagrams.timers.nextExpiry), resolvers.timers.nextExpiry)
     let turn = earliest(earliest(pausedUntil, nextSweep), earliest(nextExposure, pool?.nextTurn))
@@ -194,6 +197,8 @@ final class Worker: @unchecked Sendable {
     case .adopt(let timeouts, let halfClose):
       configuration.timeouts = timeouts
       configuration.halfClose = halfClose
+    case .list(let inquiry, let worker): walks.append(FlowWalk(inquiry, worker: worker))
+    case .end(let flows, let inquiry): end(flows, inquiry)
     case .drain:
       isDraining = true
       for (index, listener) in listeners.enumerated() where listener?.ingress.isServing == false {

@@ -62,6 +62,8 @@ struct Session: ~Copyable {
   var isLocalClient = false
   /// Which member of the group of upstreams it goes through, once it is relayed.
   var member: UInt8 = 0
+  /// What it took from the accept to the relay.
+  var setUpTime = SetUpTime()
   var generation: UInt32 = 0
   /// Index of the worker's `Negotiation` while there is one: up to the relay, and in `.protected`.
   var negotiation: Int32 = -1
@@ -77,6 +79,8 @@ struct Session: ~Copyable {
   /// From the downstream to the upstream, and back.
   var upstreamward = HalfDuplex()
   var downstreamward = HalfDuplex()
+  /// When it was accepted.
+  var opened = Instant(milliseconds: 0)
   /// When bytes last moved.
   var lastActivity = Instant(milliseconds: 0)
 

@@ -19,6 +19,7 @@ extension Worker {
     let index = sessions.take()
     let session = sessions[index]
     session.pointee.origin = origin
+    session.pointee.opened = now
     session.pointee.negotiation = negotiations.take()
     counters.add(to: isInner(session) ? .innerOpened : .sessionsOpened)
     do {
@@ -69,7 +70,9 @@ extension Worker {
 
   /// From now on the session ends when nothing moves.
   func beginTiming(_ index: Int) {
-    sessions[index].pointee.lastActivity = now
+    let session = sessions[index]
+    session.pointee.lastActivity = now
+    session.pointee.setUpTime = SetUpTime(from: session.pointee.opened, to: now)
     timers.schedule(index, at: now + min(Self.keepAliveDelay, configuration.timeouts.idle))
   }
 
