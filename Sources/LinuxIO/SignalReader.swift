@@ -25,6 +25,16 @@ package enum ProgramSignal: Int32, CaseIterable, Sendable {
   case windowChanged = 28  // SIGWINCH
 }
 
+/// A signal that concerns a program with a screen of its own.
+package enum ScreenSignal: Int32, CaseIterable, Sendable {
+  case hangUp = 1  // SIGHUP
+  case interrupt = 2  // SIGINT
+  case quit = 3  // SIGQUIT
+  case terminate = 15  // SIGTERM
+  case terminalStop = 20  // SIGTSTP
+  case windowChanged = 28  // SIGWINCH
+}
+
 /// Signals as input of a loop (`signalfd(2)`) instead of interruptions anywhere.
 package struct SignalReader<Kind: RawRepresentable<Int32> & CaseIterable>: ~Copyable {
   package struct Arrival {

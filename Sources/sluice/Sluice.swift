@@ -12,7 +12,7 @@ struct Sluice: ParsableCommand {
     abstract: "Sends a machine's, a LAN's or a program's TCP, UDP and DNS through a SOCKS5 server.",
     version: Release.version,
     subcommands: [
-      Run.self, Status.self, Flows.self, Kill.self, Reload.self, Drain.self, Exec.self,
+      Run.self, Status.self, Flows.self, Top.self, Kill.self, Reload.self, Drain.self, Exec.self,
       Shell.self, Serve.self, Expose.self, Rules.self,
       Doctor.self,
       Probe.self,

@@ -28,6 +28,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -166,6 +167,9 @@ static inline long clx_least_round_trip(int fd) {
   int result = clx_get_option(fd, IPPROTO_TCP, TCP_INFO, info, &length);
   if (result < 0) return result;
   return length == sizeof info ? (long)info[37] : 0;
+}
+static inline int clx_window_size(int fd, struct winsize *size) {
+  return (int)CLX_RESULT(ioctl(fd, TIOCGWINSZ, size));
 }
 /// What a connection has carried, of struct tcp_info as above.
 struct clx_stream_counts {
