@@ -37,6 +37,7 @@ struct MetricsReadingTests {
     "sluice_udp_drops_total{reason=\"queue_full\"} 9",
     "sluice_upstream_up{upstream=\"socks5://me:***@192.0.2.1:1080\",member=\"0\"} 1",
     "sluice_upstream_udp{upstream=\"socks5://me:***@192.0.2.1:1080\",member=\"0\"} 0",
+    "sluice_upstream_probe_duration_seconds{upstream=\"socks5://me:***@192.0.2.1:1080\",member=\"0\"} 0.012",
     "sluice_rules_phase{phase=\"capturing\"} 1", "sluice_rules_phase{phase=\"absent\"} 0",
     "sluice_rules_restored_total 4", "sluice_rules_foreign_total 1", "sluice_rules_trouble 0",
     "sluice_bound_limit{bound=\"descriptors\"} 900", "sluice_bound_used{bound=\"descriptors\"} 3",
@@ -50,6 +51,7 @@ struct MetricsReadingTests {
       reading.snapshot[.bytesDownstream] = .max
       reading.snapshot[Failure.replyHostUnreachable] = 7
       reading.snapshot[DatagramDrop.queueFull] = 9
+      reading.upstreams[0].probe = .init(age: 3, milliseconds: 12, failure: nil)
       reading.rules.restored = 4
       reading.rules.foreign = 1
       reading.limits.append(.init(name: "waiting GSSAPI steps", used: 1, limit: 1024))

@@ -47,7 +47,7 @@ def run(topology: Topology, upstream: str) -> Iterator[Sluice]:
     """A group of which one is dead: what is known of a member is shown for groups alone."""
     with Sluice(
         topology.gateway, DEAD, "--upstream", upstream, "--gateway", "lan0", "--metrics", PLACE,
-        "--pool", "2",
+        "--pool", "2", "--probe-interval", "1",
     ) as sluice:
         yield sluice
 
@@ -170,8 +170,8 @@ class TestForm:
     def told(self, topology: Topology, run: Sluice, echo: Echo) -> Metrics:
         """All that there is, after some traffic."""
         carry(topology, echo, 2, 100)
-        wait_until(
-            lambda: "sluice_upstream_udp" in scrape(topology.gateway).kinds, "a probe of the upstream")
+        later = {"sluice_upstream_udp", "sluice_upstream_probe_duration_seconds"}
+        wait_until(lambda: later <= set(scrape(topology.gateway).kinds), "both kinds of questions")
         return scrape(topology.gateway)
 
     def test_promtool_has_nothing_against_it(self, told: Metrics) -> None:

@@ -92,6 +92,14 @@ extension MetricsReading {
       gauge(
         "upstream_pipelined", "Whether an upstream takes a handshake in one write.", \.pipelined),
       MetricFamily(
+        "upstream_probe_duration_seconds", .gauge,
+        "How long it took to ask an upstream last whether it lives; none where nobody has.",
+        upstreams.enumerated().compactMap { member, upstream in
+          upstream.probe.map {
+            Sample(Self.seconds($0.milliseconds * 1000), labels(member, upstream))
+          }
+        }),
+      MetricFamily(
         "handshake_duration_seconds", .histogram,
         "How long the phases of TCP flows through an upstream took that ended well.", durations),
       counter(
