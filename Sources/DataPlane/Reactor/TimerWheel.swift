@@ -15,11 +15,21 @@ struct TimerWheel: ~Copyable {
   /// The list, behind the slots, of what is due and waits to be taken.
   private static let due = levels * slots
 
+  /// In 16 bytes, since every session has one: of the deadline's milliseconds 48 bits, 8,900 years.
   private struct Node {
-    var deadline: UInt64 = 0
+    private var deadlineLow: UInt32 = 0
+    private var deadlineHigh: UInt16 = 0
+    var slot: Int16 = TimerWheel.unscheduled
     var next: Int32 = TimerWheel.none
     var previous: Int32 = TimerWheel.none
-    var slot: Int16 = TimerWheel.unscheduled
+
+    var deadline: UInt64 {
+      get { UInt64(deadlineHigh) << 32 | UInt64(deadlineLow) }
+      set {
+        deadlineLow = UInt32(truncatingIfNeeded: newValue)
+        deadlineHigh = UInt16(clamping: newValue >> 32)
+      }
+    }
   }
 
   private var nodes: [Node] = []
