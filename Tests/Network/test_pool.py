@@ -1,16 +1,21 @@
 """Connections that wait for flows, and what becomes of flows when those are dead."""
 
 import contextlib
+import os
 import random
+import resource
 import socket
 from dataclasses import dataclass
-from typing import Callable
+from pathlib import Path
+from typing import Callable, Iterator
 
 import pytest
 
 from harness import upstreams
+from harness.datagrams import Speaker
 from harness.flows import Exchange, exchange
 from harness.impatient import ImpatientUpstream
+from harness.namespaces import Namespace
 from harness.rounds import BANNER, SPEAKS_FIRST, CountingUpstream
 from harness.sluice import Capture, Sluice
 from harness.topology import ADDRESSES, Topology
@@ -71,11 +76,16 @@ def banner(topology: Topology) -> bool:
         return stream.recv(len(BANNER), socket.MSG_WAITALL) == BANNER
 
 
+@pytest.mark.parametrize("login", [None, ("user", "word")], ids=["open", "password"])
 @pytest.mark.parametrize("case", IMPATIENCES)
-def test_server_that_ends_idle_connections(topology: Topology, case: str) -> None:
+def test_server_that_ends_idle_connections(
+    topology: Topology, case: str, login: tuple[str, str] | None
+) -> None:
     impatience = IMPATIENCES[case]
-    with ImpatientUpstream(topology.proxy, impatience.patience, impatience.refuses) as server, \
-            Sluice.capturing(topology, GATEWAY, URL, "--pool", "64") as sluice:
+    url = upstreams.url(AT.proxy, credentials=login)
+    with ImpatientUpstream(
+            topology.proxy, impatience.patience, impatience.refuses, login) as server, \
+            Sluice.capturing(topology, GATEWAY, url, "--pool", "64") as sluice:
         assert sluice.wait_for("pipelining")["proved"] is True
         for _ in range(impatience.bursts):
             assert carry(topology, impatience.flows) == []
@@ -125,3 +135,74 @@ def test_each_upstream_has_its_own_while_it_lives(topology: Topology) -> None:
     assert summary["failures"] in ({}, {"reset_by_downstream": 3})
     assert summary["pooled_used"] >= 1
     assert len(living.to(AT.server, SPEAKS_FIRST)) == 2
+
+
+def test_gives_way_to_flows(topology: Topology) -> None:
+    """Where there are no more descriptors, those that wait for flows are closed, and a flow gets theirs."""
+    with CountingUpstream(topology.proxy) as server, Sluice.capturing(
+            topology, MACHINE, URL, "--pool", "16", "--workers", "1") as sluice:
+        sluice.wait_for("pipelining")
+        sluice.wait_for_relaying()
+        with contextlib.ExitStack() as flows:
+            # Each that finds none there has more of them kept.
+            with sluice.stopped():
+                streams = [
+                    flows.enter_context(topology.client.connect(AT.server, SPEAKS_FIRST))
+                    for _ in range(8)]
+            assert all(stream.recv(1) for stream in streams)
+            wait_until(lambda: len(server.admitted()) >= 4, "connections that wait for flows")
+            ready = server.admitted()
+            used = {int(name) for name in os.listdir(f"/proc/{sluice.pid}/fd")}
+            _, most = resource.prlimit(sluice.pid, resource.RLIMIT_NOFILE)
+            # All numbers below are in use.
+            limit = min(set(range(max(used) + 2)) - used)
+            resource.prlimit(sluice.pid, resource.RLIMIT_NOFILE, (limit, most))
+            assert banner(topology)
+            sluice.wait_for("accept_paused")
+            wait_until(lambda: not any(one.is_waiting for one in ready), "their ends")
+            resource.prlimit(sluice.pid, resource.RLIMIT_NOFILE, (most, most))
+        assert sluice.finish()["sessions_failed"] == 0
+
+
+def test_gives_way_where_the_upstream_moves(topology: Topology, tmp_path: Path) -> None:
+    """What waits with the former server, which has not ended it, is for no flow."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"{AT.proxy} upstream.example\n")
+    within = (
+        "unshare", "--mount", "sh", "-c",
+        'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts))
+    with CountingUpstream(topology.proxy) as former, CountingUpstream(topology.gateway) as later, \
+            Sluice.capturing(
+                topology, MACHINE, "socks5://upstream.example", "--pool", "1", "--workers", "1",
+                within=within) as sluice, \
+            Speaker.of(topology, "ipv4") as speaker:
+        sluice.wait_for("pipelining")
+        sluice.wait_for_relaying()
+        assert banner(topology)
+        wait_until(former.admitted, "a connection that waits for a flow")
+        hosts.write_text(f"{AT.gateway_lan} upstream.example\n")
+        with hard_of_hearing(topology.proxy):
+            # An association has a connection of its own.
+            speaker.send(b"anything", (AT.server, 9))
+            assert sluice.wait_for("upstream_moved")["place"] == f"{AT.gateway_lan}:1080"
+            assert former.admitted()
+            assert banner(topology)
+            assert len(later.to(AT.server, SPEAKS_FIRST)) == 1
+            wait_until(lambda: not former.admitted(), "the one that waited to be closed")
+        assert sluice.finish()["pooled_used"] == 0
+
+
+@contextlib.contextmanager
+def hard_of_hearing(host: Namespace) -> Iterator[None]:
+    """New connections to the upstream's port are refused there, and old ones go on."""
+    host.nft(f"""
+        table inet hard_of_hearing {{
+          chain in {{
+            type filter hook input priority filter;
+            tcp dport {upstreams.PORT} tcp flags syn / syn,ack reject with tcp reset;
+          }}
+        }}""")
+    try:
+        yield
+    finally:
+        host.run("nft", "delete", "table", "inet", "hard_of_hearing")

@@ -18,10 +18,11 @@ from .upstreams import PORT
 class _Client:
     """One connection: its handshake, and the echo behind it."""
 
-    def __init__(self, stream: socket.socket) -> None:
+    def __init__(self, stream: socket.socket, login: tuple[str, str] | None) -> None:
         self.stream = stream
+        self.login = login
         self.heard = b""
-        self.has_greeted = self.is_served = self.has_waited = self.is_over = False
+        self.has_greeted = self.is_let_in = self.is_served = self.has_waited = self.is_over = False
 
     def answer(self, part: bytes) -> bytes:
         if self.is_served:
@@ -31,16 +32,32 @@ class _Client:
         if not self.has_greeted and len(self.heard) >= 2 and len(self.heard) >= 2 + self.heard[1]:
             self.heard = self.heard[2 + self.heard[1]:]
             self.has_greeted = True
-            said += b"\x05\x00"
+            said += b"\x05\x02" if self.login else b"\x05\x00"
+        if self.has_greeted and not self.is_let_in:
+            wanted = self._credentials()
+            if len(self.heard) < len(wanted):
+                return said
+            if not self.heard.startswith(wanted):
+                raise OSError("wrong credentials")
+            self.heard = self.heard[len(wanted):]
+            self.is_let_in = True
+            said += b"\x01\x00" if wanted else b""
         length = 10 if self.heard[3:4] == b"\x01" else 22
-        if self.has_greeted and len(self.heard) >= length:
+        if self.is_let_in and len(self.heard) >= length:
             said += REPLY + self.heard[length:]
             self.heard, self.is_served = b"", True
         return said
 
+    def _credentials(self) -> bytes:
+        """What has to follow the greeting (RFC 1929)."""
+        if self.login is None:
+            return b""
+        user, word = (one.encode() for one in self.login)
+        return bytes([1, len(user)]) + user + bytes([len(word)]) + word
+
     @property
     def is_idle(self) -> bool:
-        return self.has_greeted and not self.is_served
+        return self.is_let_in and not self.is_served
 
 
 class ImpatientUpstream:
@@ -48,15 +65,16 @@ class ImpatientUpstream:
     echo. Use as a context manager."""
 
     def __init__(
-        self, host: Namespace, patience: Callable[[random.Random], float], refuses: float = 0.0
+        self, host: Namespace, patience: Callable[[random.Random], float], refuses: float = 0.0,
+        login: tuple[str, str] | None = None,
     ) -> None:
-        """`patience` says for how many seconds a client may wait with its request; of those that have
+        """`login` is who is let in, anybody if none is given. `patience` says for how many seconds a client may wait with its request; of those that have
         waited, a part of `refuses` is reset when the request comes."""
         self.ended = 0
         """How many that waited have been hung up on, or have left."""
         self.refused = 0
         """How many were reset at their request."""
-        self._patience, self._refuses = patience, refuses
+        self._patience, self._refuses, self._login = patience, refuses, login
         self._random = random.Random(1928)
         self._listener = host.listen("::", PORT)
         self._listener.setblocking(False)
@@ -102,7 +120,7 @@ class ImpatientUpstream:
                 return
             stream.setblocking(False)
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._selector.register(stream, selectors.EVENT_READ, _Client(stream))
+            self._selector.register(stream, selectors.EVENT_READ, _Client(stream, self._login))
 
     def _hear(self, client: _Client) -> None:
         try:
