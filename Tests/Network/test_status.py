@@ -88,7 +88,10 @@ def test_flows_are_counted(topology: Topology, run: Sluice, place: Path, echo: E
         received = 0
         while received < 1000:
             received += len(stream.recv(1000))
-        answer = status(topology.gateway, place)
+        # They are counted when they have been sent.
+        answer = wait_until(
+            lambda: (now := status(topology.gateway, place))["bytes"]["received"] == 1000 and now,
+            "the bytes to be counted")
         assert answer["sessions"] == {"failed": 0, "live": 1, "opened": 1, "retried": 0}
         assert answer["bytes"] == {"received": 1000, "sent": 1000}
         assert answer["rates"]["sessions"] > 0 and answer["rates"]["sent"] > 0
