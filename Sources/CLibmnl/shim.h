@@ -23,6 +23,12 @@ static inline struct mnl_socket *clx_mnl_open(int bus, int *error) {
   if (socket != NULL) mnl_socket_close(socket);
   return NULL;
 }
+/// The same for such a socket that is there already. It owns the descriptor unless it is NULL.
+static inline struct mnl_socket *clx_mnl_adopt(int fd, int *error) {
+  struct mnl_socket *socket = mnl_socket_fdopen(fd);
+  if (socket == NULL) *error = -errno;
+  return socket;
+}
 /// Joins or leaves a multicast group (RTNLGRP_*, NFNLGRP_*).
 static inline int clx_mnl_join(const struct mnl_socket *socket, int group) {
   return mnl_socket_setsockopt(socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0 ? -errno : 0;

@@ -51,6 +51,13 @@ package final class DataPlane: Sendable {
         }
       }
     }
+    for (index, listener) in configuration.furtherListeners.enumerated() {
+      do {
+        try workers[index % workers.count].open(listener)
+      } catch {
+        throw ListenError(address: listener.address, errno: error)
+      }
+    }
     for address in configuration.datagrams?.listeners ?? [] {
       // The first of them, so that the one that carries DNS queries can deliver the answers.
       for worker in workers.prefix(configuration.datagramWorkers) {
@@ -91,6 +98,11 @@ package final class DataPlane: Sendable {
   /// Closes all listeners but the embedded server's; sessions go on. `Event.drained` tells when a worker has none.
   package func drain() {
     for worker in workers { worker.mailbox.post(.drain) }
+  }
+
+  /// Whether connections may still be accepted after `drain`.
+  package var isListening: Bool {
+    workers.contains { !$0.hasClosedListeners.load(ordering: .acquiring) }
   }
 
   /// Resets what is left, and returns when all workers have ended; nothing the second time.

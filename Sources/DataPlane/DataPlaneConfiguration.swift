@@ -108,9 +108,10 @@ package struct DataPlaneConfiguration: Sendable {
   package var access = ServerAccess()
   /// Mark of every socket (`SO_MARK`) that is opened here, nil without CAP_NET_ADMIN.
   package var mark: UInt32?
-  /// The sockets of the captured side, where they are of another network namespace; nil: they are
-  /// opened here.
+  /// All sockets of the captured side, where others have opened them; nil: they are opened here.
   package var handedSockets: HandedSockets?
+  /// Listeners of which a single worker has the only socket, which is among the handed ones.
+  package var furtherListeners: [ListenerConfiguration] = []
   /// A socket of the captured side for a connection to a target there (`StreamSocket.open`), where
   /// connections are forwarded inward; nil: the connection is refused. It may block as long as asking
   /// another process takes.

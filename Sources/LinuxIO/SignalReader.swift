@@ -5,6 +5,7 @@ package enum Signal: Int32, CaseIterable, Sendable {
   case hangUp = 1  // SIGHUP
   case interrupt = 2  // SIGINT
   case userDefined1 = 10  // SIGUSR1
+  case userDefined2 = 12  // SIGUSR2
   case terminate = 15  // SIGTERM
 }
 

@@ -45,14 +45,40 @@ extension Descriptor {
     return result < 0 ? nil : cookie
   }
 
+  /// The open descriptor of this number, which programs that this process starts do not get; nil if it
+  /// is not open.
+  package static func inherited(_ number: Int32) -> Descriptor? {
+    clx_set_close_on_exec(number) < 0 ? nil : Descriptor(owning: number)
+  }
+
   /// Has no call that uses it wait.
   package borrowing func makeNonblocking() throws(Errno) {
     _ = try checked(clx_set_nonblocking(rawValue))
   }
 
-  private borrowing func option(_ name: Int32) -> Int32? {
+  /// Whether a socket of IPv4 or IPv6 takes what is for other addresses than this host's (`ip(7)`,
+  /// IP_TRANSPARENT).
+  package var isTransparent: Bool {
+    switch option(SO_DOMAIN) {
+    case AF_INET: option(IP_TRANSPARENT, at: Int32(IPPROTO_IP)) == 1
+    case AF_INET6: option(Int32(CLX_IPV6_TRANSPARENT), at: Int32(IPPROTO_IPV6)) == 1
+    default: false
+    }
+  }
+
+  /// Whether it is a socket of netfilter's netlink interface (`netlink(7)`).
+  package var isNetfilterSocket: Bool {
+    option(SO_DOMAIN) == AF_NETLINK && option(SO_PROTOCOL) == NETLINK_NETFILTER
+  }
+
+  /// Marks what a socket sends from now on (`SO_MARK`); needs CAP_NET_ADMIN.
+  package borrowing func setMark(_ mark: UInt32) throws(Errno) {
+    try set(SOL_SOCKET, SO_MARK, Int32(bitPattern: mark))
+  }
+
+  private borrowing func option(_ name: Int32, at level: Int32 = SOL_SOCKET) -> Int32? {
     var value: Int32 = 0
     var length: socklen_t = 4
-    return clx_get_option(rawValue, SOL_SOCKET, name, &value, &length) < 0 ? nil : value
+    return clx_get_option(rawValue, level, name, &value, &length) < 0 ? nil : value
   }
 }

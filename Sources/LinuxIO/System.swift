@@ -21,6 +21,8 @@ package enum System {
 
   private static let affinityBytes = 1024
 
+  package static var processID: Int32 { getpid() }
+
   /// Whether CAP_NET_ADMIN is in the effective set (`capabilities(7)`).
   package static var hasNetworkAdministration: Bool { clx_has_capability(CAP_NET_ADMIN) != 0 }
 

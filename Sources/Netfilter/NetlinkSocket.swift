@@ -24,6 +24,20 @@ struct NetlinkSocket: ~Copyable {
     set(NETLINK_GET_STRICT_CHK, 1)
   }
 
+  /// A socket that another process has opened and bound, with the address that it has there.
+  init(adopting descriptor: consuming Descriptor) throws(Errno) {
+    try descriptor.makeNonblocking()
+    var error: Int32 = 0
+    let number = descriptor.take()
+    guard let socket = clx_mnl_adopt(number, &error) else {
+      _ = Descriptor(owning: number)
+      throw Errno(rawValue: -error)
+    }
+    self.socket = socket
+    // Answers that nobody has read any more.
+    _ = try? notifications()
+  }
+
   deinit { mnl_socket_close(socket) }
 
   /// The address of this socket; owned tables name it as their owner.

@@ -1,7 +1,7 @@
 internal import CLibmnl
 internal import CLibnftnl
 internal import CLinux
-internal import LinuxIO
+package import LinuxIO
 package import NFTables
 package import RedirectPolicy
 
@@ -10,7 +10,8 @@ package import RedirectPolicy
 package final class RuleInstaller {
   package enum Ownership: Sendable {
     /// The table belongs to this process (`NFT_TABLE_F_OWNER`): nobody else may change it, and the
-    /// kernel removes it when the process ends, however that happens.
+    /// kernel removes it when the process ends, however that happens; unless somebody else keeps a copy
+    /// of `RuleInstaller.descriptor`.
     case process
     /// The table stays until somebody deletes it.
     case none
@@ -26,9 +27,17 @@ package final class RuleInstaller {
   package let watch: RuleWatch
 
   /// Changes nothing yet.
-  package init(ownership: Ownership) throws(NetfilterError) {
+  /// - Parameter owner: the socket that an earlier installer's table belongs to, and so to this one
+  ///   from now on; nil: a new one.
+  package init(
+    ownership: Ownership, continuing owner: consuming Descriptor? = nil
+  ) throws(NetfilterError) {
     do {
-      nftables = try NetlinkSocket(NETLINK_NETFILTER)
+      if let owner = consume owner {
+        nftables = try NetlinkSocket(adopting: owner)
+      } else {
+        nftables = try NetlinkSocket(NETLINK_NETFILTER)
+      }
     } catch {
       throw .unsupported(feature: "netfilter's netlink interface (CONFIG_NETFILTER_NETLINK)", error)
     }
@@ -40,6 +49,9 @@ package final class RuleInstaller {
     }
     self.ownership = ownership
   }
+
+  /// What an owned table belongs to, for whoever is to keep it after this process.
+  package var descriptor: Int32 { nftables.rawValue }
 
   /// Installs the policy, or replaces with it what was installed before: open flows that were captured
   /// go on, and at no moment is a packet met by half of the rules. Where only elements of sets differ

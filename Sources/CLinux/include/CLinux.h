@@ -240,6 +240,9 @@ static inline int clx_set_mode(const char *path, mode_t mode) {
 static inline int clx_set_group(const char *path, gid_t group) {
   return (int)CLX_RESULT(lchown(path, (uid_t)-1, group));
 }
+static inline int clx_set_close_on_exec(int fd) {
+  return (int)CLX_RESULT(fcntl(fd, F_SETFD, FD_CLOEXEC));
+}
 static inline int clx_set_nonblocking(int fd) {
   int flags = (int)CLX_RESULT(fcntl(fd, F_GETFL));
   return flags < 0 ? flags : (int)CLX_RESULT(fcntl(fd, F_SETFL, flags | O_NONBLOCK));

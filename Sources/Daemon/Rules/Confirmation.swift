@@ -78,7 +78,7 @@ struct Confirmation: ~Copyable {
     while let arrival = signals.next() {
       switch arrival.signal {
       case .hangUp, .interrupt, .terminate: return .refused
-      case .userDefined1: continue
+      case .userDefined1, .userDefined2: continue
       }
     }
     return nil

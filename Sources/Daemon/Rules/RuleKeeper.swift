@@ -18,15 +18,21 @@ final class RuleKeeper {
   private var toldTrouble: String?
 
   /// Changes nothing yet.
-  init(_ policy: RedirectPolicy, log: Logger) throws(NetfilterError) {
+  /// - Parameter owner: what the rules of the run before belong to; nil if there are none.
+  init(
+    _ policy: RedirectPolicy, continuing owner: consuming Descriptor?, log: Logger
+  ) throws(NetfilterError) {
     self.policy = policy
     self.log = log
-    installer = try RuleInstaller(ownership: .process)
+    installer = try RuleInstaller(ownership: .process, continuing: owner)
     settings = SettingWatch(interfaces: [], forwards: false)
   }
 
   /// For registration with `Epoll`: readable when somebody has changed something.
   var descriptors: [Int32] { installer.watch.descriptors }
+
+  /// What the rules belong to, for who keeps them between two runs.
+  var owner: Int32 { installer.descriptor }
 
   /// From here on nothing leaves directly, if that is what the policy wants.
   func close() throws(NetfilterError) { try installer.installGuard(policy) }
@@ -60,6 +66,12 @@ final class RuleKeeper {
     record.note { $0.phase = nil }
     try installer.remove(keepsGuard: policy.exit == .closed)
     installer.forgetDatagrams(of: policy)
+  }
+
+  /// Leaves the rules and routes in place for the next run.
+  func leave() {
+    isInstalled = false
+    record.note { $0.phase = nil }
   }
 
   // MARK: Guarding

@@ -10,13 +10,15 @@ internal import SOCKS
 
 extension RunCommand {
   func makeDataPlane(
-    _ scope: Scope, _ group: UpstreamGroup?, descriptors: Int,
+    _ scope: Scope, _ group: UpstreamGroup?, _ store: DescriptorStore, descriptors: Int,
     report: @escaping @Sendable (Event) -> Void
   ) throws(CommandFailure) -> DataPlane {
     var listeners: [ListenerConfiguration] = []
-    for listener in scope.listeners
-    where try isAvailable(listener.address, StreamSocket.checkFree) {
-      listeners.append(listener)
+    for listener in scope.listeners {
+      let isHeld = listener.ingressSocket.map { store.holds($0) } ?? false
+      if try isHeld ? true : isAvailable(listener.address, StreamSocket.checkFree) {
+        listeners.append(listener)
+      }
     }
     var plane = DataPlaneConfiguration(
       workers: configuration.workers ?? System.processors.count, listeners: [],
@@ -32,17 +34,22 @@ extension RunCommand {
     plane.connectsDirectly = configuration.upstream.first == .direct
     // Who reads them asks by the control socket.
     if configuration.control != nil { plane.names = NameBook() }
-    plane.datagrams = try datagrams(scope)
+    plane.datagrams = try datagrams(scope, store)
     plane.listeners = listeners
+    try store.handSockets(to: &plane)
     return try plane.opened(group, report)
   }
 
   /// Nil where no datagrams are captured.
-  private func datagrams(_ scope: Scope) throws(CommandFailure) -> DatagramConfiguration? {
+  private func datagrams(
+    _ scope: Scope, _ store: DescriptorStore
+  ) throws(CommandFailure) -> DatagramConfiguration? {
     var addresses: [SocketAddress] = []
-    for address in scope.datagramAddresses
-    where try isAvailable(address, DatagramSocket.checkFree) {
-      addresses.append(address)
+    for address in scope.datagramAddresses {
+      let isHeld = store.holds(.datagrams(address))
+      if try isHeld ? true : isAvailable(address, DatagramSocket.checkFree) {
+        addresses.append(address)
+      }
     }
     guard !addresses.isEmpty else { return nil }
     var datagrams = DatagramConfiguration(configuration, listeners: addresses)

@@ -29,6 +29,7 @@ package struct RunCommand {
       throw CommandFailure(
         "redirecting traffic needs CAP_NET_ADMIN: run it with sudo", .noPermission)
     }
+    let store = DescriptorStore(log: log)
     let manager = ServiceManager(log: log)
     try checkControlGroup()
     let metrics = try openMetrics()
@@ -40,10 +41,12 @@ package struct RunCommand {
         "answering datagrams in the name of others needs CAP_NET_RAW: run it with sudo, or leave UDP "
           + "alone: --udp bypass --dns off", .noPermission)
     }
-    let rules = try keeping { () throws(NetfilterError) in try RuleKeeper(scope.policy, log: log) }
+    let rules = try keeping { () throws(NetfilterError) in
+      try RuleKeeper(scope.policy, continuing: store.takeRules(), log: log)
+    }
     try keeping { () throws(NetfilterError) in try rules.close() }
     do {
-      try run(scope, rules, places, descriptors: descriptors, manager, metrics)
+      try run(scope, rules, places, descriptors: descriptors, store, manager, metrics)
     } catch {
       throw scope.policy.exit == .closed ? error.remarking(Self.staysClosed) : error
     }
@@ -52,7 +55,7 @@ package struct RunCommand {
   /// Everything behind the point from which nothing leaves directly, where the user wants that.
   private func run(
     _ scope: Scope, _ rules: RuleKeeper, _ places: [[Upstream.Place]], descriptors: Int,
-    _ manager: ServiceManager, _ metrics: MetricsServer?
+    _ store: DescriptorStore, _ manager: ServiceManager, _ metrics: MetricsServer?
   ) throws(CommandFailure) {
     // Before signals are ours: a user who does not want to wait for a dead upstream can end it.
     let group = try reachUpstreams(places, scope)
@@ -70,7 +73,7 @@ package struct RunCommand {
     }
     let share = NamespaceService.Share(of: configuration.control == nil ? 0 : descriptors)
     let dataPlane = try makeDataPlane(
-      scope, group, descriptors: descriptors - share.total, report: supervisor.post)
+      scope, group, store, descriptors: descriptors - share.total, report: supervisor.post)
     try startedUp { () throws(Errno) in
       try dataPlane.start()
       try dataPlane.watchGroup()
@@ -78,7 +81,8 @@ package struct RunCommand {
     defer { dataPlane.stop() }
 
     var forwarding = Forwarding()
-    defer { forwarding.restore() }
+    defer { if !supervisor.isHandingOver { forwarding.restore() } }
+    let changesForwarding = scope.policy.gateway != nil && !forwarding.missing.isEmpty
     if scope.policy.gateway != nil {
       try startedUp { () throws(Errno) in
         for change in try forwarding.enable() {
@@ -114,12 +118,24 @@ package struct RunCommand {
     defer { metrics?.stop() }
     announce(scope, dataPlane)
     supervisor.serve(manager)
+    supervisor.canHandOver = isContinuable(
+      scope, changesForwarding: changesForwarding, rules, store, manager)
     manager.tellReady(
       "capturing \(scope.description), sending it through \(configuration.upstreams)")
     supervisor.waitForEnd(of: dataPlane) { drainRequest.isMade }
-    manager.tellStopping("open flows have time to end")
+    manager.tellStopping(
+      supervisor.isHandingOver
+        ? "new connections wait for the next run" : "open flows have time to end")
     steward.retire()
     reloadRequest.close()
+    if supervisor.isHandingOver {
+      handOver(dataPlane, control, supervisor)
+      control?.stop()
+      dataPlane.stop()
+      rules.leave()
+      supervisor.summarise(dataPlane)
+      return
+    }
     drain(
       dataPlane, control, supervisor, rules,
       timeout: drainRequest.timeout ?? steward.configuration.timeouts.drain)

@@ -1,5 +1,4 @@
 internal import Addressing
-internal import Glibc
 internal import LinuxIO
 internal import Logging
 
@@ -13,6 +12,10 @@ final class ServiceManager {
   private static let watchdogVariable = "WATCHDOG_USEC"
   private static let watchedVariable = "WATCHDOG_PID"
 
+  /// How many descriptors it keeps for the process that comes after this one. systemd sets it since version
+  /// 254, and units for earlier ones set it themselves (`sd_pid_notify_with_fds(3)`).
+  private static let storeVariable = "FDSTORE"
+
   /// Unicode scalars of four bytes at most, so that a message has room on the line.
   private static let maximumStatusScalars = 900
 
@@ -20,16 +23,20 @@ final class ServiceManager {
   private let log: Logger
   /// How often it has to be told that this process lives; nil: never.
   let heartbeat: Timeout?
+  /// How many descriptors it keeps; zero: none.
+  let storedDescriptors: Int
   /// Told once that it does not hear us.
   private var isLost = false
 
   /// Takes its variables out of the environment, which programs that this process starts shall not speak for.
   init(log: Logger) {
     self.log = log
-    let place = Self.take(Self.socketVariable)
-    let watched = Self.take(Self.watchedVariable).map { $0 == "\(getpid())" }
-    let period = Self.take(Self.watchdogVariable).flatMap { UInt64($0) }
+    let place = EnvironmentVariable.take(Self.socketVariable)
+    let watched = EnvironmentVariable.take(Self.watchedVariable).map { $0 == "\(System.processID)" }
+    let period = EnvironmentVariable.take(Self.watchdogVariable).flatMap { UInt64($0) }
     if let place { line = Self.line(to: place, log) } else { line = nil }
+    let room = EnvironmentVariable.take(Self.storeVariable).flatMap { Int($0) } ?? 0
+    storedDescriptors = line == nil ? 0 : max(room, 0)
     // Twice as often, as sd_watchdog_enabled(3) has it.
     let isWatched = place != nil && watched != false && period != 0
     heartbeat = period.flatMap {
@@ -51,6 +58,20 @@ final class ServiceManager {
     return reload()
   }
 
+  /// Has it keep copies for the process that comes after this one, whatever happens to them meanwhile.
+  /// - Parameter name: without colons, 255 characters at most.
+  func store(_ descriptors: [Int32], as name: String) {
+    var rest = descriptors[...]
+    while !rest.isEmpty {
+      let part = Array(rest.prefix(DescriptorLine.maximumDescriptors))
+      rest = rest.dropFirst(part.count)
+      tell("FDSTORE=1\nFDPOLL=0\nFDNAME=\(name)", part)
+    }
+  }
+
+  /// Has it close the copies of that name.
+  func forget(_ name: String) { tell("FDSTOREREMOVE=1\nFDNAME=\(name)") }
+
   /// - Parameter status: for people, who ask the service manager.
   private func tell(_ change: String, _ status: String) {
     let oneLine = status.split(whereSeparator: \.isNewline).joined(separator: " ")
@@ -58,9 +79,9 @@ final class ServiceManager {
     tell("\(change)\nSTATUS=\(String(String.UnicodeScalarView(scalars)))")
   }
 
-  private func tell(_ lines: String) {
+  private func tell(_ lines: String, _ descriptors: [Int32] = []) {
     do {
-      try line?.send(Array(lines.utf8))
+      try line?.send(Array(lines.utf8), descriptors)
     } catch {
       guard !isLost else { return }
       isLost = true
@@ -85,12 +106,5 @@ final class ServiceManager {
         metadata: ["event": "no_service_manager"])
       return nil
     }
-  }
-
-  /// Nil for what is empty, too.
-  private static func take(_ name: String) -> String? {
-    defer { unsetenv(name) }
-    guard let value = getenv(name), value.pointee != 0 else { return nil }
-    return String(cString: value)
   }
 }

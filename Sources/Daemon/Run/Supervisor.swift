@@ -15,6 +15,11 @@ final class Supervisor {
   /// By token, which is an index.
   private var handlers: [() -> Void] = []
 
+  /// Whether the run can be continued by another process, which SIGUSR2 then asks for.
+  var canHandOver = false
+  /// It was asked for.
+  private(set) var isHandingOver = false
+
   /// Is called for each event, before it is reported.
   var onEvent: (Event) -> Void = { _ in }
   /// Is called when the settings are to be read again. Without it SIGHUP ends the run.
@@ -63,7 +68,7 @@ final class Supervisor {
     }
   }
 
-  /// Reports what happens until SIGINT, SIGTERM or, when the terminal goes, SIGHUP.
+  /// Reports what happens until SIGINT, SIGTERM, SIGUSR2 where that means something, or, when the terminal goes, SIGHUP.
   func waitForEnd(of dataPlane: DataPlane) {
     waitForEnd(of: dataPlane) { false }
   }
@@ -94,6 +99,10 @@ final class Supervisor {
       while let arrival = signals.next() {
         switch arrival.signal {
         case .interrupt, .terminate: return
+        case .userDefined2:
+          guard canHandOver else { continue }
+          isHandingOver = true
+          return
         case .hangUp:
           guard let onReload, !terminal.isGone else { return }
           onReload()

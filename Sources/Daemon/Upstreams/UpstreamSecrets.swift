@@ -19,9 +19,9 @@ package struct UpstreamSecrets {
 
   /// Takes them out of the environment.
   package init() {
-    upstream = Self.take(Self.upstreamVariable).map { String(decoding: $0, as: UTF8.self) }
-    password = Self.take(Self.passwordVariable)
-    credentialFile = Self.value(of: Self.credentialsVariable).map {
+    upstream = EnvironmentVariable.take(Self.upstreamVariable)
+    password = EnvironmentVariable.takeBytes(of: Self.passwordVariable)
+    credentialFile = EnvironmentVariable.bytes(of: Self.credentialsVariable).map {
       "\(String(decoding: $0, as: UTF8.self))/\(Self.credential)"
     }
   }
@@ -72,19 +72,5 @@ package struct UpstreamSecrets {
       the upstream's user has no password: give --password-file FILE, set \(Self.passwordVariable) in \
       the environment, or load the systemd credential \(Self.credential)
       """, .usage)
-  }
-
-  // MARK: Environment
-
-  /// Nil for what is empty, too: that is how a variable is taken back where it cannot be removed.
-  private static func value(of name: String) -> [UInt8]? {
-    guard let value = getenv(name), value.pointee != 0 else { return nil }
-    return UnsafeRawBufferPointer(start: value, count: strlen(value)).map { $0 }
-  }
-
-  private static func take(_ name: String) -> [UInt8]? {
-    let value = value(of: name)
-    unsetenv(name)
-    return value
   }
 }

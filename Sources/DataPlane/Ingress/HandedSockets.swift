@@ -1,8 +1,8 @@
 package import LinuxIO
 internal import Synchronization
 
-/// Sockets of the captured side that another process has opened in its network namespace, until the
-/// workers take them. What nobody takes is closed with this.
+/// Sockets of the captured side that others have opened, another process in its network namespace or an
+/// earlier one in ours, until the workers take them. What nobody takes is closed with this.
 package final class HandedSockets: Sendable {
   /// Descriptors that this owns, by what they are.
   private let descriptors = Mutex<[IngressSocket: [Int32]]>([:])

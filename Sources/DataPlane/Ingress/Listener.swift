@@ -43,7 +43,7 @@ package struct ListenerConfiguration: Sendable {
 
 extension ListenerConfiguration {
   /// What each worker has of it on the captured side; nil if it is not there.
-  var ingressSocket: IngressSocket? {
+  package var ingressSocket: IngressSocket? {
     switch ingress {
     case .redirect: .stream(address, isTransparent: false)
     case .tproxy: .stream(address, isTransparent: true)

@@ -24,6 +24,14 @@ extension Worker {
     listeners.append(listener)
   }
 
+  /// Closes this worker's socket of a listener. Somebody else may keep a copy of it, so that connections
+  /// wait there: without being told, the kernel would go on telling us of them.
+  func close(listenerAt index: Int) {
+    guard let listener = listeners[index] else { return }
+    try? epoll.remove(listener.socket.rawValue)
+    listeners[index] = nil
+  }
+
   func accept(from index: Int) {
     guard let listener = listeners[index] else { return }
     // The other half is for the other halves of the same flows.

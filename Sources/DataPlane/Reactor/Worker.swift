@@ -1,6 +1,7 @@
 internal import Addressing
 internal import LinuxIO
 internal import SOCKS
+internal import Synchronization
 
 /// A thread and its loop: it owns its listeners and every session that it accepts, and shares
 /// nothing on a flow's way but the read-only configuration, the descriptor budget and its counters.
@@ -79,6 +80,8 @@ final class Worker: @unchecked Sendable {
   /// When idle pipes are looked for, while there are any.
   var nextSweep: Instant?
   private(set) var isDraining = false
+  /// For other threads: nothing that comes later is accepted.
+  let hasClosedListeners = Atomic(false)
   private var isStopped = false
 
   /// - Parameter carrier: leads to the worker that carries queries; nil if that is this one.
@@ -202,10 +205,11 @@ final class Worker: @unchecked Sendable {
     case .drain:
       isDraining = true
       for (index, listener) in listeners.enumerated() where listener?.ingress.isServing == false {
-        listeners[index] = nil
+        close(listenerAt: index)
       }
       drainResolvers()
       closePool()
+      hasClosedListeners.store(true, ordering: .releasing)
       reportIfDrained()
     case .stop:
       isStopped = true

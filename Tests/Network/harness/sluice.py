@@ -58,8 +58,9 @@ class Sluice(Program):
     def __init__(
         self, host: Namespace, *arguments: str, ready: bool = True,
         env: dict[str, str] | None = None, within: tuple[str, ...] = (),
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
-        """`within` is a command that runs it."""
+        """`within` is a command that runs it, and gets the descriptors `pass_fds`."""
         # The usual soft limit of descriptors, which it has to raise by itself.
         limit = ["prlimit", "--nofile=1024:", "--"]
         self.upstream = arguments[0] if arguments else ""
@@ -67,7 +68,7 @@ class Sluice(Program):
             # The default one is the machine's, whatever the host.
             arguments = *arguments, "--control", "none"
         command = [binary(), "run", "--json", "--log-level", "debug", *arguments]
-        super().__init__(host, *within, *limit, *command, name="sluice", env=env)
+        super().__init__(host, *within, *limit, *command, name="sluice", env=env, pass_fds=pass_fds)
         if ready:
             try:
                 self.wait_for("ready")
