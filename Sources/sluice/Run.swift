@@ -7,7 +7,8 @@ struct Run: ParsableCommand {
     abstract: "Capture and relay in the foreground; everything is restored at exit.",
     discussion: """
       SIGINT or SIGTERM ends it: open connections get time to finish, a second signal ends them at \
-      once. SIGHUP reads the settings and lists again. SIGUSR1 prints the present state.
+      once. SIGHUP reads the settings and lists again. SIGUSR1 prints the present state. SIGUSR2 \
+      leaves everything to the next run, if a service manager keeps the listeners meanwhile.
       """)
 
   @OptionGroup var scope: ScopeOptions

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -64,6 +65,36 @@ def test_template_is_the_same_service() -> None:
         return [line for line in lines if not line.startswith(("ExecStart=", "#"))]
 
     assert service(UNITS[0]) == service(UNITS[1])
+
+
+def test_room_is_told() -> None:
+    """By the variable that systemd sets itself since version 254."""
+    [[room]], told = setting("FileDescriptorStoreMax"), setting("Environment")
+    assert told == [[f"FDSTORE={room}"]]
+
+
+@pytest.mark.parametrize("jobs, is_left", [
+    ("12 sluice.service restart running\n", True),
+    ("7 other.service start waiting\n12 sluice.service   restart running\n", True),
+    ("12 sluice.service stop running\n", False),
+    ("12 other-sluice.service restart running\n13 sluice.service stop running\n", False),
+    ("", False),
+])
+def test_restart_is_told_from_stop(tmp_path: Path, jobs: str, is_left: bool) -> None:
+    """SIGUSR2 comes for a restart only, by what `systemctl list-jobs` prints."""
+    fake = tmp_path / "systemctl"
+    fake.write_text(f'#!/bin/sh\n[ "$1" = list-jobs ] && cat <<END\n{jobs}END\n')
+    fake.chmod(0o755)
+    text = (FOLDER / UNITS[0]).read_text().replace("\\\n", " ")
+    [script] = re.findall(r"^ExecStop=/bin/sh -c '(.*)'$", text, flags=re.MULTILINE)
+    script = script.replace("$$", "$").replace("%n", UNITS[0])
+    with subprocess.Popen(["sleep", "60"]) as service:
+        subprocess.run(
+            ["/bin/sh", "-c", script], check=True,
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "MAINPID": str(service.pid)})
+        service.send_signal(signal.SIGTERM)
+        # Of two that are pending the lower number ends it.
+        assert service.wait() == -(signal.SIGUSR2 if is_left else signal.SIGTERM)
 
 
 @pytest.fixture
