@@ -14,6 +14,7 @@ from harness.doctor import UNAVAILABLE
 from harness.rounds import BANNER, SPEAKS_FIRST, CountingUpstream
 from harness.sluice import Capture, Sluice
 from harness.topology import ADDRESSES, Topology
+from harness.waiting import wait_until
 
 AT = ADDRESSES["ipv4"]
 
@@ -26,6 +27,9 @@ TCP_CONGESTION, TCP_USER_TIMEOUT, TCP_FASTOPEN = 13, 18, 23
 
 #: The number of pidfd_getfd, the same for every architecture.
 PIDFD_GETFD = 438
+
+#: Of a run at its start: whether it is let in, and for UDP, IPv6 and a handshake in one write.
+OWN_QUESTIONS = 4
 
 #: net/ipv4/tcp_fastopen (Documentation/networking/ip-sysctl.rst): as client, as server.
 CLIENT, SERVER = 1, 2
@@ -61,9 +65,14 @@ def upstream_sockets(sluice: Sluice) -> Iterator[list[socket.socket]]:
 @contextlib.contextmanager
 def flow(topology: Topology, *options: str) -> Iterator[Sluice]:
     """A run with one flow."""
-    with CountingUpstream(topology.proxy), \
+    with CountingUpstream(topology.proxy) as server, \
             Sluice.capturing(topology, GATEWAY, URL, *options) as sluice:
-        sluice.wait_for("pipelining")
+
+        def is_quiet() -> bool:
+            with upstream_sockets(sluice) as sockets:
+                return len(server.visits) >= OWN_QUESTIONS and not sockets
+
+        wait_until(is_quiet, "its own questions to be over")
         with topology.client.connect(AT.server, SPEAKS_FIRST) as stream:
             assert stream.recv(len(BANNER), socket.MSG_WAITALL) == BANNER
             yield sluice
