@@ -27,17 +27,17 @@ def mirror() -> tuple[str, str]:
     return site, codename
 
 
-def archive() -> Path:
+def archive(packages: tuple[str, ...]) -> Path:
     """A bare Debian as a tar archive, made if there is none yet."""
     site, codename = mirror()
-    place = CACHE / f"{codename}-{'-'.join(LIBRARIES)}.tar"
+    place = CACHE / f"{codename}-{'-'.join(packages)}.tar"
     if place.exists():
         return place
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sluice-tests-debian-") as folder:
         root = Path(folder, "root")
         made = subprocess.run(
-            [need("debootstrap"), "--variant=minbase", f"--include={','.join(LIBRARIES)}", codename,
+            [need("debootstrap"), "--variant=minbase", f"--include={','.join(packages)}", codename,
              root, site],
             capture_output=True, text=True, check=False)
         if made.returncode:
@@ -54,12 +54,14 @@ def archive() -> Path:
 class Debian:
     """One in a folder of its own, whose programs run on a host of the tests."""
 
-    def __init__(self, host: Namespace, folder: Path) -> None:
+    def __init__(
+        self, host: Namespace, folder: Path, packages: tuple[str, ...] = LIBRARIES
+    ) -> None:
         self.host = host
         self.root = folder / "debian"
         self.root.mkdir()
         subprocess.run(
-            ["tar", "--extract", "--numeric-owner", "--file", archive(), "--directory", self.root],
+            ["tar", "--extract", "--numeric-owner", "--file", archive(packages), "--directory", self.root],
             check=True)
 
     def command(self, *words: str) -> tuple[str, ...]:

@@ -1,0 +1,73 @@
+"""Clients that connect and ask as long as a test lasts."""
+
+import contextlib
+import threading
+from typing import Any
+
+from .datagrams import DatagramEcho, Speaker
+from .targets import Echo
+from .topology import ADDRESSES, Topology
+from .waiting import wait_until
+
+AT = ADDRESSES["ipv4"]
+
+
+class Load:
+    """A client that connects and asks all the time, and another that sends datagrams."""
+
+    def __init__(self, topology: Topology, echo: Echo, datagrams: DatagramEcho) -> None:
+        self.topology = topology
+        self.echo = echo
+        self.datagrams = datagrams
+        self.trouble: list[str] = []
+        self.fetched = 0
+        self.answered = 0
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(one,)) for one in (
+            self._fetch, self._fetch, self._ask)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, once: Any) -> None:
+        # So fast that there is always some, and so slowly that no host runs out of ports.
+        while not self._is_over.wait(0.02):
+            try:
+                once()
+            except Exception as error:  # pylint: disable=broad-except
+                self.trouble.append(f"{once.__name__}: {error!r}")
+
+    def _fetch(self) -> None:
+        with self.topology.client.connect(AT.server, self.echo.port) as stream:
+            stream.sendall(b"question")
+            answer = b""
+            while len(answer) < 8:
+                part = stream.recv(8)
+                assert part, "ended before the answer"
+                answer += part
+            assert answer == b"question"
+        self.fetched += 1
+
+    def _ask(self) -> None:
+        # As a resolver does it, which asks again: what an ending process has read already is lost.
+        with Speaker.of(self.topology, "ipv4") as speaker:
+            for patience in (1, 2, 4, 8):
+                with contextlib.suppress(TimeoutError):
+                    speaker.ask(b"datagram", (AT.server, self.datagrams.port), patience)
+                    self.answered += 1
+                    return
+        raise AssertionError("no answer")
+
+    def wait_for_more(self) -> None:
+        """Until connections that began after this call are served."""
+        count, asked = self.fetched + 4, self.answered + 2
+        wait_until(
+            lambda: self.trouble or (self.fetched >= count and self.answered >= asked),
+            "the clients to be served")
