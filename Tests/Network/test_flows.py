@@ -184,6 +184,22 @@ def test_on_its_way(topology: Topology, place: Path) -> None:
         stream.close()
 
 
+@pytest.mark.parametrize("itself", ["embedded", "direct"])
+def test_this_process_is_the_upstream(
+    topology: Topology, place: Path, itself: str, echo: Echo, datagram_echo: DatagramEcho
+) -> None:
+    """What it does for itself is no flow of anybody's."""
+    with running(topology.gateway, place, itself), flow(topology, echo, 10), Speaker.of(
+        topology, "ipv4"
+    ) as speaker:
+        speaker.ask(b"x", (AT.server, datagram_echo.port))
+        found = {one["protocol"]: one for one in flows(topology.gateway, place)}
+        assert sorted(found) == ["tcp", "udp"] and found["tcp"]["sent"] == 10
+        assert found["tcp"].get("upstream") == ("embedded" if itself == "embedded" else None)
+        assert found["udp"]["upstream"] == itself
+        assert len(flows(topology.gateway, place)) == 2
+
+
 def test_filters(topology: Topology, place: Path, upstream: str, echo: Echo) -> None:
     gateway = topology.gateway
     with running(gateway, place, upstream), flow(topology, echo) as small, flow(
@@ -253,10 +269,13 @@ def test_follow(topology: Topology, place: Path, upstream: str, echo: Echo) -> N
     with running(gateway, place, upstream), Program(gateway, *words, name="flows") as people, \
             Program(gateway, *words, "--json", name="flows --json") as programs:
         people.wait_for_output(lambda: "ID" in people.output(), "the titles", PATIENCE)
+        programs.wait_for_output(lambda: programs.output(), "the first look", PATIENCE)
         with flow(topology, echo, 1000):
             (one,) = flows(gateway, place)
             people.wait_for_output(
                 lambda: f"+ {one['id']} tcp " in people.output(), "the flow", PATIENCE)
+            programs.wait_for_output(
+                lambda: f'"{one["id"]}"' in programs.output(), "the flow", PATIENCE)
         people.wait_for_output(
             lambda: f"- {one['id']} tcp " in people.output(), "its end", PATIENCE)
         lines = [check(line) for line in programs.output().splitlines()]

@@ -75,6 +75,7 @@ def test_quiet_run(topology: Topology, run: Sluice, upstream: str, place: Path) 
     assert set(uses) == {
         "descriptors", "pipes", "buffers", "associations", "associations of one client",
         "bytes of waiting datagrams", "known resolvers", "resolver connections", "waiting queries",
+        "known names",
         "control connections", "programs"}
     assert uses["descriptors"][0] == uses["associations"][0] == uses["programs"][0] == 0
     # The one that asks.

@@ -38,6 +38,7 @@ extension DataPlane {
           "resolver connections", used: snapshot[.resolverConnections],
           limit: ResolverTable.maximumResolvers))
       if let carrier = workers.first?.carrier { bounds.append(carrier.bound) }
+      if let names = configuration.names { bounds.append(names.bound) }
     }
     if configuration.listeners.contains(where: { $0.ingress.isServing }) {
       bounds.append(resolver.bound)

@@ -11,6 +11,9 @@ struct LearntNames: ~Copyable {
 
   init(maximum: Int) { self.maximum = maximum }
 
+  /// Addresses whose names are known.
+  var count: Int { slots.count }
+
   subscript(_ address: IPAddress) -> String? { indices[address].map { slots[$0].name } }
 
   mutating func learn(_ name: String, of address: IPAddress) {

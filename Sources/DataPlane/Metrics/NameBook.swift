@@ -15,6 +15,10 @@ package final class NameBook: Sendable {
   /// Nil if no answer has been seen that has the address. What host names do not have is `\DDD`.
   package subscript(_ address: IPAddress) -> String? { names.withLock { $0[address] } }
 
+  var bound: Bound {
+    Bound("known names", used: names.withLock { $0.count }, limit: Self.maximumNames)
+  }
+
   /// Learns from what may be an answer to a DNS query.
   func learn(from message: UnsafeRawBufferPointer) {
     guard let answer = NamedAddresses(message.bindMemory(to: UInt8.self).span) else { return }
