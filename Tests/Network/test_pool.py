@@ -54,6 +54,14 @@ IMPATIENCES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _ports(topology: Topology) -> None:
+    """Tens of thousands of connections in a minute to one address take more ports than there are, unless those
+    of connections that are over are used again."""
+    for host in topology.client, topology.gateway:
+        host.write_sysctl("net/ipv4/tcp_tw_reuse", "1")
+
+
 def carry(topology: Topology, count: int) -> list[str]:
     """That many flows, each of which has its bytes echoed; returns what went wrong."""
     errors: list[str] = []

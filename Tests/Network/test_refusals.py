@@ -120,8 +120,8 @@ def test_upstream_without_a_route(topology: Topology, family: str) -> None:
 
 
 def test_name_that_does_not_resolve(topology: Topology) -> None:
-    code, line = refusal(
-        topology.client, binary(), "run", "socks5://no-such-host.invalid:1080", "--machine")
+    """Only a run waits for it."""
+    code, line = refusal(topology.client, binary(), "probe", "socks5://no-such-host.invalid:1080")
     assert code == UNAVAILABLE
     assert "no-such-host.invalid" in line
 
