@@ -27,12 +27,13 @@ struct Sluice: ParsableCommand {
     do {
       var command = try parseAsRoot()
       try command.run()
+      end(ExitStatus.done.rawValue)
     } catch let failure as CommandFailure {
       fail(failure.message, failure.status)
     } catch let error as ConfigurationError {
       fail("\(error)", .usage)
     } catch let code as ExitCode {
-      Glibc.exit(code.rawValue)
+      end(code.rawValue)
     } catch {
       // Help and version are "errors" with exit code 0, and print themselves.
       if exitCode(for: error) == .success { exit(withError: error) }
@@ -46,7 +47,14 @@ struct Sluice: ParsableCommand {
   private static func fail(_ message: String, _ status: ExitStatus) -> Never {
     var line = Array("sluice: \(message)\n".utf8)
     _ = write(STDERR_FILENO, &line, line.count)
-    Glibc.exit(status.rawValue)
+    end(status.rawValue)
+  }
+
+  /// Ends the process without the finalizers of libraries: a thread that asks a name server or a key
+  /// distribution centre may still be inside of one, and would use what they take away.
+  private static func end(_ status: Int32) -> Never {
+    fflush(nil)
+    _exit(status)
   }
 }
 

@@ -92,6 +92,8 @@ extension Worker {
       return
     }
     if !session.pointee.downstreamReadiness.isDisjoint(with: [.readClosed, .hangUp]) {
+      // By the time the client sees its end, nobody can come any more.
+      session.pointee.upstream = nil
       close(index)
       return
     }
