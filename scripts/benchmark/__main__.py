@@ -76,8 +76,8 @@ def redirectors(options):
         Sluice(options.sluice, "tproxy"), Sluice(options.sluice, "redirect"),
         Sluice(options.sluice, "tproxy", "--pool", "32", name="pool", groups=("first-byte",)),
         Sluice(
-            options.sluice, "tproxy", "--pool", "32", "--early-data", "on", name="early",
-            groups=("first-byte",)),
+            options.sluice, "tproxy", "--pool", "32", "--early-data", "auto",
+            name="pool, early data", groups=("first-byte",)),
         SluiceExec(options.sluice), Redsocks()]
     if options.sing_box:
         contestants.append(SingBox(options.sing_box))

@@ -1,11 +1,11 @@
-// Latencies in buckets that are at most 1/32 of their value wide: exact enough for any percentile,
-// and no number of samples makes them grow.
+// Latencies in buckets that are at most 1/2,048 of their value wide: exact enough to compare round trips
+// over a long way, and no number of samples makes them grow.
 #pragma once
 
 #include <stdint.h>
 #include <stdio.h>
 
-enum { histogram_bits = 6, histogram_steps = 1 << histogram_bits };
+enum { histogram_bits = 12, histogram_steps = 1 << histogram_bits };
 
 struct histogram {
   uint64_t counts[(64 - histogram_bits + 1) * histogram_steps];
