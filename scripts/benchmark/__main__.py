@@ -76,7 +76,7 @@ def redirectors(options):
         Sluice(options.sluice, "tproxy"), Sluice(options.sluice, "redirect"),
         Sluice(options.sluice, "tproxy", "--pool", "32", name="pool", groups=("first-byte",)),
         Sluice(
-            options.sluice, "tproxy", "--pool", "32", "--early-data", "auto",
+            options.sluice, "tproxy", "--pool", "32", "--early-data", "on",
             name="pool, early data", groups=("first-byte",)),
         SluiceExec(options.sluice), Redsocks()]
     if options.sing_box:
