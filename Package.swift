@@ -42,7 +42,7 @@ let package = Package(
     .target(name: "Configuration", dependencies: ["Addressing"], swiftSettings: strict),
 
     // The settings of a file.
-    .systemLibrary(name: "CLibyaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    .systemLibrary(name: "CLibyaml", providers: [.apt(["libyaml-dev"])]),
     .target(
       name: "ConfigurationFile", dependencies: ["CLibyaml", "Configuration"],
       swiftSettings: strict),

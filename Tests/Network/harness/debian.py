@@ -12,7 +12,7 @@ from .needs import lack, need
 CACHE = Path(__file__).parents[3] / ".build-debian"
 
 #: Besides what is called "minbase": what the package depends on, and no more.
-LIBRARIES = ("libmnl0", "libnftnl11", "libyaml-0-2")
+LIBRARIES = ("libmnl0", "libnftnl11")
 
 
 def mirror() -> tuple[str, str]:
