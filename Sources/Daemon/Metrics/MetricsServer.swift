@@ -7,7 +7,7 @@ internal import Synchronization
 /// thread of its own and with a deadline for all of it, so that nobody can hold up the run or, for longer
 /// than that, another.
 final class MetricsServer: Sendable {
-  /// At once; a further one is turned away.
+  /// At once; a further one is turned away, and as many of those are told so.
   static let maximumConnections = 8
   /// For a request to arrive, and for its answer to be taken.
   private static let patience = Timeout.seconds(5)
@@ -17,11 +17,20 @@ final class MetricsServer: Sendable {
   /// Before another attempt, when descriptors or threads have run out.
   private static let pauseInterval = Timeout(milliseconds: 50)
 
+  private struct Connection {
+    let descriptor: Int32
+    let isTurnedAway: Bool
+  }
+
   private struct State {
-    /// Descriptors of connections, by their numbers.
-    var live: [Int: Int32] = [:]
+    /// By their numbers.
+    var live: [Int: Connection] = [:]
     var next = 0
     var isStopping = false
+
+    func count(isTurnedAway: Bool) -> Int {
+      live.values.count { $0.isTurnedAway == isTurnedAway }
+    }
   }
 
   private let door: Door
@@ -48,7 +57,7 @@ final class MetricsServer: Sendable {
     door.close()
     thread.join()
     let count = state.withLock { state in
-      for descriptor in state.live.values { LocalSocket.shutdown(descriptor) }
+      for connection in state.live.values { LocalSocket.shutdown(connection.descriptor) }
       return state.live.count
     }
     let deadline = Instant.now() + Self.patience
@@ -59,7 +68,7 @@ final class MetricsServer: Sendable {
 
   var bound: RunStatus.Limit {
     RunStatus.Limit(
-      name: "metrics connections", used: state.withLock { $0.live.count },
+      name: "metrics connections", used: state.withLock { $0.count(isTurnedAway: false) },
       limit: Self.maximumConnections)
   }
 
@@ -81,22 +90,17 @@ final class MetricsServer: Sendable {
     _ socket: consuming Descriptor, _ metrics: @escaping @Sendable () -> String
   ) {
     let descriptor = socket.rawValue
-    let number: Int? = state.withLock { state in
-      guard state.live.count < Self.maximumConnections else { return nil }
-      state.next += 1
-      state.live[state.next] = descriptor
-      return state.next
-    }
-    guard let number else {
-      // A new connection has room for it.
-      Self.send(HTTPResponse(.unavailable).bytes, to: socket, until: .now())
-      return
-    }
+    let isFull = state.withLock { $0.count(isTurnedAway: false) == Self.maximumConnections }
+    guard let number = add(Connection(descriptor: descriptor, isTurnedAway: isFull)) else { return }
     _ = socket.take()
     do {
       try Thread(name: "sluice-scrape") {
         let socket = Descriptor(owning: descriptor)
-        Self.serve(socket, metrics)
+        if isFull {
+          Self.finish(HTTPResponse(.unavailable), to: socket)
+        } else {
+          Self.serve(socket, metrics)
+        }
         // As long as it is live the number is its own.
         self.end(number)
         _ = consume socket
@@ -104,6 +108,18 @@ final class MetricsServer: Sendable {
     } catch {
       end(number)
       _ = Descriptor(owning: descriptor)
+    }
+  }
+
+  /// The number of a new connection; nil if there are too many of its kind.
+  private func add(_ connection: Connection) -> Int? {
+    state.withLock { state in
+      guard state.count(isTurnedAway: connection.isTurnedAway) < Self.maximumConnections else {
+        return nil
+      }
+      state.next += 1
+      state.live[state.next] = connection
+      return state.next
     }
   }
 
@@ -116,7 +132,11 @@ final class MetricsServer: Sendable {
   }
 
   private static func serve(_ socket: borrowing Descriptor, _ metrics: () -> String) {
-    guard let response = response(to: socket, metrics) else { return }
+    if let response = response(to: socket, metrics) { finish(response, to: socket) }
+  }
+
+  /// Sends what is the last on a connection, and waits for its client to hang up.
+  private static func finish(_ response: HTTPResponse, to socket: borrowing Descriptor) {
     guard send(response.bytes, to: socket, until: .now() + patience) else { return }
     StreamSocket.shutdownSending(socket.rawValue)
     let deadline = Instant.now() + lingering
@@ -165,7 +185,6 @@ final class MetricsServer: Sendable {
   }
 
   /// Whether all of it was taken.
-  @discardableResult
   private static func send(
     _ bytes: [UInt8], to socket: borrowing Descriptor, until deadline: Instant
   ) -> Bool {
