@@ -28,6 +28,8 @@ class Exposing(Sluice):
         env: dict[str, str] | None = None,
     ) -> None:
         self.upstream = upstream
+        self.resets = 0
+        """Attempts to reach the service that were reset before they knew that they were connected."""
         command = [
             binary(), "expose", "--json", "--log-level", "debug", str(service), upstream, *options]
         Program.__init__(self, host, *command, name="sluice", env=env)
@@ -49,7 +51,10 @@ def connected(host: Namespace, program: Exposing) -> socket.socket:
     def attempt() -> socket.socket | None:
         try:
             return host.connect(*program.place())
-        except (ConnectionRefusedError, ConnectionResetError):  # nobody, or no longer
+        except ConnectionRefusedError:
+            return None
+        except ConnectionResetError:  # nobody any longer
+            program.resets += 1
             return None
 
     return wait_until(attempt, "somebody to listen")
