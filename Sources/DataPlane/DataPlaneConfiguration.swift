@@ -87,6 +87,8 @@ package enum FlowOwners: Sendable {
 /// All that the data plane needs to know, validated.
 package struct DataPlaneConfiguration: Sendable {
   package var workers: Int
+  /// What the workers' numbers begin with in the identifiers of flows.
+  package var firstWorker = 0
   package var listeners: [ListenerConfiguration]
   /// Where captured flows go; nil if there are none to capture.
   package var group: UpstreamGroup?

@@ -444,6 +444,40 @@ with socket.create_connection(sys.stdin.readline().split(), 5) as stream:
 """
 
 
+def test_flows_are_listed_and_ended(
+    topology: Topology, upstream: str, place: Path, user: Confined, echo: Echo
+) -> None:
+    """Those of two programs, each as its own; what is ended is ended for its program alone."""
+    words, at = ["/usr/bin/python3", "-c", KEEP], ADDRESSES["ipv4"]
+    with running(topology.gateway, place, upstream), \
+            user.start(*by(place), command=words, stdin=subprocess.PIPE) as ended, \
+            user.start(*by(place), command=words, stdin=subprocess.PIPE) as kept:
+        for program in ended, kept:
+            program.process.stdin.write(f"{at.server} {echo.port}\n")
+            program.process.stdin.flush()
+            program.wait_for_output(lambda p=program: "begun" in p.lines, "that it runs", 20)
+        with Client(place) as client:
+            flows = client.ask({"request": "flows"})["flows"]
+            assert len({flow["id"] for flow in flows}) == 2
+            for flow in flows:
+                assert (flow["scope"], flow["destination"], flow["upstream"]) == (
+                    "machine", f"{at.server}:{echo.port}", upstream)
+                assert flow["program"]["uid"] == user.user
+            by_pid = {flow["program"]["pid"]: flow["id"] for flow in flows}
+            assert by_pid.keys() == {ended.pid, kept.pid}
+            assert client.ask({"request": "kill", "flows": [by_pid[ended.pid]]}) == {
+                "killed": [by_pid[ended.pid]]}
+            assert client.ask({"request": "flows"})["flows"][0]["id"] == by_pid[kept.pid]
+        ended.process.stdin.write("lost\n")
+        ended.process.stdin.close()
+        assert ended.wait() != 0
+        kept.process.stdin.write("kept\n")
+        kept.process.stdin.flush()
+        kept.wait_for_output(lambda: "kept" in kept.lines, "an echo", 10)
+        kept.process.stdin.close()
+        assert kept.wait() == 0
+
+
 def test_what_is_open_gets_time_to_finish(
     topology: Topology, carrier: upstreams.Carrier, place: Path, user: Confined, echo: Echo
 ) -> None:

@@ -81,8 +81,7 @@ struct ControlConnection: ~Copyable {
       throw .refused("serve is expected after exec")
     }
     let number = try granted { () throws(NamespaceService.Refusal) in
-      try service.open(
-        traffic, descriptors, of: lines.peer.map(FlowIdentity.Owner.init) ?? .init(), audit: audit)
+      try service.open(traffic, descriptors, for: lines.peer, audit: audit)
     }
     log.info("carrying a program for another process (\(who))", metadata: fields("serving"))
     defer {

@@ -39,9 +39,23 @@ final class NamespaceService: Sendable {
 
   private static let ending = Refusal("it is about to end")
 
-  private struct Program {
+  /// What is carried for one process.
+  struct Program: Sendable {
     let plane: DataPlane
-    let audit: Audit?
+    /// Who has asked for it; nil if the kernel does not tell.
+    let peer: LocalSocket.Peer?
+    fileprivate let audit: Audit?
+    fileprivate let inquiry: Inquiry
+
+    /// Looks at the data plane, unless it has ended; it does not end meanwhile.
+    func inquire<Answer>(_ question: (DataPlane) -> Answer) -> Answer? {
+      inquiry.mayBegin.withLock { $0 ? question(plane) : nil }
+    }
+  }
+
+  fileprivate final class Inquiry: Sendable {
+    /// False when the data plane ends.
+    let mayBegin = Mutex(true)
   }
 
   private struct State {
@@ -104,26 +118,30 @@ final class NamespaceService: Sendable {
   /// Carries the traffic from now on; for who has entered.
   /// - Parameters:
   ///   - descriptors: the sockets for it, which belong to the service from here on.
-  ///   - owner: whose it is.
+  ///   - peer: who has asked for it.
   /// - Returns: what `close` takes.
   func open(
-    _ traffic: ConfinedTraffic, _ descriptors: [Int32], of owner: FlowIdentity.Owner, audit: Bool
+    _ traffic: ConfinedTraffic, _ descriptors: [Int32], for peer: LocalSocket.Peer?, audit: Bool
   ) throws(Refusal) -> Int {
+    let number = state.withLock { state in
+      state.next += 1
+      return state.next
+    }
     var configuration = traffic.plane(self.configuration, workers: Self.workers)
+    configuration.firstWorker = Configuration.maximumWorkers + number * Self.workers
     configuration.handedSockets = try Self.check(descriptors, configuration.ingressSockets)
     configuration.group = group
     configuration.mark = mark
-    configuration.owners = .fixed(owner)
+    configuration.owners = .fixed(peer.map(FlowIdentity.Owner.init) ?? .init())
     configuration.descriptorLimit = share.ofEachProgram
     configuration.audit = audit ? Audit() : nil
-    let program = Program(plane: try start(configuration), audit: configuration.audit)
-    let number: Int? = state.withLock { state in
-      guard !state.isDraining else { return nil }
-      state.next += 1
-      state.programs[state.next] = program
-      return state.next
+    let program = Program(
+      plane: try start(configuration), peer: peer, audit: configuration.audit, inquiry: Inquiry())
+    let isDraining = state.withLock { state in
+      if !state.isDraining { state.programs[number] = program }
+      return state.isDraining
     }
-    guard let number else {
+    guard !isDraining else {
       program.plane.stop()
       throw Self.ending
     }
@@ -138,6 +156,7 @@ final class NamespaceService: Sendable {
       (state.programs.removeValue(forKey: number), state.isDraining)
     }
     guard let program else { return nil }
+    program.inquiry.mayBegin.withLock { $0 = false }
     program.plane.stop()
     if isDraining { post(.drained) }
     return program.audit.map { AuditReport($0) }
@@ -192,6 +211,9 @@ final class NamespaceService: Sendable {
     return socket.networkNamespace
   }
 
+  /// Those that are carried now.
+  var programs: [Program] { state.withLock { Array($0.programs.values) } }
+
   // MARK: The end of the run
 
   /// Takes no new connections, and no new programs; what is open goes on.
@@ -205,8 +227,7 @@ final class NamespaceService: Sendable {
 
   /// Flows that are open.
   var liveSessions: UInt64 {
-    let programs = state.withLock { Array($0.programs.values) }
-    return programs.reduce(0) { $0 + $1.plane.snapshot().liveSessions }
+    programs.reduce(0) { $0 + $1.plane.snapshot().liveSessions }
   }
 }
 

@@ -16,24 +16,28 @@ final class FlowBoard: Sendable {
 
   private let upstreams: [String]
   private let dataPlane: DataPlane
+  private let service: NamespaceService
 
-  init(_ configuration: Configuration, _ dataPlane: DataPlane) {
+  /// - Parameter service: carries what other processes have asked for.
+  init(_ configuration: Configuration, _ dataPlane: DataPlane, _ service: NamespaceService) {
     upstreams = configuration.upstreams.members.map { "\($0)" }
     self.dataPlane = dataPlane
+    self.service = service
   }
 
   func flows(_ filters: [FlowFilter], _ order: FlowOrder) throws(Silence) -> FlowList {
-    guard let snapshots = dataPlane.flows(until: .now() + Self.patience) else { throw Silence() }
+    let deadline = Instant.now() + Self.patience
+    guard let snapshots = dataPlane.flows(until: deadline) else { throw Silence() }
     var hosts = HostAddresses()
-    // What can be told without looking at programs goes first.
+    // Programs are looked for behind as few as possible.
     let early = filters.filter { !$0.key.concernsProgram }
     var flows = snapshots.map { snapshot in
       (snapshot, status(snapshot, scope: snapshot.client.map { hosts.scope(of: $0.address) }))
     }.filter { _, flow in early.allSatisfy { $0.matches(flow) } }
     findPrograms(&flows)
-    let late = filters.filter(\.key.concernsProgram)
-    let found = flows.map(\.1).filter { flow in late.allSatisfy { $0.matches(flow) } }
-      .sorted { order.precedes($0, $1) }
+    let found = (flows.map(\.1) + (try confinedFlows(until: deadline))).filter { flow in
+      filters.allSatisfy { $0.matches(flow) }
+    }.sorted { order.precedes($0, $1) }
     return FlowList(
       flows: Array(found.prefix(Self.maximumFlows)),
       omitted: max(0, found.count - Self.maximumFlows))
@@ -42,8 +46,33 @@ final class FlowBoard: Sendable {
   /// Ends flows that are still there.
   /// - Returns: those that were.
   func end(_ flows: [FlowIdentifier]) throws(Silence) -> [FlowIdentifier] {
-    guard let ended = dataPlane.end(flows, until: .now() + Self.patience) else { throw Silence() }
+    let deadline = Instant.now() + Self.patience
+    guard var ended = dataPlane.end(flows, until: deadline) else { throw Silence() }
+    for program in service.programs {
+      guard let answer = program.inquire({ $0.end(flows, until: deadline) }) else { continue }
+      guard let further = answer else { throw Silence() }
+      ended += further
+    }
     return ended
+  }
+
+  /// Those of programs that other processes had carried.
+  private func confinedFlows(until deadline: Instant) throws(Silence) -> [FlowStatus] {
+    var flows: [FlowStatus] = []
+    for program in service.programs {
+      guard let answer = program.inquire({ $0.flows(until: deadline) }) else { continue }
+      guard let snapshots = answer else { throw Silence() }
+      let owner = program.peer.map { peer in
+        FlowStatus.Program(
+          uid: peer.user, pid: peer.process > 0 ? peer.process : nil, name: nil)
+      }
+      flows += snapshots.map { snapshot in
+        var flow = status(snapshot, scope: .machine)
+        flow.program = owner
+        return flow
+      }
+    }
+    return flows
   }
 
   private func status(_ flow: FlowSnapshot, scope: FlowStatus.Scope?) -> FlowStatus {

@@ -36,7 +36,7 @@ extension RunCommand {
       configuration, group, mark: scope.policy.numbers.marks.own.value, share, post: report)
     do {
       let control = try ControlSocket(
-        path, group: controlGroup, service, board, FlowBoard(configuration, dataPlane),
+        path, group: controlGroup, service, board, FlowBoard(configuration, dataPlane, service),
         drainRequest, reloadRequest, log: log)
       try control.start()
       return control

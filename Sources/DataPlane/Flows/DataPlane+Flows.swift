@@ -17,7 +17,7 @@ extension DataPlane {
     return flows
   }
 
-  /// Ends flows that are still there.
+  /// Ends flows of its own that are still there.
   /// - Returns: those that were; nil if a worker has not answered by then.
   package func end(_ flows: [FlowIdentifier], until deadline: Instant) -> [FlowIdentifier]? {
     ask(until: deadline) { worker, inquiry in
@@ -29,8 +29,8 @@ extension DataPlane {
     until deadline: Instant, _ command: (Int, FlowInquiry) -> Command
   ) -> FlowInquiry? {
     let inquiry = FlowInquiry()
-    for (number, worker) in workers.enumerated() {
-      worker.mailbox.post(command(number, inquiry))
+    for (index, worker) in workers.enumerated() {
+      worker.mailbox.post(command(configuration.firstWorker + index, inquiry))
     }
     return inquiry.wait(for: workers.count, until: deadline) ? inquiry : nil
   }

@@ -31,7 +31,7 @@ final class FlowInquiry: Sendable {
 /// How far a worker has come with telling of its flows.
 struct FlowWalk {
   let inquiry: FlowInquiry
-  /// Its number among the workers of its data plane.
+  /// Its number among the workers of the run.
   let worker: Int
   /// The next slots.
   var session = 0
