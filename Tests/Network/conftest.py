@@ -10,7 +10,7 @@ from typing import Any, Generator, Iterator
 import pytest
 
 from harness import confined as confining
-from harness import kerberos, kernel, namespaces, resolvers, sluice, upstreams
+from harness import control, kerberos, kernel, namespaces, resolvers, sluice, upstreams
 from harness.calls import CALLS, Call
 from harness.confined import Confined, Way
 from harness.datagrams import DatagramEcho
@@ -146,6 +146,13 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sluice-tests-") as name:
         os.chmod(name, 0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where the control socket of a run is."""
+    with control.place() as path:
+        yield path
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from typing import Iterator
 
 import pytest
 
-from harness import control
 from harness.confined import NOBODY, STRANGER, Confined
 from harness.control import EXEC, MAXIMUM_CONNECTIONS, PATIENCE, Client, by, caller, running
 from harness.namespaces import Namespace
@@ -20,13 +19,6 @@ from harness.sluice import Sluice, binary
 from harness.targets import Mirror
 from harness.topology import ADDRESSES, Topology
 from harness.waiting import wait_until
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where the control socket is."""
-    with control.place() as path:
-        yield path
 
 
 @pytest.fixture(scope="module")

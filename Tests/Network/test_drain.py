@@ -8,7 +8,6 @@ from typing import Iterator
 
 import pytest
 
-from harness import control
 from harness.control import Client, running
 from harness.programs import Program
 from harness.sluice import Sluice, binary
@@ -19,13 +18,6 @@ AT = ADDRESSES["ipv4"]
 
 #: Seconds that nobody waits for in a test that passes.
 LONG = 600
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where the control socket is."""
-    with control.place() as path:
-        yield path
 
 
 @pytest.fixture

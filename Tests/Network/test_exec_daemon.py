@@ -14,7 +14,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from harness import control, upstreams
+from harness import upstreams
 from harness.confined import NOBODY, STRANGER, Confined
 from harness.control import EXEC, Client, by, caller, read, running, threads
 from harness.datagrams import DatagramEcho
@@ -24,13 +24,6 @@ from harness.sluice import Sluice, binary
 from harness.targets import Echo, Mirror
 from harness.topology import ADDRESSES, FAMILIES, Topology
 from harness.waiting import wait_until
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where the control socket is."""
-    with control.place() as path:
-        yield path
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Iterator
 import jsonschema
 import pytest
 
-from harness import control, dns
+from harness import dns
 from harness.control import Client, running
 from harness.datagrams import DatagramEcho, DatagramTarget, Received, Speaker
 from harness.listing import SCHEMA, check, command, flows, wait_for_flows
@@ -34,13 +34,6 @@ NAME = "echo.sluice.example"
 
 #: Flows at once, which take several turns of a worker to be told of.
 MANY = 300
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where the control socket is."""
-    with control.place() as path:
-        yield path
 
 
 @pytest.fixture(params=["gateway", "machine"])

@@ -7,7 +7,6 @@ from typing import Iterator
 
 import pytest
 
-from harness import control
 from harness.control import Client, running
 from harness.datagrams import DatagramEcho, Speaker
 from harness.listing import command, flows, wait_for_flows
@@ -17,13 +16,6 @@ from harness.topology import ADDRESSES, Topology
 from harness.waiting import wait_until
 
 AT = ADDRESSES["ipv4"]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where the control socket is."""
-    with control.place() as path:
-        yield path
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Iterator
 
 import pytest
 
-from harness import control, upstreams
-from harness.flows import attempt, outcome
+from harness import upstreams
+from harness.flows import attempt
 from harness.namespaces import Namespace
 from harness.programs import Program
 from harness.sluice import Sluice, binary
@@ -220,13 +220,6 @@ def test_a_thousand_under_load(
 
 
 # By the control socket.
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where the control socket is."""
-    with control.place() as path:
-        yield path
 
 
 @pytest.fixture

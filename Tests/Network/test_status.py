@@ -9,7 +9,6 @@ from typing import Any, Iterator
 
 import pytest
 
-from harness import control
 from harness.confined import NOBODY, STRANGER, Confined
 from harness.control import EXEC, MAXIMUM_CONNECTIONS, Client, by, running
 from harness.flows import attempt, outcome
@@ -28,13 +27,6 @@ COUNTED = {
     "bytes": ["received", "sent"], "datagrams": ["received", "sent"],
     "queries": ["answered", "carried", "failed", "truncated"],
     "rates": ["received", "sent", "sessions"]}
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where the control socket is."""
-    with control.place() as path:
-        yield path
 
 
 @pytest.fixture

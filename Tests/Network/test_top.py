@@ -10,7 +10,6 @@ from typing import Any, Iterator
 
 import pytest
 
-from harness import control
 from harness.control import running
 from harness.namespaces import Namespace
 from harness.needs import need
@@ -22,13 +21,6 @@ from harness.waiting import wait_until
 AT = ADDRESSES["ipv4"]
 
 BARS = "▁▂▃▄▅▆▇█"
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where the control socket is."""
-    with control.place() as path:
-        yield path
 
 
 @pytest.fixture
