@@ -37,6 +37,7 @@ extension Configuration {
       remaining.append("half-close")
     }
     same(\.upstreams, "upstream", "balance")
+    same(\.rules, "rule")
     same(\.dns, "dns")
     same(\.dnsServer, "dns-server")
     same(\.datagrams.relay, "udp-relay")

@@ -90,6 +90,8 @@ package struct Configuration: Hashable, Sendable {
   package static let defaultControl = "/run/sluice/control.sock"
 
   package let upstreams: UpstreamSelection
+  /// The first that a flow meets decides over it.
+  package internal(set) var rules: [PolicyRule]
   /// Every user of the host can read the upstream's password.
   package let isPasswordInArguments: Bool
   /// Nil: this host's own traffic is left alone.
@@ -134,6 +136,7 @@ package struct Configuration: Hashable, Sendable {
 
   package init(_ options: Options) throws(ConfigurationError) {
     upstreams = try UpstreamSelection(options)
+    rules = try PolicyRule.rules(options.rules, upstreams)
     isPasswordInArguments = options.showsPassword
     machine = try MachineSelection(options)
     gateway = try GatewaySelection(options)
@@ -146,6 +149,11 @@ package struct Configuration: Hashable, Sendable {
       throw ConfigurationError(
         "{uid}, {gid} and {cgroup} of the upstream's user or password are of programs of this host, "
           + "and --gateway alone captures those of others: give --machine, too, or leave them out")
+    }
+    if machine == nil, let rule = rules.first(where: { !$0.users.isEmpty }) {
+      throw ConfigurationError(
+        "--rule \(rule.label): uids are of programs of this host, and --gateway alone captures those of "
+          + "others: give --machine, too, or leave them out")
     }
     destinations = try DestinationSelection(options)
     uncaptured = Uncaptured(
@@ -241,7 +249,9 @@ extension Options {
   /// Whether a URL that stands in the arguments has a password.
   fileprivate var showsPassword: Bool {
     let visible = (isUpstreamHidden ? [] : [upstream].compactMap { $0 }) + furtherUpstreams
-    return visible.contains { (try? UpstreamChain($0))?.hasPassword == true }
+    return visible.contains {
+      (try? UpstreamChain(UpstreamSelection.url($0)))?.hasPassword == true
+    }
   }
 }
 

@@ -18,6 +18,8 @@ package struct Options: Hashable, Sendable {
   /// More of them, with which it is a group.
   package var furtherUpstreams: [String] = []
   package var balance: String?
+  /// Which flows go through which upstream, directly, or nowhere.
+  package var rules: [String] = []
   /// It does not stand in the arguments, which every user of the host can read.
   package var isUpstreamHidden = false
   /// Of the upstream's user, where the URL does not say it.

@@ -66,6 +66,11 @@ package struct ProgramConfiguration: Hashable, Sendable {
     var everything = options.engine
     everything.machine = true
     engine = try Configuration(everything)
+    guard engine.upstreams.names.allSatisfy({ $0 == nil }) else {
+      throw ConfigurationError(
+        "--upstream: one with a name takes what a --rule sends there, and a confined program has none: "
+          + "leave out the name")
+    }
     for (flag, treatment) in [("--udp", engine.uncaptured.udp), ("--ipv6", engine.uncaptured.ipv6)]
     where treatment == .bypass {
       throw ConfigurationError(

@@ -109,7 +109,7 @@ package struct DestinationSelection: Hashable, Sendable {
 
 // MARK: Parsing
 
-private func parseBlock(_ text: String, _ flag: String) throws(ConfigurationError) -> CIDR {
+func parseBlock(_ text: String, _ flag: String) throws(ConfigurationError) -> CIDR {
   guard let block = CIDR(text) else {
     throw ConfigurationError(
       "\(flag) \(text): expected an address or a block without host bits, such as "
@@ -128,7 +128,7 @@ func parseHardwareAddress(
   return address
 }
 
-private func parsePorts(
+func parsePorts(
   _ text: String, _ flag: String
 ) throws(ConfigurationError) -> ClosedRange<UInt16> {
   guard let range = parseRange(text, as: UInt16.self), range.lowerBound > 0 else {

@@ -19,13 +19,16 @@ package struct UpstreamSelection: Hashable, Sendable {
 
   /// At least one; several have all a server of their own.
   package private(set) var members: [UpstreamChain]
+  /// Of each member, which it may share with others; nil where it was given none.
+  package let names: [String?]
   package let balance: Balance
 
   package init(_ member: UpstreamChain) { self.init([member], .failover) }
 
-  /// - Parameter members: at least one.
+  /// - Parameter members: at least one, none of them with a name.
   package init(_ members: [UpstreamChain], _ balance: Balance) {
     self.members = members
+    names = members.map { _ in nil }
     self.balance = balance
   }
 
@@ -36,7 +39,8 @@ package struct UpstreamSelection: Hashable, Sendable {
         "\(urls.count) upstreams: expected at most \(Self.maximumMembers)")
     }
     members = []
-    for url in urls {
+    names = try urls.map { (text) throws(ConfigurationError) in try Self.name(in: text) }
+    for url in urls.map(Self.url) {
       do {
         var member = try UpstreamChain(url)
         if let password = options.password, member.lacksPassword {
@@ -73,19 +77,87 @@ package struct UpstreamSelection: Hashable, Sendable {
     members.reduce(into: []) { $0.formUnion($1.placeholders) }
   }
 
-  /// Why none of them carries datagrams; nil if one may.
+  /// Why none of those carries datagrams that flows go through unless a rule sends them elsewhere; nil if
+  /// one may.
   package var obstacleToDatagrams: String? {
-    let obstacles = members.compactMap(\.obstacleToDatagrams)
-    return obstacles.count == members.count ? obstacles.first : nil
+    let carriers = defaults.map { members[$0] }
+    let obstacles = carriers.compactMap(\.obstacleToDatagrams)
+    return obstacles.count == carriers.count ? obstacles.first : nil
   }
 
   /// The member at an index, for people.
   package func name(of member: Int) -> String { "\(members[member])" }
 }
 
+// MARK: Names
+
+extension UpstreamSelection {
+  /// What rules say in place of a name.
+  private static let reservedNames = ["default", "direct", "reject"]
+
+  /// The members that a flow goes through unless a rule sends it elsewhere: those without a name, or, where
+  /// all have one, those of the first one's. At least one.
+  package var defaults: [Int] { members(named: names.contains(nil) ? nil : names[0]) }
+
+  /// The members of a name, or those without one.
+  package func members(named name: String?) -> [Int] { names.indices.filter { names[$0] == name } }
+
+  /// The members that share flows out among each other, the default ones first; each is in one.
+  package var sets: [[Int]] {
+    let first = defaults
+    var sets = [first]
+    for member in members.indices where !sets.joined().contains(member) {
+      sets.append(members(named: names[member]))
+    }
+    return sets
+  }
+
+  /// A member as it is given, without its password: `name=URL`.
+  package func label(of member: Int) -> String {
+    (names[member].map { "\($0)=" } ?? "") + "\(members[member])"
+  }
+
+  /// The URLs of an upstream as it is given, which may have a name and `=` before them.
+  package static func url(_ text: String) -> String {
+    guard let name = prefix(of: text) else { return text }
+    return String(text.dropFirst(name.count + 1))
+  }
+
+  private static func name(in text: String) throws(ConfigurationError) -> String? {
+    guard let name = prefix(of: text) else { return nil }
+    guard let first = name.utf8.first, UInt8(ascii: "a")...UInt8(ascii: "z") ~= first,
+      !reservedNames.contains(name), name.utf8.allSatisfy(isOfName)
+    else {
+      throw ConfigurationError(
+        "--upstream \(name)=…: expected a name of lower-case letters, digits and -, such as "
+          + "tor=socks5://127.0.0.1:9050, other than default, direct and reject")
+    }
+    return name
+  }
+
+  /// What stands before the `=` of a text, unless it is a part of a URL.
+  private static func prefix(of text: String) -> String? {
+    guard let end = text.firstIndex(of: "=") else { return nil }
+    let prefix = text[..<end]
+    let isWord = prefix.utf8.allSatisfy {
+      isOfName($0) || UInt8(ascii: "A")...UInt8(ascii: "Z") ~= $0 || $0 == UInt8(ascii: "_")
+    }
+    return isWord ? String(prefix) : nil
+  }
+
+  private static func isOfName(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+      UInt8(ascii: "-"):
+      true
+    default: false
+    }
+  }
+}
+
 extension UpstreamSelection: CustomStringConvertible {
   package var description: String {
-    let names = members.map { "\($0)" }
+    let names = members.indices.map(label)
     guard let last = names.last, isPlural else { return names.joined() }
     return "\(names.dropLast().joined(separator: ", ")) and \(last) (\(balance.rawValue))"
   }

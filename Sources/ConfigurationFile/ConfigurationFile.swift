@@ -48,7 +48,7 @@ package struct ConfigurationFile: Sendable {
       case .number(let path): merged[keyPath: path] = flags[keyPath: path] ?? options[keyPath: path]
       case .text(let path, _):
         merged[keyPath: path] = flags[keyPath: path] ?? options[keyPath: path]
-      case .texts(let path):
+      case .texts(let path), .rules(let path):
         if flags[keyPath: path].isEmpty { merged[keyPath: path] = options[keyPath: path] }
       }
     }
@@ -101,6 +101,15 @@ package struct ConfigurationFile: Sendable {
         options[keyPath: path].append(text)
         problems += fault(of: setting, at: node) { $0[keyPath: path] = [text] }
       }
+    case .rules(let path):
+      let nodes = if case .list(let nodes) = pair.value.content { nodes } else { [pair.value] }
+      for (index, node) in nodes.enumerated() {
+        do throws(Problems) {
+          options[keyPath: path].append(try rule(node, number: index + 1, setting))
+        } catch {
+          problems += error.all
+        }
+      }
     }
   }
 
@@ -120,7 +129,7 @@ package struct ConfigurationFile: Sendable {
   }
 
   /// Whatever is no list or mapping: `off` and `1000` are texts here.
-  private func text(_ node: Node, _ setting: Setting) throws(Problem) -> String {
+  func text(_ node: Node, _ setting: Setting) throws(Problem) -> String {
     guard case .text(let text, _) = node.content, !node.isEmpty else { throw misfit(node, setting) }
     return text
   }
@@ -143,12 +152,17 @@ package struct ConfigurationFile: Sendable {
       _ = try Configuration(options)
       return []
     } catch {
-      let text = error.description
-      return [
-        Problem(
-          text.hasPrefix("--") ? String(text.dropFirst(2)) : "\(setting.name): \(text)",
-          at: node.place)
-      ]
+      return [Self.problem(error, of: setting, at: node)]
     }
+  }
+
+  /// An error of one setting's value.
+  static func problem(
+    _ error: ConfigurationError, of setting: Setting, at node: Node
+  ) -> Problem {
+    let text = error.description
+    return Problem(
+      text.hasPrefix("--") ? String(text.dropFirst(2)) : "\(setting.name): \(text)",
+      at: node.place)
   }
 }

@@ -1,3 +1,5 @@
+internal import Configuration
+
 extension ConfigurationFile {
   /// What a file may have, as a JSON Schema (draft 2020-12), for editors. Of a text it says no more than
   /// that it is one.
@@ -28,6 +30,14 @@ extension Setting.Value {
   /// What YAML may take for a number or a boolean is a text here.
   private static let text = #""type": ["string", "number", "boolean"]"#
 
+  /// Of a rule.
+  private static let properties = PolicyRule.Key.allCases.map { key in
+    let isSingle = key == .name || key == .to
+    let values =
+      isSingle ? text : "\"anyOf\": [{\(text)}, {\"type\": \"array\", \"items\": {\(text)}}]"
+    return "\(quoted(key.rawValue)): {\(values)}"
+  }.joined(separator: ", ")
+
   /// The keywords that say what it is.
   fileprivate var schema: String {
     switch self {
@@ -35,6 +45,11 @@ extension Setting.Value {
     case .number: #""type": "integer""#
     case .text(_, words: []): Self.text
     case .text(_, let words): "\"enum\": [\(words.map(quoted).joined(separator: ", "))]"
+    case .rules:
+      """
+      "type": "array", "items": {"anyOf": [{\(Self.text)}, {"type": "object", "required": ["to"], \
+      "additionalProperties": false, "properties": {\(Self.properties)}}]}
+      """
     case .texts:
       "\"anyOf\": [{\(Self.text)}, {\"type\": \"array\", \"items\": {\(Self.text)}}]"
     }

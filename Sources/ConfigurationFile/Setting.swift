@@ -8,6 +8,8 @@ struct Setting: Sendable {
     case text(any WritableKeyPath<Options, String?> & Sendable, words: [String] = [])
     /// One text or several.
     case texts(any WritableKeyPath<Options, [String]> & Sendable)
+    /// The same, each text a `PolicyRule`, or the mapping that it stands for.
+    case rules(any WritableKeyPath<Options, [String]> & Sendable)
   }
 
   let name: String
@@ -29,6 +31,7 @@ struct Setting: Sendable {
       words.isEmpty
         ? "a text" : "\(words.dropLast().joined(separator: ", ")) or \(words.last ?? "")"
     case .texts: "a text or a list of texts"
+    case .rules: "a list of rules, such as {ports: [25], to: direct}"
     }
   }
 
@@ -51,6 +54,10 @@ extension Setting {
     Setting(
       "balance", .text(\.balance, words: words(UpstreamSelection.Balance.self)),
       "How flows are shared out among several upstreams."),
+    Setting(
+      "rule", .rules(\.rules),
+      "Which flows go through which upstream (to: its name, or default), directly, or nowhere (reject)."
+    ),
     Setting(
       "password-file", .text(\.passwordFile),
       "File with the password of the upstream's user on its first line."),

@@ -6,7 +6,7 @@ struct GroupOptions: ParsableArguments {
   @Option(
     name: .customLong("upstream"),
     help: ArgumentHelp(
-      "One more upstream, as the first; may be repeated. What the one does not carry goes through another.",
+      "One more upstream, as the first; may be repeated. What the one does not carry goes through another. With a name and = before it, it takes what a --rule sends there, and nothing else.",
       valueName: "url"))
   var furtherUpstreams: [String] = []
 

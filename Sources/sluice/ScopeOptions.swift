@@ -14,6 +14,13 @@ struct ScopeOptions: ParsableArguments {
 
   @OptionGroup var group: GroupOptions
 
+  @Option(
+    name: .customLong("rule"),
+    help: ArgumentHelp(
+      "Where captured TCP goes that has these properties: words KEY=VALUE,… of the keys ports, addresses, sources, uids, names (looked up by it) and name (of the rule), and to=NAME of an upstream, default, direct or reject. May be repeated; the first that holds decides.",
+      valueName: "rule"))
+  var rules: [String] = []
+
   @Flag(help: "Capture what this host itself sends; implied by the choices of it that follow.")
   var machine = false
 
@@ -182,6 +189,7 @@ struct ScopeOptions: ParsableArguments {
     var options = Options()
     options.upstream = upstream
     group.fill(&options)
+    options.rules = rules
     options.machine = machine
     options.users = Options.Choice(only: users, except: exceptUsers)
     options.groups = Options.Choice(only: groups, except: exceptGroups)

@@ -16,7 +16,8 @@ import Testing
   @Test func eachSettingFillsInItsOption() throws {
     // What is valid for each; a setting that is added has to be added here.
     let values = [
-      "upstream": "socks5://192.0.2.1", "balance": "race", "password-file": "/p", "machine": "true",
+      "upstream": "socks5://192.0.2.1", "balance": "race",
+      "rule": "to=direct", "password-file": "/p", "machine": "true",
       "uid": "alice",
       "except-uid": "0", "gid": "users", "except-gid": "1-5", "cgroup": "user.slice",
       "except-cgroup": "system.slice", "out-interface": "wan0", "except-out-interface": "tun*",
@@ -54,7 +55,7 @@ import Testing
       case .text(let path, _):
         found = options[keyPath: path]
         seen[keyPath: path] = options[keyPath: path]
-      case .texts(let path):
+      case .texts(let path), .rules(let path):
         found = options[keyPath: path].first
         seen[keyPath: path] = options[keyPath: path]
       }
@@ -95,6 +96,24 @@ import Testing
     #expect(file.options(under: flags).furtherUpstreams.isEmpty)
   }
 
+  @Test func rulesAreTextsOrMappings() throws {
+    let file = try file(
+      """
+      upstream: [socks5://a, tor=socks5://b]
+      machine: true
+      rule:
+        - name=first ports=25 to=direct
+        - {name: second, ports: [80, 443], addresses: 192.0.2.0/24, uids: [alice, 7], to: tor}
+        - to: reject
+      """)
+    #expect(
+      file.options.rules == [
+        "name=first ports=25 to=direct",
+        "name=second ports=80,443 addresses=192.0.2.0/24 uids=alice,7 to=tor", "to=reject",
+      ])
+    #expect(try Configuration(file.options).rules.map(\.name) == ["first", "second", "rule 3"])
+  }
+
   @Test func flagsWin() throws {
     let file = try file("machine: true\nudp: reject\nport: 1\nuid: [a, b]\nbypass: 192.0.2.1")
     var flags = Options()
@@ -109,6 +128,7 @@ import Testing
   @Test(arguments: [
     ("# none\nudp: proxy", nil), ("from: 192.0.2.1\nudp: proxy", "1:7"),
     ("machine: true\ndns: off\ndns-server: 192.0.2.53", "3:13"),
+    ("machine: true\nrule: [to=tor]", "2:7"),
     ("upstream: \"socks5://{uid}:x@proxy\"\ngateway: lan0", "2:10"),
   ]) func errorsOfTheWholeHavePlaces(_ text: String, _ place: String?) throws {
     let file = try file(text)

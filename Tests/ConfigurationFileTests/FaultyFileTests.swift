@@ -18,6 +18,8 @@ private let blocks =
   "expected an address or a block without host bits, such as 203.0.113.0/24 or 2001:db8::/32"
 private let undecorated = "anchors (&), aliases (*) and tags (!) are not supported: write the value"
 
+private let ruleKeys = "name, ports, addresses, sources, uids, names or to"
+
 let faultyFiles = [
   // Not YAML, or not one mapping.
   FaultyFile("machine: [true", "2:1: not YAML: did not find expected ',' or ']'"),
@@ -88,6 +90,25 @@ let faultyFiles = [
     "metrics: 0.0.0.0:10882",
     "1:10: metrics 0.0.0.0:10882: other hosts could read there what this one does: expected unix:PATH, "
       + "127.0.0.1:PORT or [::1]:PORT"),
+  // Rules.
+  FaultyFile(
+    "rule: 7", "1:7: rule: 7: expected \(ruleKeys), each with = and its values behind it"),
+  FaultyFile(
+    "rule: [[to=direct]]",
+    "1:8: rule: expected a list of rules, such as {ports: [25], to: direct}, not a list"),
+  FaultyFile(
+    "rule:\n- {port: 25, to: direct}",
+    "2:4: rule: port is no property of a rule: did you mean ports?"),
+  FaultyFile("rule: {[to]: direct}", "1:8: expected a property of a rule, not a list"),
+  FaultyFile(
+    "rule:\n- {ports: [25, 70000], uids: {}, names: [a b], to: tor}\n- {ports: 25}",
+    "2:16: rule: ports 70000: expected a port or a range, such as 443 or 8000-8999",
+    "2:30: rule: uids: expected a value or a list of values, not a mapping",
+    "2:42: rule: names a b: expected no space in it",
+    "3:3: rule: ports=25: expected to=…, the name of an upstream, default, direct or reject"),
+  FaultyFile(
+    "rule: {to: direct, ports: 1, ports: 2}",
+    "1:7: rule: ports is there twice: several values are joined by commas"),
   // All faults are told, from the beginning to the end.
   FaultyFile(
     "udp: prox\nnam: 1\nbypass: [x, 192.0.2.1, y]",

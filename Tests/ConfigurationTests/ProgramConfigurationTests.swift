@@ -107,6 +107,7 @@ struct ProgramConfigurationTests {
         $0.engine.halfClose = "hold"
       }, "--half-close is a matter of the run"
     ),
+    ({ $0.engine.furtherUpstreams = ["a=socks5://b"] }, "leave out the name"),
     ({ $0.publish = [""] }, "--publish"),
     ({ $0.publish = ["80:"] }, "--publish 80:"),
     ({ $0.publish = ["1:2:3"] }, "--publish 1:2:3"),

@@ -60,6 +60,7 @@ struct ReloadTests {
   private static let later: [(Change, [String])] = [
     ({ $0.upstream = "socks5://other.example" }, ["upstream", "balance"]),
     ({ $0.furtherUpstreams = ["http://b"] }, ["upstream", "balance"]),
+    ({ $0.rules = ["to=direct"] }, ["rule"]),
     ({ $0.machine = false }, ["machine"]), ({ $0.gateways = [] }, ["gateway"]),
     ({ $0.udp = "reject" }, ["udp"]), ({ $0.halfClose = "auto" }, ["half-close"]),
     ({ $0.dns = "tcp" }, ["dns"]), ({ $0.dnsServer = "9.9.9.9" }, ["dns-server"]),

@@ -57,6 +57,10 @@ struct UpstreamSelectionTests {
       (["direct", "socks5://a"], nil, "direct: no server but this process"),
       (["socks5://a", "socks5://a:1080"], nil, "socks5://a:1080 is given twice"),
       (["socks5://a", "ftp://b"], nil, "ftp"),
+      (["Tor=socks5://a"], nil, "--upstream Tor=…: expected a name of lower-case letters"),
+      (["=socks5://a"], nil, "--upstream =…: expected a name"),
+      (["direct=socks5://a"], nil, "other than default, direct and reject"),
+      (["a=socks5://a", "b=socks5://a"], nil, "socks5://a:1080 is given twice"),
       (["socks5://a"], "hash", "--balance chooses among several"),
       (["socks5://a", "socks5://b"], "best", "--balance best: expected failover, round-robin"),
       ((1...17).map { "socks5://h\($0)" }, nil, "17 upstreams: expected at most 16"),
@@ -72,6 +76,30 @@ struct UpstreamSelectionTests {
     }
     #expect(error?.description.contains(named) == true)
     #expect(error?.description.contains("\n") == false)
+  }
+
+  @Test func namesMakeSets() throws {
+    let upstreams = try Configuration(
+      options {
+        $0.furtherUpstreams = [
+          "tor=socks5://a", "socks5://b", "mail=http://c", "socks5://u:p=q@d", "tor=socks5://e",
+        ]
+      }
+    ).upstreams
+    #expect(upstreams.names == ["tor", nil, "mail", nil, "tor"])
+    #expect(upstreams.defaults == [1, 3] && upstreams.sets == [[1, 3], [0, 4], [2]])
+    #expect(upstreams.members(named: "tor") == [0, 4] && upstreams.members(named: "x") == [])
+    #expect(upstreams.label(of: 2) == "mail=http://c:8080")
+    #expect(upstreams.members[3].hasPassword && !"\(upstreams)".contains("p=q"))
+  }
+
+  /// Where all have a name, the first one's are what flows go through.
+  @Test func firstNameStandsInForNone() throws {
+    let urls = ["a=socks5://a", "b=socks5://b", "a=socks5://c"]
+    let upstreams = try Configuration(options { $0.furtherUpstreams = urls }).upstreams
+    #expect(upstreams.defaults == [0, 2] && upstreams.sets == [[0, 2], [1]])
+    #expect(
+      "\(upstreams)" == "a=socks5://a:1080, b=socks5://b:1080 and a=socks5://c:1080 (failover)")
   }
 
   /// Where one of them has UDP, it can be asked for.

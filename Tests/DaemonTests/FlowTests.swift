@@ -15,7 +15,8 @@ struct FlowTests {
   static let known = FlowStatus(
     id: "t1.20.3", protocol: "tcp", stage: "open", scope: .machine, client: "192.0.2.1:40000",
     program: .init(uid: 1000, pid: 7, name: "curl"), destination: "[2001:db8::1]:443",
-    name: "www.Example.com", upstream: "socks5://me:***@proxy.example:1080", age: 182.4, idle: 1,
+    name: "www.Example.com", upstream: "socks5://me:***@proxy.example:1080", rule: "mail",
+    age: 182.4, idle: 1,
     setup: 0.05, sent: 1000, received: 2048)
 
   @Test(arguments: [
@@ -27,7 +28,8 @@ struct FlowTests {
     ("port=443", true), ("port=40000", false), ("name=example.com", true),
     ("name=www.EXAMPLE.com", true), ("name=ample.com", false), ("name=com", true),
     ("upstream=socks5://me:***@proxy.example:1080", true), ("upstream=proxy.example", false),
-    ("program=curl", true), ("program=cur", false), ("pid=7", true), ("pid=8", false),
+    ("rule=mail", true), ("rule=rule 1", false), ("program=curl", true), ("program=cur", false),
+    ("pid=7", true), ("pid=8", false),
     ("uid=1000", true), ("uid=0", false),
   ])
   func filter(text: String, isMatch: Bool) throws {

@@ -82,7 +82,7 @@ final class FlowBoard: Sendable {
       destination: flow.destination.map { "\($0)".withoutControls },
       name: flow.name?.withoutControls,
       upstream: flow.member.flatMap { upstreams.indices.contains($0) ? upstreams[$0] : nil },
-      age: seconds(flow.ageMilliseconds), idle: flow.idleMilliseconds.map(seconds),
+      rule: flow.rule, age: seconds(flow.ageMilliseconds), idle: flow.idleMilliseconds.map(seconds),
       setup: flow.setUpMilliseconds.map(seconds), sent: flow.sent, received: flow.received)
   }
 

@@ -4,7 +4,8 @@ internal import Configuration
 /// Which flows are meant, as `KEY=VALUE`.
 struct FlowFilter: Hashable {
   enum Key: String, CaseIterable {
-    case `protocol`, stage, scope, client, destination, port, name, upstream, program, pid, uid
+    case `protocol`, stage, scope, client, destination, port, name, upstream, rule, program, pid,
+      uid
 
     /// Finding out who has a socket takes the most.
     var concernsProgram: Bool { self == .program || self == .pid || self == .uid }
@@ -36,7 +37,8 @@ struct FlowFilter: Hashable {
 
   private static func value(_ text: String, _ key: Key) -> Value? {
     switch key {
-    case .protocol, .stage, .scope, .upstream, .program: return text.isEmpty ? nil : .text(text)
+    case .protocol, .stage, .scope, .upstream, .rule, .program:
+      return text.isEmpty ? nil : .text(text)
     case .name: return text.isEmpty ? nil : .text(text.lowercased())
     case .client, .destination:
       if let block = CIDR(text) { return .addresses(block, port: nil) }
@@ -55,6 +57,7 @@ struct FlowFilter: Hashable {
     case .stage: matches(text: flow.stage)
     case .scope: matches(text: flow.scope?.rawValue)
     case .upstream: matches(text: flow.upstream)
+    case .rule: matches(text: flow.rule)
     case .program: matches(text: flow.program?.name)
     case .name: matches(name: flow.name)
     case .client: matches(address: flow.client)
@@ -94,6 +97,7 @@ extension FlowFilter.Key {
     case .port: "a port"
     case .name: "a host name"
     case .upstream: "an upstream as sluice status writes it"
+    case .rule: "the name of a rule"
     case .program: "the name of a program"
     case .pid, .uid: "a number"
     }

@@ -32,6 +32,8 @@ struct FlowStatus: Hashable, Codable {
   var name: String?
   /// As people call it: without the password. Nil for what goes directly, or has none yet.
   var upstream: String?
+  /// Which rule has decided over it.
+  var rule: String?
   /// Seconds since it began, since something last moved, and from its beginning to its being open.
   var age: Double
   var idle: Double?

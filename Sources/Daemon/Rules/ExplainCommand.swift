@@ -1,5 +1,6 @@
 internal import Addressing
 package import Configuration
+internal import DataPlane
 internal import NFTables
 internal import Netfilter
 internal import RedirectPolicy
@@ -8,9 +9,11 @@ internal import RedirectPolicy
 package struct ExplainCommand {
   private let flow: Flow
   private let packet: Packet
-  /// Where a captured flow goes.
-  private let upstream: String
+  /// Where a captured flow goes; nil if a rule of the user's rejects it.
+  private let upstream: String?
   private let explanation: Explanation
+  /// Nil where no rules of the user's are known.
+  private let finding: PolicyFinding?
   /// What is beside the rules that were asked about, one line; nil if nothing is.
   private let remark: String?
 
@@ -22,9 +25,20 @@ package struct ExplainCommand {
     let places = try UpstreamSetup.places(configuration.upstreams)
     let policy = try Scope(configuration, upstreams: places.joined().compactMap(\.exemption)).policy
     self.flow = flow
-    upstream = "\(configuration.upstreams)"
     packet = try Packet(flow)
     explanation = policy.explain(packet, isRunning: isRunning)
+    finding = try PolicyFinding(configuration, flow, packet)
+    let members = configuration.upstreams
+    upstream =
+      switch finding?.decision {
+      case .upstreams(let chosen):
+        members.members.indices.filter(chosen.contains).map(members.label).joined(separator: ", ")
+      case .direct: "\(flow.destination), directly"
+      case .reject: nil
+      case nil:
+        members.names.allSatisfy { $0 == nil }
+          ? "\(members)" : members.defaults.map(members.label).joined(separator: ", ")
+      }
     remark = nil
   }
 
@@ -33,6 +47,7 @@ package struct ExplainCommand {
     let state = try RulesCommand.state()
     self.flow = flow
     upstream = "the upstream"
+    finding = nil
     packet = try Packet(flow)
     explanation = Explanation(of: packet, tables: state.ours, routing: state.routingPlan)
     if state.ours.isEmpty {
@@ -61,6 +76,13 @@ package struct ExplainCommand {
     case nil:
       lines.append("rule: none, no chain sees such packets")
     }
+    if explanation.isCaptured, let finding {
+      lines.append("policy: \(finding.rule ?? "no rule of yours") \(finding.fate)")
+      if !finding.possible.isEmpty {
+        lines.append(
+          "unless looked up by a name of: \(finding.possible.joined(separator: ", "))")
+      }
+    }
     if let remark { lines.append("beside: \(remark)") }
     if !explanation.events.isEmpty { lines.append("the way there:") }
     return (lines + explanation.events.compactMap(line).map { "  \($0)" }).joined(separator: "\n")
@@ -75,6 +97,7 @@ package struct ExplainCommand {
       ("reject", rejection.map(JSON.text)),
       ("to", nextHop.map(JSON.text)),
       ("decision", explanation.decision.map(json)),
+      ("policy", explanation.isCaptured ? finding?.json : nil),
       ("remark", remark.map(JSON.text)),
       ("trace", .array(explanation.events.map(json))),
     ])
@@ -176,5 +199,38 @@ package struct ExplainCommand {
         ("reasons", .array([miss.reason].compactMap(\.self).map(JSON.text))),
       ])
     }
+  }
+}
+
+extension Explanation {
+  fileprivate var isCaptured: Bool {
+    switch verdict {
+    case .captured: true
+    case .direct, .rejected, .dropped: false
+    }
+  }
+}
+
+extension PolicyFinding {
+  /// For people, behind the rule.
+  fileprivate var fate: String {
+    switch decision {
+    case .upstreams: rule == nil ? "concerns it" : "sends it there"
+    case .direct: "lets it go directly"
+    case .reject: "resets it"
+    }
+  }
+
+  fileprivate var json: JSON {
+    let word =
+      switch decision {
+      case .upstreams: "upstream"
+      case .direct: "direct"
+      case .reject: "reject"
+      }
+    return .object([
+      ("rule", rule.map(JSON.text)), ("decision", .text(word)),
+      ("possible", .array(possible.map(JSON.text))),
+    ])
   }
 }

@@ -148,8 +148,9 @@ struct Reporter {
 
   private func totals(_ snapshot: Snapshot) -> String {
     let reset = Failure.allCases.filter(\.isReset).reduce(0) { $0 + snapshot[$1] }
-    let failed = Failure.allCases.filter { !$0.isReset && snapshot[$0] > 0 }
+    let failed = Failure.allCases.filter { $0.isTrouble && snapshot[$0] > 0 }
       .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
+    let rejected = snapshot[.rejectedByRule]
     let queries = snapshot[.queriesCarried]
     let retried = snapshot[.handshakesRetried]
     return
@@ -157,6 +158,7 @@ struct Reporter {
       + "\(byteCount(snapshot[.bytesDownstream])) received"
       + (retried > 0 ? ", \(retried) handshakes begun anew with another upstream" : "")
       + (reset > 0 ? ", \(reset) reset by a peer" : "")
+      + (rejected > 0 ? ", \(rejected) rejected by rules" : "")
       + (queries > 0 ? ", \(queries) DNS queries by TCP" : "")
       + ", \(snapshot[.sessionsFailed]) failed" + (failed.isEmpty ? "" : " (\(failed))")
       + datagramTotals(snapshot)
@@ -303,6 +305,7 @@ extension Failure {
     case .halfCloseTimeout: "a half-closed flow was idle for too long"
     case .endedByShutdown: "a flow was cut at the end"
     case .endedByRequest: "a flow was ended as asked"
+    case .rejectedByRule: "a flow was rejected by a rule"
     case .queryMalformed: "a DNS query cannot be read"
     case .queryRefused: "there were too many DNS queries at once"
     case .queryUnanswered: "a DNS resolver does not answer"

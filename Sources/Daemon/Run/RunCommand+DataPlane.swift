@@ -32,8 +32,11 @@ extension RunCommand {
     plane.earlyData = EarlyData(configuration.earlyData)
     plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
-    // Who reads them asks by the control socket.
-    if configuration.control != nil { plane.names = NameBook() }
+    plane.policy = try Policy(configuration)
+    // Who reads them asks by the control socket, or is a rule.
+    if configuration.control != nil || plane.policy?.concernsNames == true {
+      plane.names = NameBook()
+    }
     plane.datagrams = try datagrams(scope, store)
     plane.listeners = listeners
     try store.handSockets(to: &plane)

@@ -272,7 +272,7 @@ final class Steward {
       switch ability {
       case .noIPv6: if group?.carriesIPv6 != true { handleNoIPv6() }
       case .carriesIPv6: handleIPv6()
-      case .relaysDatagrams: handleRelaying()
+      case .relaysDatagrams: if group?.datagramAbility == .relays { handleRelaying() }
       }
     }
   }

@@ -18,6 +18,8 @@ struct RunStatus: Hashable, ControlMessage {
   }
 
   struct Upstream: Hashable, Codable {
+    /// By which rules send flows there; nil if it has none.
+    var name: String?
     /// As people call it: without the password.
     var url: String
     var health: Health
@@ -156,7 +158,7 @@ extension RunStatus.Upstream: CustomStringConvertible {
   var description: String {
     let state = health == .unknown ? "" : "\(health.rawValue), "
     return
-      "\(url): \(state)UDP \(datagrams), IPv6 \(ipv6 ? "carried" : "refused"), handshake "
+      "\(name.map { "\($0), " } ?? "")\(url): \(state)UDP \(datagrams), IPv6 \(ipv6 ? "carried" : "refused"), handshake "
       + (pipelined ? "in one write" : "step by step") + (probe.map { "; \($0)" } ?? "")
   }
 }

@@ -80,6 +80,7 @@ final class StatusBoard: Sendable {
     }
     return group.members.enumerated().map { index, member in
       RunStatus.Upstream(
+        name: configuration.upstreams.names[index],
         url: "\(configuration.upstreams.members[index])", health: health(of: index, group),
         ipv6: member.carriesIPv6, datagrams: member.datagramAbility.word,
         pipelined: member.isPipelined,

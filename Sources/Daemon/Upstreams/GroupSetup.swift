@@ -60,25 +60,31 @@ extension UpstreamSetup {
       attempts.append(attempt)
     }
     let group = try startedUp { () throws(Errno) in
-      try UpstreamGroup(attempts.map(\.upstream), Balance(upstreams.balance))
+      try UpstreamGroup(
+        attempts.map(\.upstream), Balance(upstreams.balance),
+        sets: upstreams.sets.map { MemberSet($0) })
     }
-    var failures: [CommandFailure] = []
+    var failures: [(member: Int, failure: CommandFailure)] = []
     for (member, attempt) in attempts.enumerated() {
       do {
         _ = try admit(attempt, upstreams.members[member])
       } catch {
-        failures.append(error)
+        failures.append((member, error))
         group.takeOut(member, after: attempt.outcome.failure ?? .connectFailed, isTold: true)
       }
     }
     guard failures.count < attempts.count || places.contains([.nowhere]) else {
       throw CommandFailure(
-        "none of the upstreams lets us in: " + failures.map(\.message).joined(separator: "; "),
-        failures[0].status)
+        "none of the upstreams lets us in: "
+          + failures.map(\.failure.message).joined(separator: "; "),
+        failures[0].failure.status)
     }
-    for failure in failures {
+    for (member, failure) in failures {
+      let remedy =
+        group.companions(of: member).count > 1
+        ? "going through the others until it lets us in" : "asking until it lets us in"
       log.warning(
-        "\(failure.message) (going through the others until it lets us in)",
+        "\(failure.message) (\(remedy))",
         metadata: ["event": "member_down"])
     }
     return group
@@ -135,7 +141,8 @@ extension UpstreamGroup {
   /// - Returns: why none does.
   func askForDatagrams(mark: UInt32?, timeout: Timeout) -> DatagramRefusal? {
     var refusal: DatagramRefusal?
-    for (index, member) in members.enumerated() where !isOut(index) {
+    for (index, member) in members.enumerated()
+    where standard.contains(index) && !isOut(index) {
       let answer = UpstreamProbe.askForDatagrams(
         member, member: index, mark: mark, timeout: timeout)
       refusal = refusal ?? answer

@@ -37,7 +37,7 @@ package struct UpstreamSecrets {
   package func fill(_ options: inout Options, log: Logger) throws(CommandFailure) {
     fillUpstream(&options)
     // What is wrong with it is said by who uses it.
-    let urls = options.upstreams.compactMap { try? UpstreamChain($0) }
+    let urls = options.upstreams.compactMap { try? UpstreamChain(UpstreamSelection.url($0)) }
     guard urls.count == options.upstreams.count else { return }
     guard urls.contains(where: \.lacksPassword) else {
       guard options.passwordFile == nil else {

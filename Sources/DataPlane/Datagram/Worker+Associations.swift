@@ -27,9 +27,11 @@ extension Worker {
     association.pointee.negotiation = negotiations.take()
     let negotiation = negotiations[Int(association.pointee.negotiation)]
     negotiation.flow = identity(ofDatagramsFrom: client, to: destination)
+    negotiation.allowed = group.standard
     if group.isPlural {
       negotiation.key = group.key(of: client, to: destination)
-      _ = choose(for: negotiation, among: group.relaying, of: group, by: &associationChoice)
+      _ = choose(
+        for: negotiation, among: group.relaying(group.standard), of: group, by: &associationChoice)
     }
     return beginControl(of: index) ? index : nil
   }

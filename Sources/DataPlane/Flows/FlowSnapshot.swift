@@ -20,6 +20,8 @@ package struct FlowSnapshot: Hashable, Sendable {
   package internal(set) var name: String?
   /// Which of the group of upstreams it goes through; nil for what goes directly.
   package let member: Int?
+  /// Which rule has decided over it, by name; nil if none has.
+  package let rule: String?
   /// Since it was accepted, and since something last moved; the latter is nil before it is open.
   package let ageMilliseconds: UInt64
   package let idleMilliseconds: UInt64?

@@ -76,6 +76,7 @@ extension Worker {
       client: session.pointee.downstream?.peerAddress?.unmapped,
       destination: destination(of: index),
       member: member(ofSession: index),
+      rule: configuration.policy?.name(of: session.pointee.rule),
       ageMilliseconds: now.milliseconds(since: session.pointee.opened),
       idleMilliseconds: setUp.map { _ in now.milliseconds(since: session.pointee.lastActivity) },
       setUpMilliseconds: setUp, sent: counts?.received ?? 0, received: counts?.sent ?? 0)
@@ -101,7 +102,7 @@ extension Worker {
         .udp, worker: walk.worker, index: index, generation: association.pointee.generation),
       stage: isOpen ? .open : .opening, client: association.pointee.client,
       destination: .address(association.pointee.destination),
-      member: Int(association.pointee.member),
+      member: Int(association.pointee.member), rule: nil,
       ageMilliseconds: now.milliseconds(since: association.pointee.opened),
       idleMilliseconds: isOpen ? now.milliseconds(since: association.pointee.lastActivity) : nil,
       setUpMilliseconds: nil, sent: association.pointee.sent,

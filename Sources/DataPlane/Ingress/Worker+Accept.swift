@@ -105,7 +105,7 @@ extension Worker {
   /// Counts a failure, and tells of it if that has not just been done.
   func note(_ failure: Failure, destination: Endpoint?, _ part: UpstreamPart = UpstreamPart()) {
     counters.add(failure)
-    if !failure.isReset { counters.add(to: .sessionsFailed) }
+    if failure.isTrouble { counters.add(to: .sessionsFailed) }
     if let count = problems.note(failure, now: now) {
       report(.failures(failure, count: count, destination: destination, part))
     }

@@ -20,6 +20,8 @@ package enum Failure: Int, CaseIterable, Sendable {
   // The relay.
   case resetByDownstream, resetByUpstream, idleTimeout, halfCloseTimeout, endedByShutdown
   case endedByRequest
+  /// A rule of the user's has it.
+  case rejectedByRule
   // DNS by TCP.
   case queryMalformed, queryRefused, queryUnanswered, resolverClosed
   // Ourselves.
@@ -68,6 +70,7 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .halfCloseTimeout: "half_close_timeout"
     case .endedByShutdown: "ended_by_shutdown"
     case .endedByRequest: "ended_by_request"
+    case .rejectedByRule: "rejected_by_rule"
     case .queryMalformed: "query_malformed"
     case .queryRefused: "query_refused"
     case .queryUnanswered: "query_unanswered"
@@ -80,6 +83,9 @@ package enum Failure: Int, CaseIterable, Sendable {
 
   /// A peer's reset is passed on and counted, but the session has done what it was for.
   package var isReset: Bool { self == .resetByDownstream || self == .resetByUpstream }
+
+  /// Whether nothing went as it should: all but a peer's reset, and what somebody wants to be refused.
+  package var isTrouble: Bool { !isReset && self != .rejectedByRule }
 
   /// Whether it speaks of the upstream itself, so that a person should hear of it.
   package var concernsUpstream: Bool {
@@ -96,7 +102,7 @@ package enum Failure: Int, CaseIterable, Sendable {
       .destinationNotAllowed, .nameNotResolved, .peerTimeout,
       .targetRefused, .targetUnreachable, .targetTimeout, .targetFailed,
       .resetByDownstream, .resetByUpstream, .idleTimeout, .halfCloseTimeout, .endedByShutdown,
-      .endedByRequest,
+      .endedByRequest, .rejectedByRule,
       .queryMalformed, .queryRefused, .queryUnanswered, .resolverClosed,
       .noOriginalDestination, .loop, .resourcesExhausted:
       false

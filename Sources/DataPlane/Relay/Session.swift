@@ -62,6 +62,8 @@ struct Session: ~Copyable {
   var isLocalClient = false
   /// Which member of the group of upstreams it goes through, once it is relayed.
   var member: UInt8 = 0
+  /// Which rule has decided over it.
+  var rule = RuleNumber.none
   /// What it took from the accept to the relay.
   var setUpTime = SetUpTime()
   var generation: UInt32 = 0

@@ -48,6 +48,8 @@ final class Negotiation {
   var timing = HandshakeTiming()
   /// Which member of the group of upstreams it is with.
   var member = 0
+  /// Those that it may be with.
+  var allowed = MemberSet()
   /// Those that it has been with, this one included.
   var tried = MemberSet()
   /// The contenders of a session that upstreams race for.

@@ -46,11 +46,12 @@ extension Worker {
 }
 
 extension DataPlaneConfiguration {
-  /// Nil where no credentials tell of programs, or their sockets are not of this network namespace.
+  /// Nil where no credentials tell of programs and no rule asks for users, or their sockets are not of this network namespace.
   func makeSocketOwners() throws(Errno) -> SocketOwners? {
-    guard case .bySocket = owners, let attributes = group?.attributes,
-      !attributes.isDisjoint(with: [.user, .group, .controlGroup])
-    else { return nil }
+    let asksForPrograms =
+      group?.attributes.isDisjoint(with: [.user, .group, .controlGroup]) == false
+      || policy?.concernsUsers == true
+    guard case .bySocket = owners, asksForPrograms else { return nil }
     return try SocketOwners()
   }
 }

@@ -7,20 +7,41 @@ extension Worker {
   func beginCaptured(
     _ socket: consuming Descriptor, from client: SocketAddress, to destination: OriginalDestination
   ) {
+    guard let policy = configuration.policy else {
+      let members = configuration.group?.standard ?? MemberSet()
+      beginCaptured(socket, from: client, to: destination, among: members, by: .none)
+      return
+    }
+    let verdict = verdict(of: policy, on: .stream, from: client, to: destination.address)
+    switch verdict.decision {
+    case .upstreams(let members):
+      beginCaptured(socket, from: client, to: destination, among: members, by: verdict.rule)
+    case .direct: beginDirect(socket, to: destination, by: verdict.rule)
+    case .reject: refuse(socket, .rejectedByRule, destination: destination)
+    }
+  }
+
+  /// - Parameter members: those of the upstreams that it may go through.
+  private func beginCaptured(
+    _ socket: consuming Descriptor, from client: SocketAddress,
+    to destination: OriginalDestination, among members: MemberSet, by rule: RuleNumber
+  ) {
     guard let index = openSession(socket, origin: .captured(destination)) else { return }
+    sessions[index].pointee.rule = rule
     if configuration.connectsDirectly {
       beginDirect(index, to: destination)
       return
     }
     let negotiation = negotiation(of: index)
     negotiation.flow = identity(ofConnectionFrom: client, to: destination.address)
+    negotiation.allowed = members
     if let group = configuration.group, group.isPlural {
       if group.balance == .race {
         beginRace(index)
         return
       }
       negotiation.key = group.key(of: client, to: destination.address)
-      let able = group.able(toReachIPv4: destination.address.address.isIPv4)
+      let able = group.able(members, toReachIPv4: destination.address.address.isIPv4)
       _ = choose(for: negotiation, among: able, of: group, by: &sessionChoice)
     }
     beginConnecting(index)

@@ -3,13 +3,6 @@ import Testing
 
 @testable import DataPlane
 
-extension MemberSet {
-  fileprivate init(_ members: some Sequence<Int>) {
-    self.init()
-    for member in members { insert(member) }
-  }
-}
-
 /// The rules over plain lists: slow and obviously right.
 private struct ChoiceModel {
   let balance: Balance

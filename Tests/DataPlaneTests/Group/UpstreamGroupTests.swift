@@ -49,13 +49,26 @@ struct UpstreamGroupTests {
 
   @Test func onlyTheAbleAreAsked() throws {
     let group = try group(.socks4(nil, takesNames: false), .socks5(nil), .http(nil))
-    #expect(group.able(toReachIPv4: true) == group.all)
-    #expect(!group.able(toReachIPv4: false).contains(0))
-    #expect(group.able(toReachIPv4: false).contains(1))
-    #expect(group.relaying.first() == 1 && group.relaying.count == 1)
+    #expect(group.able(group.all, toReachIPv4: true) == group.all)
+    #expect(group.able(group.all, toReachIPv4: false) == MemberSet([1, 2]))
+    #expect(group.relaying(group.all) == MemberSet([1]))
     #expect(group.carriesIPv6 && group.datagramAbility == .unknown)
     group.members[1].datagramAbility = .refuses
     #expect(group.datagramAbility == .refuses)
+  }
+
+  /// What a set lacks, others do not make up for.
+  @Test func setsAreAlone() throws {
+    let dialects: [Dialect] = [.http(nil), .socks5(nil), .socks4(nil, takesNames: false)]
+    let group = try UpstreamGroup(
+      try dialects.map(upstream), .failover, sets: [MemberSet([0]), MemberSet([1, 2])])
+    #expect(group.standard == MemberSet([0]))
+    #expect(group.datagramAbility == .refuses)
+    #expect(group.relaying(group.standard) == group.standard)
+    #expect(group.able(MemberSet([1, 2]), toReachIPv4: false) == MemberSet([1]))
+    #expect(group.able(MemberSet([2]), toReachIPv4: false) == MemberSet([2]))
+    #expect(
+      (0..<3).map(group.companions) == [0, 1, 1].map { [MemberSet([0]), MemberSet([1, 2])][$0] })
   }
 
   /// A reply that speaks of the target is passed on.

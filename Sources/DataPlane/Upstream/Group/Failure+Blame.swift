@@ -33,7 +33,8 @@ extension Failure {
       .replyTTLExpired, .clientRejected, .clientNotAllowed, .destinationNotAllowed,
       .nameNotResolved, .peerTimeout, .targetRefused, .targetUnreachable, .targetTimeout,
       .targetFailed, .resetByDownstream, .resetByUpstream, .idleTimeout, .halfCloseTimeout,
-      .endedByShutdown, .endedByRequest, .queryMalformed, .queryRefused, .queryUnanswered,
+      .endedByShutdown, .endedByRequest, .rejectedByRule, .queryMalformed, .queryRefused,
+      .queryUnanswered,
       .resolverClosed,
       .noOriginalDestination, .loop, .resourcesExhausted:
       .nobody

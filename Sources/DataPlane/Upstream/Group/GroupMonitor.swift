@@ -82,7 +82,7 @@ final class GroupMonitor: Sendable {
       guard !schedule.isDown(member) else { return }
       schedule.takeOut(member, now: now, chance: chance)
       latencies.forget(member)
-      if !isTold { report(.memberDown(member, failure, othersLive: !group.alive.isEmpty)) }
+      if !isTold { report(.memberDown(member, failure, othersLive: othersLive(than: member))) }
     case .doubted(let member):
       group.clearDoubt(member)
       schedule.doubt(member, now: now)
@@ -103,9 +103,14 @@ final class GroupMonitor: Sendable {
       guard schedule.isDown(member) else { return }
       latencies.forget(member)
       group.takeOut(member, after: failure)
-      if !wasDown { report(.memberDown(member, failure, othersLive: !group.alive.isEmpty)) }
+      if !wasDown { report(.memberDown(member, failure, othersLive: othersLive(than: member))) }
     case .stop: return
     }
+  }
+
+  /// Whether flows of that member have another to go through.
+  private func othersLive(than member: Int) -> Bool {
+    !group.companions(of: member).intersection(group.alive).isEmpty
   }
 
   private func ask(_ member: Int) {

@@ -12,6 +12,11 @@ package struct MemberSet: Hashable, Sendable {
   /// All members of a group of so many.
   package init(count: Int) { bits = UInt16(truncatingIfNeeded: UInt32(1) << UInt32(count) - 1) }
 
+  package init(_ members: some Sequence<Int>) {
+    bits = 0
+    for member in members { insert(member) }
+  }
+
   package var isEmpty: Bool { bits == 0 }
   package var count: Int { bits.nonzeroBitCount }
 
@@ -23,7 +28,9 @@ package struct MemberSet: Hashable, Sendable {
 
   func subtracting(_ others: MemberSet) -> MemberSet { MemberSet(bits: bits & ~others.bits) }
 
-  func intersection(_ others: MemberSet) -> MemberSet { MemberSet(bits: bits & others.bits) }
+  package func intersection(_ others: MemberSet) -> MemberSet {
+    MemberSet(bits: bits & others.bits)
+  }
 
   /// The first of them at or behind an index; nil if there is none.
   func first(from index: Int = 0) -> Int? {

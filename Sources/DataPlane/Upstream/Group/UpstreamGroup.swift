@@ -20,6 +20,10 @@ package final class UpstreamGroup: Sendable {
 
   package let members: [Upstream]
   package let balance: Balance
+  /// The members that share flows out among each other; each is in one of them.
+  private let sets: [MemberSet]
+  /// Those that flows go through which no rule sends elsewhere.
+  package let standard: MemberSet
   /// What of a flow the credentials of any member tell.
   let attributes: Set<FlowAttribute>
   /// Of the longest chain among them, 1 if there is none.
@@ -35,16 +39,25 @@ package final class UpstreamGroup: Sendable {
   /// The only upstream.
   package init(_ upstream: Upstream) {
     members = [upstream]
+    sets = [MemberSet(count: 1)]
+    standard = MemberSet(count: 1)
     balance = .failover
     attributes = upstream.attributes
     mostHops = upstream.hopCount
     notices = nil
   }
 
-  /// - Parameter members: 1 to `MemberSet.maximumMembers`.
-  package init(_ members: [Upstream], _ balance: Balance) throws(Errno) {
+  /// - Parameters:
+  ///   - members: 1 to `MemberSet.maximumMembers`.
+  ///   - sets: how they belong together, those first that flows go through without rules; each member is in
+  ///     one. Nil: all together.
+  package init(
+    _ members: [Upstream], _ balance: Balance, sets: [MemberSet]? = nil
+  ) throws(Errno) {
     precondition((1...MemberSet.maximumMembers).contains(members.count))
     self.members = members
+    self.sets = sets ?? [MemberSet(count: members.count)]
+    standard = self.sets[0]
     self.balance = balance
     attributes = members.reduce(into: []) { $0.formUnion($1.attributes) }
     mostHops = members.map(\.hopCount).max() ?? 1
@@ -61,6 +74,11 @@ package final class UpstreamGroup: Sendable {
   /// Those that are not known to be down; all of a single one.
   package var alive: MemberSet {
     all.subtracting(MemberSet(bits: down.load(ordering: .relaxed)))
+  }
+
+  /// Those that flows share with a member, itself included.
+  package func companions(of member: Int) -> MemberSet {
+    sets.first { $0.contains(member) } ?? MemberSet()
   }
 
   /// A member does not let flows through: new ones go elsewhere until it answers the monitor, or a flow.
@@ -104,23 +122,34 @@ package final class UpstreamGroup: Sendable {
   /// Whether any member takes IPv6 targets.
   package var carriesIPv6: Bool { members.contains(where: \.carriesIPv6) }
 
-  /// Of all together: they relay datagrams if one does.
+  /// Of all together that datagrams go through: they relay them if one does.
   package var datagramAbility: Upstream.DatagramAbility {
-    if members.contains(where: { $0.datagramAbility == .relays }) { return .relays }
-    return members.allSatisfy { $0.datagramAbility == .refuses } ? .refuses : .unknown
+    var ability = Upstream.DatagramAbility.refuses
+    for (index, member) in members.enumerated() where standard.contains(index) {
+      switch member.datagramAbility {
+      case .relays: return .relays
+      case .unknown: ability = .unknown
+      case .refuses: break
+      }
+    }
+    return ability
   }
 
-  /// Those that can be asked for a destination of this family; all, if none can.
-  func able(toReachIPv4 isIPv4: Bool) -> MemberSet {
-    isIPv4 ? all : those(where: \.carriesIPv6)
+  /// Those of some that can be asked for a destination of this family; all of them, if none can.
+  func able(_ some: MemberSet, toReachIPv4 isIPv4: Bool) -> MemberSet {
+    isIPv4 ? some : those(of: some, where: \.carriesIPv6)
   }
 
-  /// Those that may relay datagrams; all, if none do.
-  var relaying: MemberSet { those { $0.datagramAbility != .refuses } }
+  /// Those of some that may relay datagrams; all of them, if none do.
+  func relaying(_ some: MemberSet) -> MemberSet {
+    those(of: some) { $0.datagramAbility != .refuses }
+  }
 
-  private func those(where isAble: (Upstream) -> Bool) -> MemberSet {
+  private func those(of some: MemberSet, where isAble: (Upstream) -> Bool) -> MemberSet {
     var able = MemberSet()
-    for (index, member) in members.enumerated() where isAble(member) { able.insert(index) }
-    return able.isEmpty ? all : able
+    for (index, member) in members.enumerated() where some.contains(index) && isAble(member) {
+      able.insert(index)
+    }
+    return able.isEmpty ? some : able
   }
 }

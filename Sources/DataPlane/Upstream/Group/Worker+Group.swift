@@ -19,7 +19,7 @@ extension Worker {
 
   /// Has a flow go through a member that it has not been with, one that lives if there is one; false if it
   /// has been with all of them.
-  /// - Parameter able: those that can carry it.
+  /// - Parameter able: those that may and can carry it.
   func choose(
     for negotiation: Negotiation, among able: MemberSet, of group: UpstreamGroup,
     by choice: inout MemberChoice
@@ -59,7 +59,8 @@ extension Worker {
       return
     }
     let negotiation = negotiation(of: index)
-    let able = group.able(toReachIPv4: destination.address.address.isIPv4)
+    let able = group.able(
+      negotiation.allowed, toReachIPv4: destination.address.address.isIPv4)
     guard noteFailure(failure, of: negotiation.member, in: group),
       negotiation.earlyCount == 0 || failure.isRefusal,
       choose(for: negotiation, among: able, of: group, by: &sessionChoice)
@@ -154,7 +155,9 @@ extension Worker {
     let negotiation = negotiations[Int(association.pointee.negotiation)]
     guard let group = configuration.group, group.isPlural,
       noteFailure(failure, of: negotiation.member, in: group),
-      choose(for: negotiation, among: group.relaying, of: group, by: &associationChoice)
+      choose(
+        for: negotiation, among: group.relaying(negotiation.allowed), of: group,
+        by: &associationChoice)
     else {
       failAssociation(index, failure, hop: hop)
       return false
@@ -178,7 +181,7 @@ extension Worker {
     guard let group = configuration.group, group.isPlural else { return }
     let (negotiation, resolver) = (connection.negotiation, connection.resolver)
     negotiation.key = group.key(of: resolver, to: resolver)
-    let able = group.able(toReachIPv4: resolver.address.isIPv4)
+    let able = group.able(group.standard, toReachIPv4: resolver.address.isIPv4)
     if choose(for: negotiation, among: able, of: group, by: &resolverChoice) { return }
     negotiation.tried = MemberSet()
     _ = choose(for: negotiation, among: able, of: group, by: &resolverChoice)

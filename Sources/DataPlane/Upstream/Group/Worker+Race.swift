@@ -23,7 +23,8 @@ extension Worker {
     guard let group = configuration.group,
       case .captured(let destination) = sessions[index].pointee.origin
     else { preconditionFailure("a race of no group, or for no flow") }
-    let able = group.able(toReachIPv4: destination.address.address.isIPv4)
+    let able = group.able(
+      negotiation(of: index).allowed, toReachIPv4: destination.address.address.isIPv4)
     var last = failure
     while sessions[index].pointee.state == .racing, negotiation(of: index).contenders.isEmpty {
       let negotiation = negotiation(of: index)

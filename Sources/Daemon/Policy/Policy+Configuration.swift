@@ -1,0 +1,48 @@
+internal import Configuration
+internal import DataPlane
+internal import LinuxIO
+
+// From rules as they are written to those that flows are held against.
+
+extension Policy {
+  /// Nil where there are no rules. Users are looked up by their names.
+  convenience init?(_ configuration: Configuration) throws(CommandFailure) {
+    guard !configuration.rules.isEmpty else { return nil }
+    var rules: [Rule] = []
+    for rule in configuration.rules {
+      rules.append(try Rule(rule, configuration.upstreams))
+    }
+    self.init(rules, standard: MemberSet(configuration.upstreams.defaults))
+  }
+}
+
+extension Policy.Rule {
+  fileprivate init(
+    _ rule: PolicyRule, _ upstreams: UpstreamSelection
+  ) throws(CommandFailure) {
+    self.init(rule.name, Policy.Decision(rule.target, upstreams))
+    ports = RangeSet(rule.ports)
+    addresses = AddressSet(rule.addresses)
+    sources = AddressSet(rule.sources)
+    var users: [ClosedRange<UInt32>] = []
+    for identity in rule.users {
+      users.append(try Scope.numbers(identity, "user", Accounts.user))
+    }
+    self.users = RangeSet(users)
+    names = NameSet(
+      rule.names.filter { !$0.isBelow }.map(\.name),
+      below: rule.names.filter(\.isBelow).map(\.name))
+  }
+}
+
+extension Policy.Decision {
+  fileprivate init(_ target: PolicyRule.Target, _ upstreams: UpstreamSelection) {
+    self =
+      switch target {
+      case .standard: .upstreams(MemberSet(upstreams.defaults))
+      case .upstream(let name): .upstreams(MemberSet(upstreams.members(named: name)))
+      case .direct: .direct
+      case .reject: .reject
+      }
+  }
+}

@@ -1,0 +1,35 @@
+internal import Addressing
+internal import Configuration
+internal import DataPlane
+internal import NFTables
+
+/// What the rules of the user's say of a captured flow, as far as its packet tells.
+struct PolicyFinding {
+  /// The rule that decides as it is written, with its name; nil where none holds.
+  let rule: String?
+  /// Rules before it that would decide if the destination's address was looked up by one of their names.
+  let possible: [String]
+  let decision: Policy.Decision
+
+  /// Nil where there are no rules, or they are not asked about such a flow.
+  init?(_ configuration: Configuration, _ flow: Flow, _ packet: Packet) throws(CommandFailure) {
+    guard flow.transport == .tcp, let policy = try Policy(configuration) else { return nil }
+    let destination = SocketAddress(flow.destination, flow.port)
+    var possible: [String] = []
+    for (index, rule) in policy.rules.enumerated()
+    where rule.matches(from: packet.source, to: destination) {
+      guard rule.users.isEmpty || packet.user.map(rule.users.contains) == true else { continue }
+      guard rule.names.isEmpty else {
+        possible.append(rule.name)
+        continue
+      }
+      self.rule = "\(rule.name): \(configuration.rules[index].text)"
+      self.possible = possible
+      decision = rule.decision
+      return
+    }
+    rule = nil
+    self.possible = possible
+    decision = .upstreams(policy.standard)
+  }
+}
