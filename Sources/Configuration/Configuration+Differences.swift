@@ -23,6 +23,7 @@ extension Configuration {
     compare(\.gateway?.sources.except, "except-from")
     compare(\.gateway?.hardwareAddresses.only, "mac")
     compare(\.gateway?.hardwareAddresses.except, "except-mac")
+    compare(\.rules, "rule")
     compare(\.destinations.bypass, "bypass")
     compare(\.destinations.bypassFiles, "bypass-file")
     compare(\.destinations.bypassPorts, "bypass-port")

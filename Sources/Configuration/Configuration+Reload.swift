@@ -25,6 +25,12 @@ extension Configuration {
     } else {
       remaining.append("gateway")
     }
+    // They lead to upstreams, and may be about programs of this host.
+    if upstreams == other.upstreams, (machine == nil) == (other.machine == nil) {
+      rules = other.rules
+    } else {
+      same(\.rules, "rule")
+    }
     if uncaptured.udp.isCaptured == other.uncaptured.udp.isCaptured {
       uncaptured.udp = other.uncaptured.udp
     } else {
@@ -37,7 +43,6 @@ extension Configuration {
       remaining.append("half-close")
     }
     same(\.upstreams, "upstream", "balance")
-    same(\.rules, "rule")
     same(\.dns, "dns")
     same(\.dnsServer, "dns-server")
     same(\.datagrams.relay, "udp-relay")

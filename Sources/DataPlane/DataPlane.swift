@@ -95,6 +95,11 @@ package final class DataPlane: Sendable {
     for worker in workers { worker.mailbox.post(.adopt(timeouts, halfClose)) }
   }
 
+  /// From now on flows are held against these rules when they begin; nil: against none.
+  package func adopt(_ policy: Policy?) {
+    for worker in workers { worker.mailbox.post(.rule(policy)) }
+  }
+
   /// Closes all listeners but the embedded server's; sessions go on. `Event.drained` tells when a worker has none.
   package func drain() {
     for worker in workers { worker.mailbox.post(.drain) }

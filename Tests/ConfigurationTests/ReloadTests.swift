@@ -20,7 +20,7 @@ struct ReloadTests {
     { $0.controlGroups.only = ["a.slice"] },
     { $0.outputInterfaces.except = ["tun0"] }, { $0.gateways = ["lan1", "group:3"] },
     { $0.sources.only = ["192.0.2.0/24"] }, { $0.hardwareAddresses.except = ["02:00:00:00:00:01"] },
-    { $0.bypass = ["192.0.2.0/24"] }, { $0.bypassFiles = ["/x"] }, { $0.bypassPorts = ["25"] },
+    { $0.rules = ["to=direct"] }, { $0.bypass = ["192.0.2.0/24"] }, { $0.bypassFiles = ["/x"] }, { $0.bypassPorts = ["25"] },
     { $0.proxyOnly = ["192.0.2.0/24"] }, { $0.proxyOnlyFiles = ["/x"] },
     { $0.proxyOnlyPorts = ["443"] }, { $0.proxyPrivate = true }, { $0.udp = "proxy" },
     { $0.quic = "reject" }, { $0.icmp = "reject" }, { $0.other = "reject" }, { $0.ipv6 = "reject" },
@@ -60,7 +60,12 @@ struct ReloadTests {
   private static let later: [(Change, [String])] = [
     ({ $0.upstream = "socks5://other.example" }, ["upstream", "balance"]),
     ({ $0.furtherUpstreams = ["http://b"] }, ["upstream", "balance"]),
-    ({ $0.rules = ["to=direct"] }, ["rule"]),
+    (
+      {
+        $0.furtherUpstreams = ["tor=socks5://b"]
+        $0.rules = ["to=tor"]
+      }, ["rule", "upstream", "balance"]
+    ),
     ({ $0.machine = false }, ["machine"]), ({ $0.gateways = [] }, ["gateway"]),
     ({ $0.udp = "reject" }, ["udp"]), ({ $0.halfClose = "auto" }, ["half-close"]),
     ({ $0.dns = "tcp" }, ["dns"]), ({ $0.dnsServer = "9.9.9.9" }, ["dns-server"]),

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import signal
 import struct
 from pathlib import Path
 from typing import Callable, Iterator
@@ -260,6 +261,51 @@ def test_flows_and_status_tell(
             status = json.loads(topology.client.run(*words, "--json").stdout)
             assert [one.get("name") for one in status["upstreams"]] == [None, "other"]
             assert f"other, {OTHER_URL}: up" in topology.client.run(*words).stdout
+
+
+def test_reload(
+    topology: Topology, servers: Servers, echo: Echo, second_echo: Echo, tmp_path: Path
+) -> None:
+    """Open flows stay where they are, and keep the name of the rule as long as there is one."""
+    settings = tmp_path / "sluice.yaml"
+
+    def write(*rules: str) -> None:
+        settings.write_text(
+            f"upstream: ['{USUAL_URL}', 'other={OTHER_URL}']\nmachine: true\n"
+            f"rule: [{', '.join(rules)}]\n")
+
+    mine = f"{{name: mine, ports: {echo.port}, to: other}}"
+    write(mine)
+    with control.place() as place:
+
+        def told() -> str | None:
+            (one,) = flows(topology.client, place, "--filter", f"port={echo.port}")
+            assert one["upstream"] == OTHER_URL
+            return one.get("rule")
+
+        options = "--config", str(settings), "--control", str(place)
+        with Sluice(topology.client, *options) as sluice:
+            with topology.client.connect(AT.server, echo.port) as stream:
+                stream.sendall(b"x")
+                assert stream.recv(1) == b"x" and told() == "mine"
+                write(f"{{ports: {second_echo.port}, uids: {os.getuid()}, to: reject}}", mine)
+                sluice.signal(signal.SIGHUP)
+                sluice.wait_for("reloaded")
+                assert way(topology, second_echo) == "RST"
+                assert told() == "mine"
+                write(f"{{ports: {echo.port}, to: direct}}")
+                sluice.signal(signal.SIGHUP)
+                sluice.wait_for("reloaded", 2)
+                assert way(topology, second_echo) == USUAL
+                assert told() is None
+                stream.sendall(b"y")
+                assert stream.recv(1) == b"y"
+            assert way(topology, echo) == AT.client
+            write("{uids: nosuchuser, to: reject}")
+            sluice.signal(signal.SIGHUP)
+            assert "nosuchuser" in sluice.wait_for("not_reloaded")["message"]
+            assert way(topology, echo) == AT.client
+            assert sluice.events("needs_restart") == []
 
 
 @pytest.mark.parametrize("flow, policy, to", [

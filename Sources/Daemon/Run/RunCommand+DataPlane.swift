@@ -33,10 +33,7 @@ extension RunCommand {
     plane.tuning = StreamSocket.Tuning(configuration)
     plane.connectsDirectly = configuration.upstream.first == .direct
     plane.policy = try Policy(configuration)
-    // Who reads them asks by the control socket, or is a rule.
-    if configuration.control != nil || plane.policy?.concernsNames == true {
-      plane.names = NameBook()
-    }
+    plane.names = NameBook()
     plane.datagrams = try datagrams(scope, store)
     plane.listeners = listeners
     try store.handSockets(to: &plane)

@@ -111,8 +111,10 @@ final class Steward {
       var adopted = former
       let remaining = adopted.adopt(try readAgain())
       let policy = try policy(of: adopted)
+      let flowRules = try Policy(adopted)
       try rules.change { $0 = policy }
       dataPlane.adopt(Timeouts(adopted), HalfClose(adopted.halfClose))
+      dataPlane.adopt(flowRules)
       configuration = adopted
       log.notice("read the settings and lists again", metadata: ["event": "reloaded"])
       if !remaining.isEmpty {

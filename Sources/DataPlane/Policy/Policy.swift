@@ -89,6 +89,11 @@ package final class Policy: Sendable {
     return Verdict(decision: .upstreams(standard), rule: .none)
   }
 
+  /// Nil if there is none of this name.
+  func number(ofRule name: String) -> RuleNumber? {
+    rules.firstIndex { $0.name == name }.map(RuleNumber.init)
+  }
+
   /// Nil for none.
   package func name(of rule: RuleNumber) -> String? {
     rule.index.flatMap { rules.indices.contains($0) ? rules[$0].name : nil }

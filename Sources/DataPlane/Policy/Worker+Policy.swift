@@ -26,6 +26,18 @@ extension Worker {
     }
   }
 
+  /// What was decided by the former rules is told by those of the same names.
+  func adoptRules(after former: Policy?) {
+    if socketOwners == nil { socketOwners = (try? configuration.makeSocketOwners()) ?? nil }
+    guard let former else { return }
+    func renumbered(_ rule: RuleNumber) -> RuleNumber {
+      former.name(of: rule).flatMap { configuration.policy?.number(ofRule: $0) } ?? .none
+    }
+    for index in sessions.indices {
+      sessions[index].pointee.rule = renumbered(sessions[index].pointee.rule)
+    }
+  }
+
   /// Starts a captured connection to where it wanted to go, past all upstreams.
   func beginDirect(
     _ socket: consuming Descriptor, to destination: OriginalDestination, by rule: RuleNumber

@@ -11,6 +11,8 @@ enum Command: Sendable {
   case carry(CapturedQuery)
   /// Sessions and associations take as long, and end in such ways, from now on.
   case adopt(Timeouts, HalfClose)
+  /// Flows that come are held against these rules; nil: against none.
+  case rule(Policy?)
   /// Tell of all flows, as those of the worker of this number.
   case list(FlowInquiry, worker: Int)
   /// End these flows, which are of this worker or were.

@@ -51,7 +51,7 @@ final class Worker: @unchecked Sendable {
   var loops: LoopDetector?
   var datagramLoops: LoopDetector?
   /// Nil where nobody asks.
-  let socketOwners: SocketOwners?
+  var socketOwners: SocketOwners?
   var problems = ProblemLimiter()
   /// Connections that race for sessions.
   var contenders = SlotTable<Contender>()
@@ -200,6 +200,10 @@ final class Worker: @unchecked Sendable {
     case .adopt(let timeouts, let halfClose):
       configuration.timeouts = timeouts
       configuration.halfClose = halfClose
+    case .rule(let policy):
+      let former = configuration.policy
+      configuration.policy = policy
+      adoptRules(after: former)
     case .list(let inquiry, let worker): walks.append(FlowWalk(inquiry, worker: worker))
     case .end(let flows, let inquiry): end(flows, inquiry)
     case .drain:

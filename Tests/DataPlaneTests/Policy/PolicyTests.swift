@@ -190,7 +190,8 @@ struct PolicyTests {
       let verdict = policy.verdict(
         from: client, to: SocketAddress(client, UInt16(number)), user: { nil }, name: { nil })
       #expect(policy.name(of: verdict.rule) == "\(number)")
+      #expect(policy.number(ofRule: "\(number)") == verdict.rule)
     }
-    #expect(policy.name(of: .none) == nil)
+    #expect(policy.name(of: .none) == nil && policy.number(ofRule: "255") == nil)
   }
 }
