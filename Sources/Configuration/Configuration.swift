@@ -170,10 +170,11 @@ package struct Configuration: Hashable, Sendable {
           + "the two")
     }
     datagrams = try Datagrams(options)
+    let carriers = PolicyRule.datagramCarriers(rules, upstreams)
     for (flag, isProxied) in [
       ("--udp proxy", uncaptured.udp == .proxy), ("--dns udp", dns == .udp),
     ] where isProxied {
-      if let obstacle = upstreams.obstacleToDatagrams {
+      if let obstacle = upstreams.obstacleToDatagrams(of: carriers) {
         throw ConfigurationError(
           "\(flag): \(obstacle): leave it out, and DNS goes by TCP and other UDP is rejected")
       }

@@ -17,8 +17,10 @@ package struct PolicyRule: Hashable, Sendable {
 
   /// The words of a rule, each with an equals sign and values behind it.
   package enum Key: String, CaseIterable, Sendable {
-    case name, ports, addresses, sources, uids, names, to
+    case name, protocols, ports, addresses, sources, uids, names, to
   }
+
+  package enum Transport: String, Hashable, Sendable, CaseIterable { case tcp, udp }
 
   /// A host's name, or any below one.
   package struct NamePattern: Hashable, Sendable {
@@ -36,6 +38,7 @@ package struct PolicyRule: Hashable, Sendable {
   package private(set) var name: String
   /// In messages: the name that it was given, or its number.
   package private(set) var label: String
+  package private(set) var protocols: Set<Transport> = []
   package private(set) var ports: [ClosedRange<UInt16>] = []
   package private(set) var addresses: [CIDR] = []
   /// Of who sends it.
@@ -65,6 +68,16 @@ package struct PolicyRule: Hashable, Sendable {
       throw ConfigurationError(
         "--rule: \(text): expected to=…, the name of an upstream, default, direct or reject")
     }
+    if target == .direct, concerns(.udp) {
+      throw ConfigurationError(
+        "--rule: \(text): UDP does not go directly from here: add protocols=tcp, and give UDP that shall "
+          + "not be captured to --bypass or --bypass-port")
+    }
+  }
+
+  /// Whether it may hold for flows of a transport.
+  package func concerns(_ transport: Transport) -> Bool {
+    protocols.isEmpty || protocols.contains(transport)
   }
 
   private init(text: String, number: Int) {
@@ -94,6 +107,13 @@ package struct PolicyRule: Hashable, Sendable {
       name = try Self.name(text, setting)
       label = name
     case .to: target = try Self.target(text, setting)
+    case .protocols:
+      for value in values {
+        guard let transport = Transport(rawValue: value) else {
+          throw ConfigurationError("\(setting) \(value): expected tcp or udp")
+        }
+        protocols.insert(transport)
+      }
     case .ports: for value in values { ports.append(try parsePorts(value, setting)) }
     case .addresses: for value in values { addresses.append(try parseBlock(value, setting)) }
     case .sources: for value in values { sources.append(try parseBlock(value, setting)) }
@@ -147,6 +167,17 @@ extension PolicyRule.NamePattern {
 }
 
 extension PolicyRule {
+  /// The members that datagrams may go through, by the rules.
+  static func datagramCarriers(_ rules: [PolicyRule], _ upstreams: UpstreamSelection) -> [Int] {
+    var carriers = Set(upstreams.defaults)
+    for rule in rules where rule.concerns(.udp) {
+      if case .upstream(let name) = rule.target {
+        carriers.formUnion(upstreams.members(named: name))
+      }
+    }
+    return carriers.sorted()
+  }
+
   /// All rules, each of which leads somewhere.
   static func rules(
     _ texts: [String], _ upstreams: UpstreamSelection

@@ -79,8 +79,11 @@ package struct UpstreamSelection: Hashable, Sendable {
 
   /// Why none of those carries datagrams that flows go through unless a rule sends them elsewhere; nil if
   /// one may.
-  package var obstacleToDatagrams: String? {
-    let carriers = defaults.map { members[$0] }
+  package var obstacleToDatagrams: String? { obstacleToDatagrams(of: defaults) }
+
+  /// Why none of some does.
+  func obstacleToDatagrams(of some: [Int]) -> String? {
+    let carriers = some.map { members[$0] }
     let obstacles = carriers.compactMap(\.obstacleToDatagrams)
     return obstacles.count == carriers.count ? obstacles.first : nil
   }

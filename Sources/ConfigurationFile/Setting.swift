@@ -31,7 +31,7 @@ struct Setting: Sendable {
       words.isEmpty
         ? "a text" : "\(words.dropLast().joined(separator: ", ")) or \(words.last ?? "")"
     case .texts: "a text or a list of texts"
-    case .rules: "a list of rules, such as {ports: [25], to: direct}"
+    case .rules: "a list of rules, such as {ports: [25], to: reject}"
     }
   }
 

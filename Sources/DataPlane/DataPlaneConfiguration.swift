@@ -92,7 +92,7 @@ package struct DataPlaneConfiguration: Sendable {
   package var listeners: [ListenerConfiguration]
   /// Where captured flows go; nil if there are none to capture.
   package var group: UpstreamGroup?
-  /// Which captured connections take which way; nil: all go through the group's standard members.
+  /// Which captured flows take which way; nil: all go through the group's standard members.
   package var policy: Policy?
   /// Connections that are kept ready with each upstream at most, over all workers.
   package var pooledConnections = 0

@@ -17,7 +17,7 @@ struct ScopeOptions: ParsableArguments {
   @Option(
     name: .customLong("rule"),
     help: ArgumentHelp(
-      "Where captured TCP goes that has these properties: words KEY=VALUE,… of the keys ports, addresses, sources, uids, names (looked up by it) and name (of the rule), and to=NAME of an upstream, default, direct or reject. May be repeated; the first that holds decides.",
+      "Where captured flows go that have these properties: words KEY=VALUE,… of the keys protocols (tcp, udp), ports, addresses, sources, uids, names (looked up by it) and name (of the rule), and to=NAME of an upstream, default, direct or reject. May be repeated; the first that holds decides.",
       valueName: "rule"))
   var rules: [String] = []
 

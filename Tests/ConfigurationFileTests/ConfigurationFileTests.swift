@@ -17,7 +17,7 @@ import Testing
     // What is valid for each; a setting that is added has to be added here.
     let values = [
       "upstream": "socks5://192.0.2.1", "balance": "race",
-      "rule": "to=direct", "password-file": "/p", "machine": "true",
+      "rule": "to=reject", "password-file": "/p", "machine": "true",
       "uid": "alice",
       "except-uid": "0", "gid": "users", "except-gid": "1-5", "cgroup": "user.slice",
       "except-cgroup": "system.slice", "out-interface": "wan0", "except-out-interface": "tun*",
@@ -102,13 +102,13 @@ import Testing
       upstream: [socks5://a, tor=socks5://b]
       machine: true
       rule:
-        - name=first ports=25 to=direct
+        - name=first protocols=tcp ports=25 to=direct
         - {name: second, ports: [80, 443], addresses: 192.0.2.0/24, uids: [alice, 7], to: tor}
         - to: reject
       """)
     #expect(
       file.options.rules == [
-        "name=first ports=25 to=direct",
+        "name=first protocols=tcp ports=25 to=direct",
         "name=second ports=80,443 addresses=192.0.2.0/24 uids=alice,7 to=tor", "to=reject",
       ])
     #expect(try Configuration(file.options).rules.map(\.name) == ["first", "second", "rule 3"])

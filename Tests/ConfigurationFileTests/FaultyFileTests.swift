@@ -18,7 +18,7 @@ private let blocks =
   "expected an address or a block without host bits, such as 203.0.113.0/24 or 2001:db8::/32"
 private let undecorated = "anchors (&), aliases (*) and tags (!) are not supported: write the value"
 
-private let ruleKeys = "name, ports, addresses, sources, uids, names or to"
+private let ruleKeys = "name, protocols, ports, addresses, sources, uids, names or to"
 
 let faultyFiles = [
   // Not YAML, or not one mapping.
@@ -95,7 +95,7 @@ let faultyFiles = [
     "rule: 7", "1:7: rule: 7: expected \(ruleKeys), each with = and its values behind it"),
   FaultyFile(
     "rule: [[to=direct]]",
-    "1:8: rule: expected a list of rules, such as {ports: [25], to: direct}, not a list"),
+    "1:8: rule: expected a list of rules, such as {ports: [25], to: reject}, not a list"),
   FaultyFile(
     "rule:\n- {port: 25, to: direct}",
     "2:4: rule: port is no property of a rule: did you mean ports?"),

@@ -42,7 +42,10 @@ struct NestedAssociationTests {
     /// Has the worker take the first datagram of a client, and run.
     func begin(_ payload: [UInt8]) throws {
       let target = NestedAssociationTests.target
-      guard let index = worker.findAssociation(of: NestedAssociationTests.client, to: target) else {
+      guard
+        let index = worker.findAssociation(
+          of: NestedAssociationTests.client, to: target, among: MemberSet(count: 1), by: .none)
+      else {
         throw Silence()
       }
       let isWaiting = payload.withUnsafeBytes {

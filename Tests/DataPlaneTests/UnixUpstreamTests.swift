@@ -84,7 +84,10 @@ struct UnixUpstreamTests {
     func captureDatagram(_ payload: [UInt8]) throws {
       let target = UnixUpstreamTests.target
       let client = SocketAddress(.v4(.loopback), 40_000)
-      guard let index = worker.findAssociation(of: client, to: target) else { throw Silence() }
+      guard
+        let index = worker.findAssociation(
+          of: client, to: target, among: MemberSet(count: 1), by: .none)
+      else { throw Silence() }
       let isWaiting = payload.withUnsafeBytes {
         worker.datagrams.associations.slots[index].pointee.waiting.append($0, to: target)
       }

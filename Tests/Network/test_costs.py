@@ -95,6 +95,12 @@ HEAD = struct.Struct("!QQ")
 AT = ADDRESSES["ipv4"]
 
 
+#: Rules of which only the last holds for a session.
+RULES = (
+    "ports=81-90 to=reject", f"addresses={AT.second} to=reject", "names=*.example to=reject",
+    f"sources={AT.client} to=default")
+
+
 def answer(stream: socket.socket) -> None:
     """The target: gives questions the answers that they ask for."""
     while head := stream.recv(HEAD.size, socket.MSG_WAITALL):
@@ -148,13 +154,15 @@ class Subject:
 
 @contextlib.contextmanager
 def capturing(
-    topology: Topology, capture: Capture, allocations: Allocations | None = None
+    topology: Topology, capture: Capture, allocations: Allocations | None = None,
+    rules: tuple[str, ...] = (),
 ) -> Iterator[Subject]:
     """`sluice run`, its upstream known."""
+    options = [word for rule in rules for word in ("--rule", rule)]
     upstream = upstreams.url(AT.proxy)
     behaviour = Behaviour(joined_answers=True, target=answer)
     with ScriptedUpstream(topology.proxy, behaviour), Sluice.capturing(
-        topology, capture, upstream, "--workers", "1",
+        topology, capture, upstream, "--workers", "1", *options,
         env=allocations and allocations.environment(),
     ) as sluice:
         sluice.wait_for("pipelining")
@@ -265,6 +273,11 @@ class TestSystemCalls:
             calls = calls_each(subject, tmp_path, subject.serve, SESSIONS)
         check_session(calls, SYSTEM_CALLS_PER_SESSION, WAITS_PER_SESSION)
 
+    def test_session_by_rules(self, topology: Topology, by: str, tmp_path: Path) -> None:
+        with capturing(topology, Capture("gateway", by), rules=RULES) as subject:
+            calls = calls_each(subject, tmp_path, subject.serve, SESSIONS)
+        check_session(calls, SYSTEM_CALLS_PER_SESSION, WAITS_PER_SESSION)
+
     def test_served_session(self, topology: Topology, tmp_path: Path) -> None:
         with serving(topology) as subject:
             calls = calls_each(subject, tmp_path, subject.serve, SESSIONS)
@@ -299,6 +312,14 @@ class TestAllocations:
         self, topology: Topology, capture: Capture, allocations: Allocations
     ) -> None:
         with capturing(topology, capture, allocations) as subject:
+            check(
+                allocations_each(allocations, subject.serve, SESSIONS),
+                ALLOCATIONS_PER_SESSION, TOLERANCE_PER_SESSION)
+
+    def test_session_by_rules(
+        self, topology: Topology, by: str, allocations: Allocations
+    ) -> None:
+        with capturing(topology, Capture("gateway", by), allocations, RULES) as subject:
             check(
                 allocations_each(allocations, subject.serve, SESSIONS),
                 ALLOCATIONS_PER_SESSION, TOLERANCE_PER_SESSION)

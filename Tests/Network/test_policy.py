@@ -16,7 +16,7 @@ import pytest
 
 from harness import control, dns, upstreams
 from harness.confined import NOBODY, PYTHON
-from harness.datagrams import DatagramTarget, Received, Speaker
+from harness.datagrams import DatagramEcho, DatagramTarget, Received, Speaker
 from harness.flows import attempt
 from harness.listing import flows
 from harness.programs import Program
@@ -166,7 +166,7 @@ def test_direct(
 ) -> None:
     """Past every upstream, and past the rules in the kernel."""
     here = AT.client if capture.scope == "machine" else AT.gateway_wan
-    with ruling(topology, f"ports={echo.port} to=direct", capture=capture) as sluice:
+    with ruling(topology, f"ports={echo.port} protocols=tcp to=direct", capture=capture) as sluice:
         assert way(topology, echo) == here
         assert way(topology, second_echo) == USUAL
         summary = sluice.finish()
@@ -174,7 +174,7 @@ def test_direct(
 
 
 def test_direct_that_is_refused(topology: Topology, servers: Servers) -> None:
-    with ruling(topology, "ports=1 to=direct") as sluice:
+    with ruling(topology, "ports=1 protocols=tcp to=direct") as sluice:
         assert attempt(topology.client, AT.server, 1) == "RST"
         assert sluice.finish()["failures"] == {"target_refused": 1}
 
@@ -240,7 +240,7 @@ def test_flows_and_status_tell(
     topology: Topology, servers: Servers, echo: Echo, second_echo: Echo
 ) -> None:
     with control.place() as place:
-        rules = f"name=far ports={echo.port} to=other", f"addresses={AT.second} to=direct"
+        rules = f"name=far ports={echo.port} to=other", f"addresses={AT.second} protocols=tcp to=direct"
         with ruling(topology, *rules, more=("--control", str(place))), \
                 topology.client.connect(AT.server, echo.port) as first, \
                 topology.client.connect(AT.second, second_echo.port) as second, \
@@ -293,7 +293,7 @@ def test_reload(
                 sluice.wait_for("reloaded")
                 assert way(topology, second_echo) == "RST"
                 assert told() == "mine"
-                write(f"{{ports: {echo.port}, to: direct}}")
+                write(f"{{ports: {echo.port}, protocols: tcp, to: direct}}")
                 sluice.signal(signal.SIGHUP)
                 sluice.wait_for("reloaded", 2)
                 assert way(topology, second_echo) == USUAL
@@ -308,24 +308,92 @@ def test_reload(
             assert sluice.events("needs_restart") == []
 
 
+@pytest.fixture
+def answerers(topology: Topology) -> Iterator[tuple[DatagramEcho, DatagramEcho]]:
+    """Two that echo datagrams, at ports of their own."""
+    with DatagramEcho(topology.server) as one, DatagramEcho(topology.server) as other:
+        yield one, other
+
+
+@pytest.fixture
+def third(servers: Servers) -> tuple[str, str]:
+    """The words that add an upstream `third`, which has UDP."""
+    servers.start(THIRD)
+    return "--upstream", f"third={THIRD_URL}"
+
+
+def test_datagrams_of_one_client_go_two_ways(
+    topology: Topology, servers: Servers, third: tuple[str, str],
+    answerers: tuple[DatagramEcho, DatagramEcho],
+) -> None:
+    one, other = answerers
+    rule = f"name=third protocols=udp ports={one.port} to=third"
+    with control.place() as place:
+        more = (*third, "--control", str(place))
+        with ruling(topology, rule, capture=GATEWAY, more=more), \
+                Speaker.of(topology, "ipv4") as speaker:
+            for _ in range(3):
+                for target in one, other:
+                    to = (AT.server, target.port)
+                    assert speaker.ask(b"hello", to) == b"hello"
+            assert (set(one.peers()), set(other.peers())) == ({THIRD}, {USUAL})
+            told = {
+                (told["destination"], told.get("rule"), told["upstream"])
+                for told in flows(topology.gateway, place)}
+            assert told == {
+                (f"{AT.server}:{one.port}", "third", THIRD_URL),
+                (f"{AT.server}:{other.port}", None, USUAL_URL)}
+
+
+def test_datagrams_are_rejected(
+    topology: Topology, servers: Servers, answerers: tuple[DatagramEcho, DatagramEcho]
+) -> None:
+    one, other = answerers
+    rules = f"ports={one.port} uids={os.getuid()} to=reject", "protocols=tcp to=reject"
+    with ruling(topology, *rules) as sluice, Speaker.of(topology, "ipv4") as speaker:
+        for _ in range(2):
+            speaker.send(b"lost", (AT.server, one.port))
+            assert speaker.ask(b"hello", (AT.server, other.port)) == b"hello"
+        assert sluice.dropped() == {"rejected_by_rule": 2}
+        assert one.payloads() == []
+
+
+def test_datagrams_where_only_a_named_one_has_them(
+    topology: Topology, servers: Servers, third: tuple[str, str],
+    answerers: tuple[DatagramEcho, DatagramEcho],
+) -> None:
+    one, other = answerers
+    rule = f"ports={one.port} to=third"
+    with Sluice.capturing(topology, MACHINE, OTHER_URL, *third, "--rule", rule) as sluice, \
+            Speaker.of(topology, "ipv4") as speaker:
+        assert speaker.ask(b"hello", (AT.server, one.port)) == b"hello"
+        speaker.send(b"lost", (AT.server, other.port))
+        sluice.wait_for_status("datagrams_dropped", {"no_association": 1})
+        assert set(one.peers()) == {THIRD} and other.payloads() == []
+
+
 @pytest.mark.parametrize("flow, policy, to", [
     ("tcp 11.4.0.3:25", {
         "rule": "mail: name=mail ports=25 to=other", "decision": "upstream", "possible": []},
      f"other={OTHER_URL}"),
     ("tcp 11.4.0.3:443", {"decision": "upstream", "possible": ["lookup"]}, USUAL_URL),
     ("tcp 11.4.0.3:22", {
-        "rule": "rule 3: ports=22 to=direct", "decision": "direct", "possible": []},
+        "rule": "rule 3: ports=22 protocols=tcp to=direct", "decision": "direct", "possible": []},
      "11.4.0.3, directly"),
     ("tcp 11.4.0.3:23", {
         "rule": "rule 4: ports=23 uids=0,nobody to=reject", "decision": "reject", "possible": []},
      None),
+    ("udp 11.4.0.3:25", {
+        "rule": "mail: name=mail ports=25 to=other", "decision": "upstream", "possible": []},
+     f"other={OTHER_URL}"),
+    ("udp 11.4.0.3:22", {"decision": "upstream", "possible": []}, USUAL_URL),
 ])
 def test_explain(
     topology: Topology, flow: str, policy: dict[str, object], to: str | None
 ) -> None:
     rules = (
         "name=mail ports=25 to=other", "name=lookup ports=443 names=example.com to=reject",
-        "ports=22 to=direct", "ports=23 uids=0,nobody to=reject")
+        "ports=22 protocols=tcp to=direct", "ports=23 uids=0,nobody to=reject")
     words = [
         binary(), "explain", *flow.split(), USUAL_URL, "--machine", "--as-uid", "nobody",
         "--upstream", f"other={OTHER_URL}",

@@ -88,7 +88,8 @@ final class NamespaceService: Sendable {
 
   var description: ServiceDescription {
     ServiceDescription(
-      upstreams: configuration.upstreams, datagrams: group.datagramAbility,
+      upstreams: configuration.upstreams,
+      datagrams: group.datagramAbility(of: group.standard),
       carriesIPv6: group.carriesIPv6)
   }
 

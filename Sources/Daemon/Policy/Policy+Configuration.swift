@@ -21,6 +21,12 @@ extension Policy.Rule {
     _ rule: PolicyRule, _ upstreams: UpstreamSelection
   ) throws(CommandFailure) {
     self.init(rule.name, Policy.Decision(rule.target, upstreams))
+    transport =
+      switch (rule.concerns(.tcp), rule.concerns(.udp)) {
+      case (true, false): .tcp
+      case (false, true): .udp
+      case (true, true), (false, false): nil
+      }
     ports = RangeSet(rule.ports)
     addresses = AddressSet(rule.addresses)
     sources = AddressSet(rule.sources)

@@ -150,7 +150,7 @@ struct Reporter {
     let reset = Failure.allCases.filter(\.isReset).reduce(0) { $0 + snapshot[$1] }
     let failed = Failure.allCases.filter { $0.isTrouble && snapshot[$0] > 0 }
       .map { "\(snapshot[$0]) \($0.name)" }.joined(separator: ", ")
-    let rejected = snapshot[.rejectedByRule]
+    let rejected = snapshot[Failure.rejectedByRule]
     let queries = snapshot[.queriesCarried]
     let retried = snapshot[.handshakesRetried]
     return

@@ -222,9 +222,11 @@ package struct RunCommand {
     _ places: [[Upstream.Place]], _ scope: Scope
   ) throws(CommandFailure) -> UpstreamGroup? {
     if configuration.upstream.first.isThisProcess { return nil }
-    return try UpstreamSetup.reach(
+    let group = try UpstreamSetup.reach(
       places, configuration.upstreams, mark: scope.policy.numbers.marks.own.value,
       timeout: Timeouts(configuration).connect, log: log)
+    if let policy = try Policy(configuration) { group.datagramMembers = policy.datagramMembers }
+    return group
   }
 }
 

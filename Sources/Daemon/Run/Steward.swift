@@ -106,12 +106,14 @@ final class Steward {
 
   /// Reads the settings and lists again. An error in them changes nothing.
   func reload() -> ReloadOutcome {
+    let datagramMembers = group?.datagramMembers
     do {
       let former = configuration
       var adopted = former
       let remaining = adopted.adopt(try readAgain())
-      let policy = try policy(of: adopted)
       let flowRules = try Policy(adopted)
+      if let group { group.datagramMembers = flowRules?.datagramMembers ?? group.standard }
+      let policy = try policy(of: adopted)
       try rules.change { $0 = policy }
       dataPlane.adopt(Timeouts(adopted), HalfClose(adopted.halfClose))
       dataPlane.adopt(flowRules)
@@ -125,6 +127,7 @@ final class Steward {
       }
       return ReloadOutcome(adopted: adopted.differences(from: former), restart: remaining)
     } catch {
+      if let datagramMembers { group?.datagramMembers = datagramMembers }
       let reason = (error as? CommandFailure)?.message ?? "\(error)"
       log.error(
         "cannot reload, going on as before: \(reason)", metadata: ["event": "not_reloaded"])

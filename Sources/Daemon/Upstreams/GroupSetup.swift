@@ -142,7 +142,7 @@ extension UpstreamGroup {
   func askForDatagrams(mark: UInt32?, timeout: Timeout) -> DatagramRefusal? {
     var refusal: DatagramRefusal?
     for (index, member) in members.enumerated()
-    where standard.contains(index) && !isOut(index) {
+    where datagramMembers.contains(index) && !isOut(index) {
       let answer = UpstreamProbe.askForDatagrams(
         member, member: index, mark: mark, timeout: timeout)
       refusal = refusal ?? answer

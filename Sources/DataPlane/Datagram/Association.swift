@@ -1,8 +1,8 @@
 internal import Addressing
 internal import LinuxIO
 
-/// All that one client endpoint sends and receives as UDP, whomever it talks to (endpoint-independent
-/// mapping and filtering, RFC 4787): one UDP ASSOCIATE with its control connection, and one socket
+/// All that one client endpoint sends and receives as UDP through one set of upstreams, whomever it talks to
+/// (endpoint-independent mapping and filtering, RFC 4787): one UDP ASSOCIATE with its control connection, and one socket
 /// connected to the upstream's relay.
 ///
 ///     connecting ──▶ handshaking ──▶ open ──▶ vacant
@@ -23,6 +23,10 @@ struct Association: ~Copyable, Slot {
   var isRelayUncertain = false
   /// Which member of the group of upstreams it is with.
   var member: UInt8 = 0
+  /// Those of the group that its datagrams may go through.
+  var members = MemberSet()
+  /// Which rule has decided over the first of them.
+  var rule = RuleNumber.none
   var generation: UInt32 = 0
   /// Index of the worker's `Negotiation` while there is one: up to the handshake's end, and longer where
   /// GSSAPI protects the datagrams.

@@ -1,6 +1,6 @@
 internal import Addressing
 
-/// The associations of one worker, found by their client's endpoint, and by how recently they were
+/// The associations of one worker, found by their client's endpoint and the upstreams they may go through, and by how recently they were
 /// used: of all, and of each client's address.
 struct AssociationTable: ~Copyable {
   private struct Share {
@@ -8,8 +8,13 @@ struct AssociationTable: ~Copyable {
     var recency = RecencyLinks.Ends()
   }
 
+  private struct Key: Hashable {
+    let client: SocketAddress
+    let members: MemberSet
+  }
+
   var slots = SlotTable<Association>()
-  private var indices: [SocketAddress: Int32] = [:]
+  private var indices: [Key: Int32] = [:]
   private var recency = RecencyLinks.Ends()
   private var links = RecencyLinks()
   private var clientLinks = RecencyLinks()
@@ -19,7 +24,9 @@ struct AssociationTable: ~Copyable {
 
   var count: Int { slots.count }
 
-  func find(_ client: SocketAddress) -> Int? { indices[client].map { Int($0) } }
+  func find(_ client: SocketAddress, _ members: MemberSet) -> Int? {
+    indices[Key(client: client, members: members)].map { Int($0) }
+  }
 
   /// The least recently used of a client's address; nil if it has none here.
   func oldest(of client: IPAddress) -> Int? {
@@ -29,13 +36,14 @@ struct AssociationTable: ~Copyable {
   /// The least recently used of all; nil if there is none.
   var oldest: Int? { recency.isEmpty ? nil : Int(recency.oldest) }
 
-  /// Makes an association for `client`, which has none.
-  mutating func add(_ client: SocketAddress) -> Int {
+  /// Makes an association for `client`, which has none with these upstreams.
+  mutating func add(_ client: SocketAddress, _ members: MemberSet) -> Int {
     let index = slots.take()
     let share = takeShare(of: client.address)
     slots[index].pointee.client = client
+    slots[index].pointee.members = members
     slots[index].pointee.share = share
-    indices[client] = Int32(truncatingIfNeeded: index)
+    indices[Key(client: client, members: members)] = Int32(truncatingIfNeeded: index)
     links.add(index, to: &recency)
     clientLinks.add(index, to: &shares[Int(share)].recency)
     shares[Int(share)].count += 1
@@ -50,7 +58,7 @@ struct AssociationTable: ~Copyable {
   /// Ends an association and closes what it holds.
   mutating func remove(_ index: Int) {
     let (client, share) = (slots[index].pointee.client, slots[index].pointee.share)
-    indices[client] = nil
+    indices[Key(client: client, members: slots[index].pointee.members)] = nil
     links.remove(index, from: &recency)
     clientLinks.remove(index, from: &shares[Int(share)].recency)
     shares[Int(share)].count -= 1

@@ -30,8 +30,9 @@ struct DatagramResources: ~Copyable {
   var waitingBytes = 0
   var associations = AssociationTable()
   var evictions = EvictionLimiter()
-  /// When the upstream may be connected to for another association.
-  var nextAttempt = Instant(milliseconds: 0)
+  /// When upstreams may be connected to for another association, by which may be.
+  var nextAttempts: [MemberSet: Instant] = [:]
+  var verdicts = DatagramVerdicts()
   var timers: TimerWheel
   var replies = ReplyPath()
   /// What is known of resolvers, of a bounded number.
@@ -46,6 +47,7 @@ struct DatagramResources: ~Copyable {
     replies.reader.release()
     arrivals = []
     touched = []
+    verdicts.removeAll()
   }
 }
 

@@ -12,28 +12,39 @@ extension Worker {
 
   /// The association of a client, a new one if there is none; nil if the upstream takes no datagrams or
   /// there is no room.
-  func findAssociation(of client: SocketAddress, to destination: SocketAddress) -> Int? {
-    if let index = datagrams.associations.find(client) { return index }
-    guard let group = configuration.group, group.datagramAbility != .refuses,
-      datagrams.nextAttempt <= now, !goesRound(client, to: OriginalDestination(destination)),
+  /// - Parameters:
+  ///   - members: those of the upstreams that it may go through.
+  ///   - rule: which has decided that.
+  func findAssociation(
+    of client: SocketAddress, to destination: SocketAddress, among members: MemberSet,
+    by rule: RuleNumber
+  ) -> Int? {
+    if let index = datagrams.associations.find(client, members) { return index }
+    guard let group = configuration.group, group.datagramAbility(of: members) != .refuses,
+      mayAttempt(members), !goesRound(client, to: OriginalDestination(destination)),
       makeRoom(for: client.address)
     else { return nil }
-    let index = datagrams.associations.add(client)
+    let index = datagrams.associations.add(client, members)
     counters.add(to: .associationsOpened)
     let association = datagrams.associations.slots[index]
     association.pointee.lastActivity = now
     association.pointee.opened = now
     association.pointee.destination = destination
+    association.pointee.rule = rule
     association.pointee.negotiation = negotiations.take()
     let negotiation = negotiations[Int(association.pointee.negotiation)]
     negotiation.flow = identity(ofDatagramsFrom: client, to: destination)
-    negotiation.allowed = group.standard
+    negotiation.allowed = members
     if group.isPlural {
       negotiation.key = group.key(of: client, to: destination)
       _ = choose(
-        for: negotiation, among: group.relaying(group.standard), of: group, by: &associationChoice)
+        for: negotiation, among: group.relaying(members), of: group, by: &associationChoice)
     }
     return beginControl(of: index) ? index : nil
+  }
+
+  private func mayAttempt(_ members: MemberSet) -> Bool {
+    datagrams.nextAttempts.isEmpty || datagrams.nextAttempts[members].map { $0 <= now } ?? true
   }
 
   /// Starts an association's way through the upstream that was chosen for it; false if it has failed by
@@ -223,7 +234,7 @@ extension Worker {
     }
     association.pointee.isRelayUncertain = isUncertain
     association.pointee.state = .open
-    configuration.upstream?.datagramAbility = .relays
+    member(of: association)?.datagramAbility = .relays
     forwardWaiting(index)
     scheduleIdle(index)
     return true
@@ -348,7 +359,7 @@ extension Worker {
       failure, destination: nil,
       UpstreamPart(member: Int(association.pointee.member), hop: hop))
     if association.pointee.state == .connecting || failure == .hopRefused {
-      datagrams.nextAttempt = now + Self.pauseAfterFailure
+      datagrams.nextAttempts[association.pointee.members] = now + Self.pauseAfterFailure
     }
     let waiting = takeWaiting(of: association)
     let client = association.pointee.client

@@ -62,6 +62,8 @@ extension Worker {
   private func sort(_ count: Int, arrivedAt listener: SocketAddress, isStaged: Bool) {
     var client: SocketAddress?
     var association: Int?
+    let standard = configuration.group?.standard ?? MemberSet()
+    var way = standard
     for slot in 0..<count {
       let received = datagrams.reader.received(at: slot)
       guard let source = received.source, let destination = received.destination?.address else {
@@ -72,13 +74,25 @@ extension Worker {
         reportLoop(.connectionToListener, OriginalDestination(destination))
         continue
       }
+      var (members, rule) = (standard, RuleNumber.none)
+      if let policy = configuration.policy {
+        let verdict = datagramVerdict(of: policy, from: source, to: destination)
+        guard case .upstreams(let some) = verdict.decision else {
+          counters.add(.rejectedByRule, count: received.count)
+          continue
+        }
+        // Queries are a matter of the standard ones.
+        if destination.port != Self.dnsPort || configuration.datagrams?.dns == .ordinary {
+          (members, rule) = (some, verdict.rule)
+        }
+      }
       if destination.port == Self.dnsPort, carriesOverStream(destination) {
         received.forEachDatagram { handOver($0, from: source, to: destination) }
         continue
       }
-      if source != client {
-        client = source
-        association = findAssociation(of: source, to: destination)
+      if source != client || members != way {
+        (client, way) = (source, members)
+        association = findAssociation(of: source, to: destination, among: members, by: rule)
       }
       guard let association else {
         if destination.port == Self.dnsPort, mayCarryOverStream {

@@ -44,7 +44,9 @@ extension Worker {
     case .ordinary, .datagrams, nil: return false
     case .stream: return true
     case .automatic:
-      if configuration.group?.datagramAbility == .refuses { return true }
+      if let group = configuration.group, group.datagramAbility(of: group.standard) == .refuses {
+        return true
+      }
       guard !datagrams.resolvers.isEmpty,
         case .silent(let until) = datagrams.resolvers[resolver(insteadOf: destination)]
       else { return false }

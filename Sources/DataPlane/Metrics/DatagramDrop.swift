@@ -17,6 +17,8 @@ package enum DatagramDrop: Int, Error, CaseIterable, Sendable {
   case sourceNotAllowed
   /// The embedded server's rules forbid its destination.
   case forbidden
+  /// A rule of the user's has it.
+  case rejectedByRule
   /// Its association gave way to another one, or ended while it was waiting.
   case evicted
   /// The kernel did not take it, or its destination has no address.
@@ -37,6 +39,7 @@ package enum DatagramDrop: Int, Error, CaseIterable, Sendable {
     case .wrongFamily: "wrong_family"
     case .sourceNotAllowed: "source_not_allowed"
     case .forbidden: "forbidden"
+    case .rejectedByRule: "rejected_by_rule"
     case .evicted: "evicted"
     case .unsent: "unsent"
     case .loop: "loop"

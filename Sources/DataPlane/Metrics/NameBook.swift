@@ -3,7 +3,7 @@ internal import DNS
 internal import Synchronization
 
 /// The names of addresses, as captured clients were told them in answers to their DNS queries. All workers
-/// share it. It is for people: whoever answers a client can give any address any name.
+/// share it. It is for people and for rules that they make: whoever answers a client can give any address any name.
 package final class NameBook: Sendable {
   /// Addresses whose names are known; the one that has not been looked up for the longest time goes first.
   private static let maximumNames = 16_384

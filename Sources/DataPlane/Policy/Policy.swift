@@ -15,6 +15,8 @@ package final class Policy: Sendable {
   /// Where a condition is empty, every flow fulfils it.
   package struct Rule: Hashable, Sendable {
     package let name: String
+    /// Nil: both.
+    package var transport: FlowIdentifier.Transport?
     package var ports = RangeSet<UInt16>([])
     package var addresses = AddressSet([])
     package var sources = AddressSet([])
@@ -29,8 +31,12 @@ package final class Policy: Sendable {
     }
 
     /// What can be said without asking anybody.
-    package func matches(from client: IPAddress, to destination: SocketAddress) -> Bool {
-      (ports.isEmpty || ports.contains(destination.port))
+    package func matches(
+      _ transport: FlowIdentifier.Transport, from client: IPAddress,
+      to destination: SocketAddress
+    ) -> Bool {
+      (self.transport == nil || self.transport == transport)
+        && (ports.isEmpty || ports.contains(destination.port))
         && (addresses.isEmpty || addresses.contains(destination.address))
         && (sources.isEmpty || sources.contains(client))
     }
@@ -39,7 +45,7 @@ package final class Policy: Sendable {
   /// What decides over a flow, and how.
   package struct Verdict: Hashable, Sendable {
     package let decision: Decision
-    /// Nil where no rule holds.
+    /// `none` where no rule holds.
     package let rule: RuleNumber
   }
 
@@ -54,10 +60,11 @@ package final class Policy: Sendable {
   package let concernsNames: Bool
 
   /// - Parameters:
-  ///   - rules: at most `maximumRules`.
+  ///   - rules: at most `maximumRules`; those to `direct` are of TCP alone.
   ///   - standard: the upstreams of flows for which none holds.
   package init(_ rules: [Rule], standard: MemberSet) {
     precondition(rules.count <= Self.maximumRules)
+    precondition(rules.allSatisfy { $0.decision != .direct || $0.transport == .tcp })
     self.rules = rules
     self.standard = standard
     concernsUsers = rules.contains { !$0.users.isEmpty }
@@ -68,12 +75,12 @@ package final class Policy: Sendable {
   ///   - user: who has the client's socket; nil if that is not known.
   ///   - name: by which the destination's address was looked up; nil if that is not known.
   package func verdict(
-    from client: IPAddress, to destination: SocketAddress, user: () -> UInt32?,
-    name: () -> String?
+    on transport: FlowIdentifier.Transport, from client: IPAddress,
+    to destination: SocketAddress, user: () -> UInt32?, name: () -> String?
   ) -> Verdict {
     var (knownUser, knownName): (UInt32??, String??) = (nil, nil)
     for index in rules.indices
-    where rules[index].matches(from: client, to: destination) {
+    where rules[index].matches(transport, from: client, to: destination) {
       if !rules[index].users.isEmpty {
         let found = knownUser ?? user()
         knownUser = .some(found)
@@ -87,6 +94,15 @@ package final class Policy: Sendable {
       return Verdict(decision: rules[index].decision, rule: RuleNumber(index))
     }
     return Verdict(decision: .upstreams(standard), rule: .none)
+  }
+
+  /// The upstreams that datagrams may go through.
+  package var datagramMembers: MemberSet {
+    var members = standard
+    for rule in rules where rule.transport != .tcp {
+      if case .upstreams(let some) = rule.decision { members.formUnion(some) }
+    }
+    return members
   }
 
   /// Nil if there is none of this name.

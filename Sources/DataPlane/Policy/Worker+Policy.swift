@@ -5,14 +5,28 @@ internal import SOCKS
 /// What the rules say of captured flows.
 extension Worker {
   func verdict(
-    of policy: Policy, on transport: SocketOwners.Transport, from client: SocketAddress,
+    of policy: Policy, on transport: FlowIdentifier.Transport, from client: SocketAddress,
     to destination: SocketAddress
   ) -> Policy.Verdict {
-    policy.verdict(from: client.address, to: destination) {
-      user(of: transport, client, destination)
+    policy.verdict(on: transport, from: client.address, to: destination) {
+      user(of: transport == .tcp ? .stream : .datagrams, client, destination)
     } name: {
       configuration.names?[destination.address]
     }
+  }
+
+  /// What the rules say of datagrams. Where that takes asking, it is asked once in a while for each pair of
+  /// a client and a destination.
+  func datagramVerdict(
+    of policy: Policy, from client: SocketAddress, to destination: SocketAddress
+  ) -> Policy.Verdict {
+    guard policy.concernsUsers || policy.concernsNames else {
+      return verdict(of: policy, on: .udp, from: client, to: destination)
+    }
+    if let known = datagrams.verdicts.find(client, destination, now: now) { return known }
+    let verdict = verdict(of: policy, on: .udp, from: client, to: destination)
+    datagrams.verdicts.note(verdict, client, destination, now: now)
+    return verdict
   }
 
   /// Who has a client's socket; nil if that is not of this host, or is gone.
@@ -29,12 +43,17 @@ extension Worker {
   /// What was decided by the former rules is told by those of the same names.
   func adoptRules(after former: Policy?) {
     if socketOwners == nil { socketOwners = (try? configuration.makeSocketOwners()) ?? nil }
+    datagrams.verdicts.removeAll()
     guard let former else { return }
     func renumbered(_ rule: RuleNumber) -> RuleNumber {
       former.name(of: rule).flatMap { configuration.policy?.number(ofRule: $0) } ?? .none
     }
     for index in sessions.indices {
       sessions[index].pointee.rule = renumbered(sessions[index].pointee.rule)
+    }
+    for index in datagrams.associations.slots.indices {
+      let association = datagrams.associations.slots[index]
+      association.pointee.rule = renumbered(association.pointee.rule)
     }
   }
 

@@ -6,7 +6,7 @@ internal import Synchronization
 /// A thread and its loop: it owns its listeners and every session that it accepts, and shares
 /// nothing on a flow's way but the read-only configuration, the descriptor budget and its counters.
 ///
-/// Its parts: `Worker+Accept` (ingress), `Worker+Upstream` (towards the proxy), `Worker+Forward` (to
+/// Its parts: `Worker+Accept` (ingress), `Worker+Policy` (which way a flow takes), `Worker+Upstream` (towards the proxy), `Worker+Forward` (to
 /// fixed targets), `Worker+Serve` (the embedded server), `Worker+Access` (its rules), `Worker+Bind` (its listeners),
 /// `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay` (bytes, and the end of
 /// a session), `Worker+Pool` (connections that wait for sessions), `Worker+Protected` (the same through GSSAPI), `Worker+Expose` (a service behind the upstream's

@@ -12,7 +12,7 @@ extension Worker {
       beginCaptured(socket, from: client, to: destination, among: members, by: .none)
       return
     }
-    let verdict = verdict(of: policy, on: .stream, from: client, to: destination.address)
+    let verdict = verdict(of: policy, on: .tcp, from: client, to: destination.address)
     switch verdict.decision {
     case .upstreams(let members):
       beginCaptured(socket, from: client, to: destination, among: members, by: verdict.rule)

@@ -6,6 +6,17 @@ import Testing
 @testable import DataPlane
 
 struct AssociationTableTests {
+  /// What an association is found by.
+  private struct Way: Equatable {
+    let client: SocketAddress
+    let members: MemberSet
+  }
+
+  private func way(_ index: Int, in table: borrowing AssociationTable) -> Way {
+    let association = table.slots[index]
+    return Way(client: association.pointee.client, members: association.pointee.members)
+  }
+
   private func client(_ host: Int, _ port: Int) -> SocketAddress {
     SocketAddress(.v4(IPv4Address(bits: 0xC000_0200 + UInt32(host))), UInt16(port))
   }
@@ -16,50 +27,53 @@ struct AssociationTableTests {
     let (maximum, maximumPerClient) = (24, 5)
     var table = AssociationTable()
     // The oldest first.
-    var model: [SocketAddress] = []
+    var model: [Way] = []
     var evictions = 0
     for _ in 0..<20_000 {
       let client = client(
-        Int.random(in: 0..<8, using: &random), Int.random(in: 1...12, using: &random))
-      let found = table.find(client)
-      #expect((found != nil) == model.contains(client))
+        Int.random(in: 0..<8, using: &random), Int.random(in: 1...6, using: &random))
+      let members = MemberSet([Int.random(in: 0..<2, using: &random)])
+      let wanted = Way(client: client, members: members)
+      let found = table.find(client, members)
+      #expect((found != nil) == model.contains(wanted))
       if let found, Int.random(in: 0..<4, using: &random) == 0 {
         table.remove(found)
-        model.removeAll { $0 == client }
+        model.removeAll { $0 == wanted }
       } else if let found {
-        #expect(table.slots[found].pointee.client == client)
+        #expect(way(found, in: table) == wanted)
         table.touch(found)
-        model.removeAll { $0 == client }
-        model.append(client)
+        model.removeAll { $0 == wanted }
+        model.append(wanted)
       } else {
-        let own = model.filter { $0.address == client.address }
+        let own = model.filter { $0.client.address == client.address }
         let oldest = table.oldest(of: client.address)
-        #expect(oldest.map { table.slots[$0].pointee.client } == own.first)
+        #expect(oldest.map { way($0, in: table) } == own.first)
         let isFull = own.count >= maximumPerClient
         if isFull || model.count >= maximum, let goes = isFull ? oldest : table.oldest {
           evictions += 1
-          model.removeAll { $0 == table.slots[goes].pointee.client }
+          let gone = way(goes, in: table)
+          model.removeAll { $0 == gone }
           table.remove(goes)
         }
-        let index = table.add(client)
-        #expect(table.slots[index].pointee.client == client)
-        model.append(client)
+        let index = table.add(client, members)
+        #expect(way(index, in: table) == wanted)
+        model.append(wanted)
       }
       #expect(table.count == model.count)
-      #expect(table.oldest.map { table.slots[$0].pointee.client } == model.first)
+      #expect(table.oldest.map { way($0, in: table) } == model.first)
     }
     #expect(evictions > 100)
   }
 
   @Test func tokenOfOneThatEndedFindsNobody() {
     var table = AssociationTable()
-    let index = table.add(client(1, 1))
+    let index = table.add(client(1, 1), MemberSet())
     let token = Token(
       .associationRelay, index: index, generation: table.slots[index].pointee.generation)
     let found = table.slots.find(token) != nil
     #expect(found)
     table.remove(index)
-    #expect(table.add(client(1, 2)) == index)
+    #expect(table.add(client(1, 2), MemberSet()) == index)
     let stale = table.slots.find(token) == nil
     #expect(stale)
   }

@@ -6,6 +6,7 @@ import Testing
 
 /// One rule over plain lists: slow and obviously right.
 private struct SlowRule {
+  var transport: FlowIdentifier.Transport?
   var ports: [ClosedRange<UInt16>] = []
   var addresses: [CIDR] = []
   var sources: [CIDR] = []
@@ -14,8 +15,10 @@ private struct SlowRule {
   var below: [String] = []
 
   func matches(
-    _ client: IPAddress, _ destination: SocketAddress, user: UInt32?, name: String?
+    _ transport: FlowIdentifier.Transport, _ client: IPAddress, _ destination: SocketAddress,
+    user: UInt32?, name: String?
   ) -> Bool {
+    if let wanted = self.transport, wanted != transport { return false }
     if !ports.isEmpty, !ports.contains(where: { $0.contains(destination.port) }) { return false }
     if !addresses.isEmpty, !addresses.contains(where: { $0.contains(destination.address) }) {
       return false
@@ -33,6 +36,7 @@ private struct SlowRule {
 
   func fast(_ name: String, _ decision: Policy.Decision) -> Policy.Rule {
     var rule = Policy.Rule(name, decision)
+    rule.transport = transport
     rule.ports = RangeSet(ports)
     rule.addresses = AddressSet(addresses)
     rule.sources = AddressSet(sources)
@@ -80,6 +84,7 @@ private struct Source {
 
   mutating func rule() -> SlowRule {
     var rule = SlowRule()
+    rule.transport = [nil, .tcp, .udp][Int(random.next(below: 3))]
     rule.ports = few { Self.range(&$0) }
     rule.addresses = few { Self.block(&$0) }
     rule.sources = few { Self.block(&$0) }
@@ -91,6 +96,7 @@ private struct Source {
 
 struct PolicyTests {
   private static let standard = MemberSet(count: 1)
+  private let other = Policy.Decision.upstreams(MemberSet([1]))
 
   /// Random rules and flows, of which many meet some.
   @Test func decidesLikeTheSlowRules() {
@@ -99,22 +105,24 @@ struct PolicyTests {
     for _ in 0..<300 {
       let slow = (0..<source.random.next(below: 8)).map { _ in source.rule() }
       let policy = Policy(
-        slow.enumerated().map { $1.fast("r\($0)", $0.isMultiple(of: 2) ? .direct : .reject) },
+        slow.enumerated().map { $1.fast("r\($0)", $0.isMultiple(of: 2) ? other : .reject) },
         standard: Self.standard)
       for _ in 0..<100 {
+        let transport: FlowIdentifier.Transport = source.random.next(below: 2) == 0 ? .tcp : .udp
         let client = Source.address(&source.random)
         let port = UInt16(source.random.next(below: 45))
         let destination = SocketAddress(Source.address(&source.random), port)
         let user = source.random.next(below: 4) == 0 ? nil : UInt32(source.random.next(below: 45))
         let name = source.random.next(below: 4) == 0 ? nil : Source.name(&source.random)
         let expected = slow.firstIndex {
-          $0.matches(client, destination, user: user, name: name)
+          $0.matches(transport, client, destination, user: user, name: name)
         }
         let verdict = policy.verdict(
-          from: client, to: destination, user: { user }, name: { name?.uppercased() })
+          on: transport, from: client, to: destination, user: { user }, name: { name?.uppercased() }
+        )
         #expect(verdict.rule.index == expected)
         #expect(policy.name(of: verdict.rule) == expected.map { "r\($0)" })
-        let decision: Policy.Decision? = expected.map { $0.isMultiple(of: 2) ? .direct : .reject }
+        let decision: Policy.Decision? = expected.map { $0.isMultiple(of: 2) ? other : .reject }
         #expect(verdict.decision == decision ?? .upstreams(Self.standard))
         decided[expected ?? -1, default: 0] += 1
       }
@@ -149,7 +157,7 @@ struct PolicyTests {
 
   /// What costs a question is not asked where the rest does not hold, and never twice.
   @Test func asksOnlyWhatDecides() throws {
-    var first = Policy.Rule("first", .direct)
+    var first = Policy.Rule("first", other)
     first.ports = RangeSet([1...1])
     first.users = RangeSet([1...1])
     var second = Policy.Rule("second", .reject)
@@ -163,7 +171,7 @@ struct PolicyTests {
     var (users, names) = (0, 0)
     func rule(_ port: UInt16, user: UInt32) -> Int? {
       (users, names) = (0, 0)
-      return policy.verdict(from: client, to: SocketAddress(client, port)) {
+      return policy.verdict(on: .tcp, from: client, to: SocketAddress(client, port)) {
         users += 1
         return user
       } name: {
@@ -180,7 +188,7 @@ struct PolicyTests {
   /// The last of as many as there may be has a number.
   @Test func manyRules() throws {
     let rules = (0..<Policy.maximumRules).map { number in
-      var rule = Policy.Rule("\(number)", .direct)
+      var rule = Policy.Rule("\(number)", other)
       rule.ports = RangeSet([UInt16(number)...UInt16(number)])
       return rule
     }
@@ -188,7 +196,8 @@ struct PolicyTests {
     let client = try #require(IPAddress("::1"))
     for number in [0, 254] {
       let verdict = policy.verdict(
-        from: client, to: SocketAddress(client, UInt16(number)), user: { nil }, name: { nil })
+        on: .udp, from: client, to: SocketAddress(client, UInt16(number)), user: { nil },
+        name: { nil })
       #expect(policy.name(of: verdict.rule) == "\(number)")
       #expect(policy.number(ofRule: "\(number)") == verdict.rule)
     }

@@ -26,6 +26,8 @@ package struct MemberSet: Hashable, Sendable {
 
   package mutating func remove(_ member: Int) { bits &= ~(1 << UInt16(member)) }
 
+  mutating func formUnion(_ others: MemberSet) { bits |= others.bits }
+
   func subtracting(_ others: MemberSet) -> MemberSet { MemberSet(bits: bits & ~others.bits) }
 
   package func intersection(_ others: MemberSet) -> MemberSet {

@@ -32,6 +32,7 @@ package final class UpstreamGroup: Sendable {
   let notices: Mailbox<Notice>?
 
   private let down = Atomic<UInt16>(0)
+  private let carriers: Atomic<UInt16>
   /// Those of whose doubt the monitor has not heard.
   private let doubted = Atomic<UInt16>(0)
   private let order = Atomic<UInt64>(MemberRanking.given.packed)
@@ -41,6 +42,7 @@ package final class UpstreamGroup: Sendable {
     members = [upstream]
     sets = [MemberSet(count: 1)]
     standard = MemberSet(count: 1)
+    carriers = Atomic(standard.bits)
     balance = .failover
     attributes = upstream.attributes
     mostHops = upstream.hopCount
@@ -58,6 +60,7 @@ package final class UpstreamGroup: Sendable {
     self.members = members
     self.sets = sets ?? [MemberSet(count: members.count)]
     standard = self.sets[0]
+    carriers = Atomic(standard.bits)
     self.balance = balance
     attributes = members.reduce(into: []) { $0.formUnion($1.attributes) }
     mostHops = members.map(\.hopCount).max() ?? 1
@@ -122,10 +125,19 @@ package final class UpstreamGroup: Sendable {
   /// Whether any member takes IPv6 targets.
   package var carriesIPv6: Bool { members.contains(where: \.carriesIPv6) }
 
+  /// Those that datagrams may go through, which the rules say: unless told otherwise, the standard ones.
+  package var datagramMembers: MemberSet {
+    get { MemberSet(bits: carriers.load(ordering: .relaxed)) }
+    set { carriers.store(newValue.bits, ordering: .relaxed) }
+  }
+
   /// Of all together that datagrams go through: they relay them if one does.
-  package var datagramAbility: Upstream.DatagramAbility {
+  package var datagramAbility: Upstream.DatagramAbility { datagramAbility(of: datagramMembers) }
+
+  /// Of some together.
+  package func datagramAbility(of some: MemberSet) -> Upstream.DatagramAbility {
     var ability = Upstream.DatagramAbility.refuses
-    for (index, member) in members.enumerated() where standard.contains(index) {
+    for (index, member) in members.enumerated() where some.contains(index) {
       switch member.datagramAbility {
       case .relays: return .relays
       case .unknown: ability = .unknown
