@@ -14,7 +14,7 @@ from typing import Callable, Iterator
 
 import pytest
 
-from harness import control, dns, upstreams
+from harness import dns, upstreams
 from harness.confined import NOBODY, PYTHON
 from harness.datagrams import DatagramEcho, DatagramTarget, Received, Speaker
 from harness.flows import attempt
@@ -237,34 +237,34 @@ def test_beside_the_embedded_server(topology: Topology, echo: Echo, second_echo:
 
 
 def test_flows_and_status_tell(
-    topology: Topology, servers: Servers, echo: Echo, second_echo: Echo
+    topology: Topology, servers: Servers, echo: Echo, second_echo: Echo, place: Path
 ) -> None:
-    with control.place() as place:
-        rules = f"name=far ports={echo.port} to=other", f"addresses={AT.second} protocols=tcp to=direct"
-        with ruling(topology, *rules, more=("--control", str(place))), \
-                topology.client.connect(AT.server, echo.port) as first, \
-                topology.client.connect(AT.second, second_echo.port) as second, \
-                topology.client.connect(AT.server, second_echo.port) as third:
-            for stream in first, second, third:
-                stream.sendall(b"x")
-                assert stream.recv(1) == b"x"
-            told = {
-                (one["destination"], one.get("rule"), one.get("upstream"))
-                for one in flows(topology.client, place)}
-            assert told == {
-                (f"{AT.server}:{echo.port}", "far", OTHER_URL),
-                (f"{AT.second}:{second_echo.port}", "rule 2", None),
-                (f"{AT.server}:{second_echo.port}", None, USUAL_URL)}
-            (one,) = flows(topology.client, place, "--filter", "rule=far")
-            assert one["rule"] == "far"
-            words = [binary(), "status", "--control", str(place)]
-            status = json.loads(topology.client.run(*words, "--json").stdout)
-            assert [one.get("name") for one in status["upstreams"]] == [None, "other"]
-            assert f"other, {OTHER_URL}: up" in topology.client.run(*words).stdout
+    rules = f"name=far ports={echo.port} to=other", f"addresses={AT.second} protocols=tcp to=direct"
+    with ruling(topology, *rules, more=("--control", str(place))), \
+            topology.client.connect(AT.server, echo.port) as first, \
+            topology.client.connect(AT.second, second_echo.port) as second, \
+            topology.client.connect(AT.server, second_echo.port) as third:
+        for stream in first, second, third:
+            stream.sendall(b"x")
+            assert stream.recv(1) == b"x"
+        told = {
+            (one["destination"], one.get("rule"), one.get("upstream"))
+            for one in flows(topology.client, place)}
+        assert told == {
+            (f"{AT.server}:{echo.port}", "far", OTHER_URL),
+            (f"{AT.second}:{second_echo.port}", "rule 2", None),
+            (f"{AT.server}:{second_echo.port}", None, USUAL_URL)}
+        (one,) = flows(topology.client, place, "--filter", "rule=far")
+        assert one["rule"] == "far"
+        words = [binary(), "status", "--control", str(place)]
+        status = json.loads(topology.client.run(*words, "--json").stdout)
+        assert [one.get("name") for one in status["upstreams"]] == [None, "other"]
+        assert f"other, {OTHER_URL}: up" in topology.client.run(*words).stdout
 
 
 def test_reload(
-    topology: Topology, servers: Servers, echo: Echo, second_echo: Echo, tmp_path: Path
+    topology: Topology, servers: Servers, echo: Echo, second_echo: Echo, place: Path,
+    tmp_path: Path,
 ) -> None:
     """Open flows stay where they are, and keep the name of the rule as long as there is one."""
     settings = tmp_path / "sluice.yaml"
@@ -276,36 +276,35 @@ def test_reload(
 
     mine = f"{{name: mine, ports: {echo.port}, to: other}}"
     write(mine)
-    with control.place() as place:
 
-        def told() -> str | None:
-            (one,) = flows(topology.client, place, "--filter", f"port={echo.port}")
-            assert one["upstream"] == OTHER_URL
-            return one.get("rule")
+    def told() -> str | None:
+        (one,) = flows(topology.client, place, "--filter", f"port={echo.port}")
+        assert one["upstream"] == OTHER_URL
+        return one.get("rule")
 
-        options = "--config", str(settings), "--control", str(place)
-        with Sluice(topology.client, *options) as sluice:
-            with topology.client.connect(AT.server, echo.port) as stream:
-                stream.sendall(b"x")
-                assert stream.recv(1) == b"x" and told() == "mine"
-                write(f"{{ports: {second_echo.port}, uids: {os.getuid()}, to: reject}}", mine)
-                sluice.signal(signal.SIGHUP)
-                sluice.wait_for("reloaded")
-                assert way(topology, second_echo) == "RST"
-                assert told() == "mine"
-                write(f"{{ports: {echo.port}, protocols: tcp, to: direct}}")
-                sluice.signal(signal.SIGHUP)
-                sluice.wait_for("reloaded", 2)
-                assert way(topology, second_echo) == USUAL
-                assert told() is None
-                stream.sendall(b"y")
-                assert stream.recv(1) == b"y"
-            assert way(topology, echo) == AT.client
-            write("{uids: nosuchuser, to: reject}")
+    options = "--config", str(settings), "--control", str(place)
+    with Sluice(topology.client, *options) as sluice:
+        with topology.client.connect(AT.server, echo.port) as stream:
+            stream.sendall(b"x")
+            assert stream.recv(1) == b"x" and told() == "mine"
+            write(f"{{ports: {second_echo.port}, uids: {os.getuid()}, to: reject}}", mine)
             sluice.signal(signal.SIGHUP)
-            assert "nosuchuser" in sluice.wait_for("not_reloaded")["message"]
-            assert way(topology, echo) == AT.client
-            assert sluice.events("needs_restart") == []
+            sluice.wait_for("reloaded")
+            assert way(topology, second_echo) == "RST"
+            assert told() == "mine"
+            write(f"{{ports: {echo.port}, protocols: tcp, to: direct}}")
+            sluice.signal(signal.SIGHUP)
+            sluice.wait_for("reloaded", 2)
+            assert way(topology, second_echo) == USUAL
+            assert told() is None
+            stream.sendall(b"y")
+            assert stream.recv(1) == b"y"
+        assert way(topology, echo) == AT.client
+        write("{uids: nosuchuser, to: reject}")
+        sluice.signal(signal.SIGHUP)
+        assert "nosuchuser" in sluice.wait_for("not_reloaded")["message"]
+        assert way(topology, echo) == AT.client
+        assert sluice.events("needs_restart") == []
 
 
 @pytest.fixture
@@ -324,25 +323,24 @@ def third(servers: Servers) -> tuple[str, str]:
 
 def test_datagrams_of_one_client_go_two_ways(
     topology: Topology, servers: Servers, third: tuple[str, str],
-    answerers: tuple[DatagramEcho, DatagramEcho],
+    answerers: tuple[DatagramEcho, DatagramEcho], place: Path,
 ) -> None:
     one, other = answerers
     rule = f"name=third protocols=udp ports={one.port} to=third"
-    with control.place() as place:
-        more = (*third, "--control", str(place))
-        with ruling(topology, rule, capture=GATEWAY, more=more), \
-                Speaker.of(topology, "ipv4") as speaker:
-            for _ in range(3):
-                for target in one, other:
-                    to = (AT.server, target.port)
-                    assert speaker.ask(b"hello", to) == b"hello"
-            assert (set(one.peers()), set(other.peers())) == ({THIRD}, {USUAL})
-            told = {
-                (told["destination"], told.get("rule"), told["upstream"])
-                for told in flows(topology.gateway, place)}
-            assert told == {
-                (f"{AT.server}:{one.port}", "third", THIRD_URL),
-                (f"{AT.server}:{other.port}", None, USUAL_URL)}
+    more = (*third, "--control", str(place))
+    with ruling(topology, rule, capture=GATEWAY, more=more), \
+            Speaker.of(topology, "ipv4") as speaker:
+        for _ in range(3):
+            for target in one, other:
+                to = (AT.server, target.port)
+                assert speaker.ask(b"hello", to) == b"hello"
+        assert (set(one.peers()), set(other.peers())) == ({THIRD}, {USUAL})
+        told = {
+            (told["destination"], told.get("rule"), told["upstream"])
+            for told in flows(topology.gateway, place)}
+        assert told == {
+            (f"{AT.server}:{one.port}", "third", THIRD_URL),
+            (f"{AT.server}:{other.port}", None, USUAL_URL)}
 
 
 def test_datagrams_are_rejected(
