@@ -57,7 +57,8 @@ extension MetricsReading {
       MetricFamily("tcp_sessions", .gauge, "TCP flows that are open.", snapshot.liveSessions),
       counter("tcp_sessions_opened", "TCP flows that were captured.", .sessionsOpened),
       counter(
-        "tcp_sessions_failed", "TCP flows that failed, other than by a peer's reset.",
+        "tcp_sessions_failed",
+        "TCP flows that failed, other than by a peer's reset or a rule of the user's.",
         .sessionsFailed),
       MetricFamily(
         "tcp_failures_total", .counter,
