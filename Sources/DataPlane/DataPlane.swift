@@ -100,7 +100,8 @@ package final class DataPlane: Sendable {
     for worker in workers { worker.mailbox.post(.rule(policy)) }
   }
 
-  /// Closes all listeners but the embedded server's; sessions go on. `Event.drained` tells when a worker has none.
+  /// Closes all listeners but the embedded server's, and those as well where others keep them open; sessions
+  /// go on. `Event.drained` tells when a worker has none.
   package func drain() {
     for worker in workers { worker.mailbox.post(.drain) }
   }

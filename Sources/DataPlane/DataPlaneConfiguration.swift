@@ -114,6 +114,9 @@ package struct DataPlaneConfiguration: Sendable {
   package var mark: UInt32?
   /// All sockets of the captured side, where others have opened them; nil: they are opened here.
   package var handedSockets: HandedSockets?
+  /// The embedded server's listening sockets, a copy of each for every worker, where somebody else has
+  /// opened them; nil: they are opened here.
+  package var servingSockets: HandedSockets?
   /// Listeners of which a single worker has the only socket, which is among the handed ones.
   package var furtherListeners: [ListenerConfiguration] = []
   /// A socket of the captured side for a connection to a target there (`StreamSocket.open`), where

@@ -51,6 +51,11 @@ extension Descriptor {
     clx_set_close_on_exec(number) < 0 ? nil : Descriptor(owning: number)
   }
 
+  /// Whether a socket of IPv6 on all addresses takes what comes over IPv4 as well (`ipv6(7)`, IPV6_V6ONLY).
+  package var takesBothFamilies: Bool {
+    option(SO_DOMAIN) == AF_INET6 && option(IPV6_V6ONLY, at: Int32(IPPROTO_IPV6)) == 0
+  }
+
   /// Has no call that uses it wait.
   package borrowing func makeNonblocking() throws(Errno) {
     _ = try checked(clx_set_nonblocking(rawValue))

@@ -42,6 +42,14 @@ package enum StreamSocket {
     return socket
   }
 
+  /// One more descriptor of a listener that somebody else has opened, which behaves like one of `listen` from now on.
+  package static func copy(ofListener number: Int32) throws(Errno) -> Descriptor {
+    let socket = Descriptor(owning: try checked(clx_copy(number)))
+    try socket.makeNonblocking()
+    try socket.set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+    return socket
+  }
+
   /// Holds a port of the kernel's choice without listening, until the descriptor goes; listeners that
   /// share ports can be opened on it meanwhile.
   package static func reservePort(on address: IPAddress) throws(Errno) -> Descriptor {

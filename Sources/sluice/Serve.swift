@@ -57,7 +57,7 @@ struct Serve: ParsableCommand {
   @OptionGroup var logging: LogOptions
 
   func run() throws {
-    var options = ServeCommand.Options(listen: listen.isEmpty ? ["127.0.0.1:1080"] : listen)
+    var options = ServeCommand.Options(listen: listen)
     let log = try logging.logger()
     options.login = try login(log)
     options.usersFile = usersFile

@@ -368,6 +368,8 @@ static inline int clx_is_inherited(int fd) {
   int flags = fcntl(fd, F_GETFD);
   return flags >= 0 && !(flags & FD_CLOEXEC);
 }
+/// Another number of the same open file, closed on execution.
+static inline int clx_copy(int fd) { return (int)CLX_RESULT(fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 static inline int clx_duplicate(int fd, int number) { return (int)CLX_RESULT(dup2(fd, number)); }
 static inline int clx_signal_process(pid_t process, int number) {
   return (int)CLX_RESULT(kill(process, number));

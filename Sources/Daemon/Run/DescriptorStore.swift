@@ -9,14 +9,6 @@ internal import Logging
 ///
 /// Sockets that only send, for answers, are nothing to keep: each run opens its own.
 final class DescriptorStore {
-  private static let countVariable = "LISTEN_FDS"
-  private static let processVariable = "LISTEN_PID"
-  private static let namesVariable = "LISTEN_FDNAMES"
-  /// SD_LISTEN_FDS_START (`sd_listen_fds(3)`).
-  private static let first: Int32 = 3
-  /// Of descriptors that are looked at.
-  private static let maximumCount: Int32 = 4096
-
   private static let rulesName = "rules"
 
   /// A socket that has come from the run before, and that nobody has taken yet.
@@ -37,20 +29,14 @@ final class DescriptorStore {
   private var kept: [String: [(number: Int32, isInherited: Bool)]] = [:]
   private let log: Logger
 
-  /// Takes what this process was started with, in its environment and from descriptor 3 on: comes before
-  /// anything is opened.
+  /// Takes what this process was started with: comes before anything is opened.
   init(log: Logger) {
     self.log = log
-    let process = EnvironmentVariable.take(Self.processVariable)
-    let count = EnvironmentVariable.take(Self.countVariable).flatMap { Int32($0) } ?? 0
-    let names =
-      EnvironmentVariable.take(Self.namesVariable)?
-      .split(separator: ":", omittingEmptySubsequences: false) ?? []
-    guard process == "\(System.processID)", count > 0 else { return }
+    let passed = PassedDescriptors.take()
+    guard !passed.isEmpty else { return }
     let namespace = (try? StreamSocket.open(isIPv4: true))?.networkNamespace
-    for index in 0..<min(count, Self.maximumCount) {
-      guard let descriptor = Descriptor.inherited(Self.first + index) else { continue }
-      let name = Int(index) < names.count ? String(names[Int(index)]) : ""
+    for (number, name) in passed {
+      guard let descriptor = Descriptor.inherited(number) else { continue }
       inheritedNames.insert(name)
       take(descriptor, named: name, namespace)
     }

@@ -8,8 +8,8 @@ internal import SOCKS
 package struct ServeCommand {
   /// What the server is to do, as it is written on the command line.
   package struct Options: Sendable {
-    /// Addresses and ports, `a.b.c.d:port` or `[v6]:port`; at least one. `[::]` stands for all addresses
-    /// of both families.
+    /// Addresses and ports, `a.b.c.d:port` or `[v6]:port`. `[::]` stands for all addresses of both families.
+    /// Empty: the sockets that a service manager has opened, else port 1080 of the loopback.
     package var listen: [String]
     /// User name and password that clients must give.
     package var login: (user: String, password: [UInt8])?
@@ -30,6 +30,10 @@ package struct ServeCommand {
     package init(listen: [String]) { self.listen = listen }
   }
 
+  private static let defaultListen = "127.0.0.1:1080"
+  /// How long flows that are open may take to end, while new ones wait for the next server.
+  private static let handoverPatience = Timeout.seconds(1)
+
   private let addresses: [SocketAddress]
   private let logins: Logins?
   private let access: ServerAccess
@@ -39,19 +43,23 @@ package struct ServeCommand {
   package init(_ options: Options, log: Logger) throws(CommandFailure) {
     self.options = options
     self.log = log
-    addresses = try Self.addresses(options.listen)
+    addresses = try Self.addresses(
+      options.listen.isEmpty ? [Self.defaultListen] : options.listen)
     logins = try Self.logins(options)
     access = try Self.access(options)
   }
 
   /// Blocks until SIGINT or SIGTERM.
   package func run() throws(CommandFailure) {
+    let activated = try ActivatedSockets()
+    let manager = ServiceManager(log: log)
     let descriptors = DescriptorLimit.raise()
-    let addresses = try available()
+    let addresses = try activated.addresses.isEmpty ? available() : agreed(activated.addresses)
     var configuration = DataPlaneConfiguration(
       workers: System.processors.count,
       listeners: addresses.map { ListenerConfiguration(.socks, on: $0) },
       descriptorLimit: descriptors)
+    if !activated.addresses.isEmpty { try activated.hand(to: &configuration) }
     configuration.serverLogins = logins
     configuration.servesDatagrams = options.relaysDatagrams
     configuration.servesListeners = options.listens
@@ -69,7 +77,17 @@ package struct ServeCommand {
     }
     try startedUp { () throws(Errno) in try dataPlane.start() }
     announce(addresses)
+    supervisor.serve(manager)
+    manager.tellReady("serving SOCKS5 and SOCKS4 on \(Self.list(addresses))")
     supervisor.waitForEnd(of: dataPlane)
+    manager.tellStopping("open flows end")
+    if !activated.addresses.isEmpty {
+      // New clients wait for the next server. Those that were let in just now get what they have asked for.
+      dataPlane.drain()
+      supervisor.waitForDrain(of: dataPlane, timeout: Self.handoverPatience) {
+        !dataPlane.isListening && dataPlane.snapshot().isIdle
+      }
+    }
     dataPlane.stop()
     supervisor.summarise(dataPlane)
   }
@@ -83,10 +101,24 @@ package struct ServeCommand {
         --users-file, or --allow-client
         """, metadata: ["event": "open_server"])
     }
-    let places = addresses.map { "\($0)" }.joined(separator: ", ")
+    let places = Self.list(addresses)
     log.notice(
       "serving SOCKS5 and SOCKS4 on \(places)",
       metadata: ["event": "ready", "listen": .string(places)])
+  }
+
+  private static func list(_ addresses: [SocketAddress]) -> String {
+    addresses.map { "\($0)" }.joined(separator: ", ")
+  }
+
+  /// Where a service manager listens for us, which is where the user wants it if that is said at all.
+  private func agreed(_ handed: [SocketAddress]) throws(CommandFailure) -> [SocketAddress] {
+    guard options.listen.isEmpty || Set(addresses) == Set(handed) else {
+      throw CommandFailure(
+        "--listen \(Self.list(addresses)): the service manager listens on \(Self.list(handed)): "
+          + "leave --listen out", .usage)
+    }
+    return handed
   }
 
   /// Where it is listened in fact: a host that lacks one of the families has the other alone of what stands

@@ -1,8 +1,8 @@
 package import LinuxIO
 internal import Synchronization
 
-/// Sockets of the captured side that others have opened, another process in its network namespace or an
-/// earlier one in ours, until the workers take them. What nobody takes is closed with this.
+/// Sockets that others have opened, another process in the captured side's network namespace, an earlier one in
+/// ours or a service manager, until the workers take them. What nobody takes is closed with this.
 package final class HandedSockets: Sendable {
   /// Descriptors that this owns, by what they are.
   private let descriptors = Mutex<[IngressSocket: [Int32]]>([:])
@@ -15,7 +15,7 @@ package final class HandedSockets: Sendable {
     }
   }
 
-  /// Adds the next one of `DataPlaneConfiguration.ingressSockets`.
+  /// Adds the next one of `DataPlaneConfiguration.ingressSockets`, or one that the embedded server listens on.
   package func add(_ descriptor: consuming Descriptor, as socket: IngressSocket) {
     let descriptor = descriptor.take()
     descriptors.withLock { $0[socket, default: []].append(descriptor) }

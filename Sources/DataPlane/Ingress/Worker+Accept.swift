@@ -14,6 +14,8 @@ extension Worker {
     let socket =
       if let socket = listener.ingressSocket {
         try configuration.obtain(socket)
+      } else if listener.ingress.isServing, let handed = configuration.servingSockets {
+        handed.take(.stream(listener.address, isTransparent: false))
       } else {
         try StreamSocket.listen(on: listener.address, .init(mark: configuration.mark))
       }

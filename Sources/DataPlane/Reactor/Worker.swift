@@ -208,8 +208,10 @@ final class Worker: @unchecked Sendable {
     case .end(let flows, let inquiry): end(flows, inquiry)
     case .drain:
       isDraining = true
-      for (index, listener) in listeners.enumerated() where listener?.ingress.isServing == false {
-        close(listenerAt: index)
+      // Where clients of the embedded server wait for the next one, this one takes no more of them.
+      let leavesClients = configuration.servingSockets != nil
+      for (index, listener) in listeners.enumerated() {
+        if let listener, leavesClients || !listener.ingress.isServing { close(listenerAt: index) }
       }
       drainResolvers()
       closePool()

@@ -1,0 +1,155 @@
+"""`sluice serve` on sockets that a service manager has opened (sd_listen_fds(3))."""
+
+import contextlib
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from harness.namespaces import Namespace
+from harness.notified import ServiceManager, manager
+from harness.programs import Program
+from harness.serving import CONNECT, Asking
+from harness.sluice import binary
+from harness.targets import Echo
+from harness.topology import ADDRESSES, Topology
+from harness.upstreams import PORT
+
+AT = ADDRESSES["ipv4"]
+
+RESTARTS = 5
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[ServiceManager]:
+    with manager(tmp_path / "notify") as one:
+        yield one
+
+
+@contextlib.contextmanager
+def started(host: Namespace, service: ServiceManager, *options: str) -> Iterator[Program]:
+    command = [*service.handing_over(), binary(), "serve", "--json", *options]
+    with Program(
+        host, *command, name="sluice", env=service.keeping(0), pass_fds=service.inherited()
+    ) as program:
+        yield program
+
+
+def keep_listener(service: ServiceManager, host: Namespace, address: str) -> None:
+    with host.open_socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
+        if ":" in address:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, PORT))
+        listener.listen(4096)
+        service.keep("sluice-serve.socket", listener.fileno())
+
+
+def end(program: Program) -> None:
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 0, program.output()
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_client_waits_for_the_server(
+    topology: Topology, service: ServiceManager, echo: Echo, family: str
+) -> None:
+    """Its connection is there before the server is."""
+    at = ADDRESSES[family]
+    keep_listener(service, topology.proxy, "0.0.0.0")
+    keep_listener(service, topology.proxy, "::")
+    with topology.gateway.connect(at.proxy, PORT) as waiting, \
+            started(topology.proxy, service) as program:
+        waiting.sendall(b"\x05\x01\x00")
+        assert waiting.recv(2, socket.MSG_WAITALL) == b"\x05\x00"
+        told = service.wait_for("READY")["STATUS"]
+        assert told == f"serving SOCKS5 and SOCKS4 on 0.0.0.0:{PORT}, [::]:{PORT}"
+        with Asking(topology.gateway, at.proxy, 5) as client:
+            assert client.ask(CONNECT, (at.server, echo.port)).code == 0
+            assert client.echoes()
+        end(program)
+        service.wait_for("STOPPING")
+
+
+def test_restarts_lose_no_connection(
+    topology: Topology, service: ServiceManager, echo: Echo
+) -> None:
+    """Clients come all the time, and each gets what it has asked for."""
+    keep_listener(service, topology.proxy, "0.0.0.0")
+    is_over = threading.Event()
+    served = threading.Semaphore(0)
+    trouble: list[str] = []
+
+    def load() -> None:
+        while not is_over.is_set():
+            try:
+                with Asking(topology.gateway, AT.proxy, 5) as client:
+                    assert client.ask(CONNECT, (AT.server, echo.port)).code == 0
+                    assert client.echoes()
+            except (OSError, AssertionError) as error:
+                trouble.append(repr(error))
+            served.release()
+
+    client = threading.Thread(target=load)
+    client.start()
+    try:
+        for count in range(1, RESTARTS + 1):
+            with started(topology.proxy, service) as program:
+                service.wait_for("READY", count)
+                for _ in range(20):
+                    assert served.acquire(timeout=20)
+                end(program)
+        with started(topology.proxy, service) as program:
+            is_over.set()
+            client.join()
+            end(program)
+    finally:
+        is_over.set()
+        service.empty()
+        client.join()
+    assert trouble == []
+
+
+def test_listen_may_say_the_same(topology: Topology, service: ServiceManager) -> None:
+    keep_listener(service, topology.proxy, "127.0.0.1")
+    with started(topology.proxy, service, "--listen", f"127.0.0.1:{PORT}") as program:
+        service.wait_for("READY")
+        end(program)
+
+
+def test_listen_contradicts(topology: Topology, service: ServiceManager) -> None:
+    keep_listener(service, topology.proxy, "127.0.0.1")
+    with started(topology.proxy, service, "--listen", "127.0.0.1:9999") as program:
+        assert program.wait() == 64
+        assert "leave --listen out" in program.output()
+
+
+@pytest.mark.parametrize("kind", ["file", "datagrams", "connected", "unix", "both families"])
+def test_refused(
+    topology: Topology, service: ServiceManager, echo: Echo, tmp_path: Path, kind: str
+) -> None:
+    with contextlib.ExitStack() as made:
+        if kind == "file":
+            one = made.enter_context(open(tmp_path / "file", "w"))
+        elif kind == "datagrams":
+            one = made.enter_context(topology.proxy.open_socket(socket.AF_INET, socket.SOCK_DGRAM))
+        elif kind == "connected":
+            one = made.enter_context(topology.proxy.connect(AT.server, echo.port))
+        elif kind == "unix":
+            one = made.enter_context(socket.socket(socket.AF_UNIX))
+            one.bind(str(tmp_path / "unix"))
+            one.listen()
+        else:
+            one = made.enter_context(topology.proxy.open_socket(socket.AF_INET6))
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            one.bind(("::", PORT))
+            one.listen()
+        service.keep("odd", one.fileno())
+    with started(topology.proxy, service) as program:
+        assert program.wait() == 64
+        expected = "BindIPv6Only=ipv6-only" if kind == "both families" else "ListenStream="
+        assert expected in program.output()
+        assert "handed over as" in program.output()
