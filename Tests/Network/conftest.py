@@ -63,12 +63,13 @@ LONGEST = (
     "test_exec_daemon", "test_chain_udp", "test_gssapi", "test_http_upstream", "test_exec_local",
     "test_control_socket", "test_udp_choices")
 
-#: Those that look at how soon something happens, or how often: no others run beside them.
+#: Those that look at how soon something happens, how often, or among all processes: no others run beside
+#: them.
 ALONE = {
-    "test_closed", "test_costs", "test_dns", "test_exits", "test_expose", "test_groups",
-    "test_guardian", "test_half_close", "test_half_close_auto", "test_in_flight", "test_lists",
-    "test_reload", "test_scripted_upstream", "test_selections", "test_udp_upstreams",
-    "test_upstream_moves"}
+    "test_closed", "test_costs", "test_dns", "test_exits", "test_expose", "test_first_byte",
+    "test_groups", "test_guardian", "test_half_close", "test_half_close_auto", "test_identity",
+    "test_in_flight", "test_lists", "test_reload", "test_scripted_upstream", "test_selections",
+    "test_serve_activation", "test_udp_upstreams", "test_upstream_moves"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
