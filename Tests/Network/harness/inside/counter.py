@@ -2,8 +2,8 @@
 line that it reads how many came so far: SIGINT, SIGQUIT, SIGWINCH."""
 
 import os
+import select
 import signal
-import sys
 from typing import Any
 
 counts = dict.fromkeys((signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH), 0)
@@ -18,6 +18,16 @@ def count(number: int, _: Any) -> None:
 
 for one in counts:
     signal.signal(one, count)
+awake, wake = os.pipe()
+os.set_blocking(wake, False)
+# A signal that comes just before the wait ends that, too.
+signal.set_wakeup_fd(wake)
 os.write(1, b"up\n")
-for _ in sys.stdin:
-    os.write(1, "counts {} {} {}\n".format(*counts.values()).encode())
+while True:
+    ready, _, _ = select.select([0, awake], [], [])
+    if awake in ready:
+        os.read(awake, 64)
+    if 0 in ready:
+        if not os.read(0, 4096):
+            break
+        os.write(1, "counts {} {} {}\n".format(*counts.values()).encode())

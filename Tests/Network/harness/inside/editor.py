@@ -5,6 +5,7 @@ it looks at the terminal again. Otherwise it repeats what it reads.
 """
 
 import os
+import select
 import signal
 import sys
 from typing import Any
@@ -21,6 +22,17 @@ def stop(*_: Any) -> None:
 
 
 signal.signal(signal.SIGTSTP, stop)
+awake, wake = os.pipe()
+os.set_blocking(wake, False)
+# A signal that comes just before the wait ends that, too.
+signal.set_wakeup_fd(wake)
 os.write(1, b"up\n")
-for text in sys.stdin:
-    os.write(1, b"read " + text.encode())
+while True:
+    ready, _, _ = select.select([0, awake], [], [])
+    if awake in ready:
+        os.read(awake, 64)
+    if 0 in ready:
+        text = os.read(0, 4096)
+        if not text:
+            break
+        os.write(1, b"read " + text)
