@@ -1,12 +1,10 @@
 """`sluice flows`: whose flows there are, where they go, and how much they have carried."""
 
 import contextlib
-import ipaddress
 import json
 import os
 import shutil
 import socket
-import struct
 import threading
 import time
 import unicodedata
@@ -18,7 +16,7 @@ import pytest
 
 from harness import dns
 from harness.control import Client, running
-from harness.datagrams import DatagramEcho, DatagramTarget, Received, Speaker
+from harness.datagrams import DatagramEcho, Speaker
 from harness.listing import SCHEMA, check, command, flows, wait_for_flows
 from harness.namespaces import Namespace
 from harness.programs import Program
@@ -49,17 +47,6 @@ def run(host: Namespace, topology: Topology, upstream: str, place: Path) -> Iter
         yield sluice
 
 
-class Resolver(DatagramTarget):
-    """Knows one name, of the server."""
-
-    def answer(self, received: Received) -> bytes:
-        asked = dns.Message.of(received.payload)
-        assert asked.name() == NAME
-        header = struct.pack("!6H", asked.number, dns.ANSWER, 1, 1, 0, 0)
-        record = struct.pack("!HHHIH", 0xC00C, dns.A, dns.INTERNET, 60, 4)
-        return header + asked.question + record + ipaddress.IPv4Address(AT.server).packed
-
-
 @contextlib.contextmanager
 def flow(topology: Topology, echo: Echo, sent: int = 1) -> Iterator[socket.socket]:
     """One that has carried so much, and as much back."""
@@ -83,7 +70,7 @@ def test_everything_of_a_connection(
     topology: Topology, run: Sluice, host: Namespace, place: Path, upstream: str, echo: Echo
 ) -> None:
     before = time.monotonic()
-    with Resolver(topology.server, [AT.server], dns.PORT), Speaker.of(topology, "ipv4") as asker:
+    with dns.OneName(topology.server, NAME), Speaker.of(topology, "ipv4") as asker:
         answer = asker.ask(dns.query(1, NAME), (AT.server, dns.PORT))
         assert dns.answered_address(answer) == AT.server
         with flow(topology, echo, 100_000) as stream:

@@ -4,11 +4,9 @@ The upstreams are on hosts of their own, so that the target sees which one a flo
 """
 
 import contextlib
-import ipaddress
 import json
 import os
 import signal
-import struct
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -16,7 +14,7 @@ import pytest
 
 from harness import dns, upstreams
 from harness.confined import NOBODY, PYTHON
-from harness.datagrams import DatagramEcho, DatagramTarget, Received, Speaker
+from harness.datagrams import DatagramEcho, Speaker
 from harness.flows import attempt
 from harness.listing import flows
 from harness.programs import Program
@@ -137,21 +135,10 @@ def test_users(topology: Topology, servers: Servers, echo: Echo) -> None:
         assert as_nobody(topology, echo) == OTHER
 
 
-class Resolver(DatagramTarget):
-    """Knows one name, of the server."""
-
-    def answer(self, received: Received) -> bytes:
-        asked = dns.Message.of(received.payload)
-        assert asked.name() == NAME
-        header = struct.pack("!6H", asked.number, dns.ANSWER, 1, 1, 0, 0)
-        record = struct.pack("!HHHIH", 0xC00C, dns.A, dns.INTERNET, 60, 4)
-        return header + asked.question + record + ipaddress.IPv4Address(AT.server).packed
-
-
 def test_names(topology: Topology, servers: Servers, echo: Echo) -> None:
     """As they were looked up: before that, and for other addresses, nothing is known."""
     with ruling(topology, "names=*.sluice.example to=other", "names=sluice.example to=reject"), \
-            Resolver(topology.server, [AT.server], dns.PORT), \
+            dns.OneName(topology.server, NAME), \
             Speaker.of(topology, "ipv4") as asker:
         assert way(topology, echo) == USUAL
         answer = asker.ask(dns.query(1, NAME), (AT.server, dns.PORT))

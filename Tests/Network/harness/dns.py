@@ -1,4 +1,4 @@
-"""Questions and answers of the DNS, as bytes (RFC 1035), and a resolver made for counting."""
+"""Questions and answers of the DNS, as bytes (RFC 1035), and resolvers made for tests."""
 
 import contextlib
 import ipaddress
@@ -8,8 +8,10 @@ import threading
 import zlib
 from dataclasses import dataclass
 
+from .datagrams import DatagramTarget, Received
 from .namespaces import Namespace
 from .targets import Target
+from .topology import ADDRESSES
 
 PORT = 53
 
@@ -139,3 +141,18 @@ def _take(stream: socket.socket, count: int) -> bytes:
             raise EOFError
         data += part
     return data
+
+
+class OneName(DatagramTarget):
+    """Knows one name, that of the topology's server, on which it is. Use as a context manager."""
+
+    def __init__(self, host: Namespace, name: str) -> None:
+        self._name, self._address = name, ADDRESSES["ipv4"].server
+        super().__init__(host, [self._address], PORT)
+
+    def answer(self, received: Received) -> bytes:
+        asked = Message.of(received.payload)
+        assert asked.name() == self._name
+        header = struct.pack("!6H", asked.number, ANSWER, 1, 1, 0, 0)
+        record = struct.pack("!HHHIH", 0xC00C, A, INTERNET, 60, 4)
+        return header + asked.question + record + ipaddress.IPv4Address(self._address).packed
