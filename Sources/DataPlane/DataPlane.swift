@@ -101,9 +101,11 @@ package final class DataPlane: Sendable {
   }
 
   /// Closes all listeners but the embedded server's, and those as well where others keep them open; sessions
-  /// go on. `Event.drained` tells when a worker has none.
-  package func drain() {
-    for worker in workers { worker.mailbox.post(.drain) }
+  /// go on. `Event.drained` tells when a worker has done so, and when it has none left.
+  /// - Parameter acceptsWaiting: whether what has connected before is accepted first; else it is left to
+  ///   those who keep the listeners open.
+  package func drain(acceptsWaiting: Bool) {
+    for worker in workers { worker.mailbox.post(.drain(acceptsWaiting: acceptsWaiting)) }
   }
 
   /// Whether connections may still be accepted after `drain`.

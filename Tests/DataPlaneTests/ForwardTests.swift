@@ -109,7 +109,7 @@ struct ForwardTests {
     let forwarder = try Forwarder(to: [target.address], .outward)
     let client = try forwarder.connect()
     let server = try target.accept()
-    forwarder.dataPlane.drain()
+    forwarder.dataPlane.drain(acceptsWaiting: true)
     let deadline = Instant.now() + .seconds(10)
     while (try? StreamSocket.checkFree(forwarder.address)) == nil, Instant.now() < deadline {}
     try StreamSocket.checkFree(forwarder.address)
@@ -117,6 +117,31 @@ struct ForwardTests {
     #expect(try client.read(1) == [1])
     #expect(forwarder.finalCounts()[.endedByShutdown] == 1)
     #expect(throws: Errno.connectionReset) { try client.readSome(1) }
+  }
+
+  /// What has connected by then is carried, or left to whoever listens next: here to nobody. The workers
+  /// hear of the end first.
+  @Test(arguments: [true, false]) func drainsWhatWaits(acceptsWaiting: Bool) throws {
+    let target = try ScriptedUpstream()
+    let forwarder = try Forwarder(to: [target.address], .outward, starts: false)
+    forwarder.dataPlane.drain(acceptsWaiting: acceptsWaiting)
+    // More than are accepted in one turn.
+    let count = 70
+    func connect(_ rest: Int) throws {
+      guard rest > 0 else {
+        try forwarder.dataPlane.start()
+        if acceptsWaiting { for _ in 0..<count { try target.accept().write([1]) } }
+        return
+      }
+      let client = try forwarder.connect()
+      try connect(rest - 1)
+      if acceptsWaiting {
+        #expect(try client.read(1) == [1])
+      } else {
+        #expect(throws: Errno.connectionReset) { try client.readSome(1) }
+      }
+    }
+    try connect(count)
   }
 
   @Test func namesItsSockets() {

@@ -10,7 +10,7 @@ final class Forwarder: Sendable {
 
   init(
     to targets: [SocketAddress], _ forwarding: Forwarding,
-    _ configure: (inout DataPlaneConfiguration) -> Void = { _ in }
+    starts: Bool = true, _ configure: (inout DataPlaneConfiguration) -> Void = { _ in }
   ) throws {
     let reservation = try StreamSocket.reservePort(on: .v4(.loopback))
     guard let address = reservation.localAddress else { throw Errno.addressNotAvailable }
@@ -21,7 +21,7 @@ final class Forwarder: Sendable {
     configure(&configuration)
     self.address = address
     dataPlane = try DataPlane(configuration) { _ in }
-    try dataPlane.start()
+    if starts { try dataPlane.start() }
   }
 
   deinit { dataPlane.stop() }

@@ -503,7 +503,7 @@ struct ResolverTests {
     engine.ask(query())
     let busy = try server.acceptAndConnect()
     let asked = try busy.readQuery()
-    engine.worker.mailbox.post(.drain)
+    engine.worker.mailbox.post(.drain(acceptsWaiting: true))
     try idle.readToTheEnd()
     try busy.writeFramed(answer(to: asked))
     #expect(try engine.nextAnswer() == answer(to: query()))

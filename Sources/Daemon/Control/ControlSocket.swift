@@ -74,6 +74,9 @@ final class ControlSocket: Sendable {
   /// Takes nobody new; what is open goes on.
   func drain() { service.drain() }
 
+  /// Whether what connects for a program may still be accepted after `drain`.
+  var isListening: Bool { service.isListening }
+
   /// Flows that are open.
   var liveSessions: UInt64 { service.liveSessions }
 

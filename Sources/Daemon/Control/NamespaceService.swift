@@ -223,8 +223,11 @@ final class NamespaceService: Sendable {
       state.isDraining = true
       return Array(state.programs.values)
     }
-    for program in programs { program.plane.drain() }
+    for program in programs { program.plane.drain(acceptsWaiting: true) }
   }
+
+  /// Whether connections of a program may still be accepted after `drain`.
+  var isListening: Bool { programs.contains { $0.plane.isListening } }
 
   /// Flows that are open.
   var liveSessions: UInt64 {

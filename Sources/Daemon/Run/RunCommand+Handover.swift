@@ -55,7 +55,7 @@ extension RunCommand {
       metadata: [
         "event": "handing_over", "live_sessions": .stringConvertible(liveSessions()),
       ])
-    dataPlane.drain()
+    dataPlane.drain(acceptsWaiting: false)
     control?.drain()
     let end = Instant.now() + Self.handoverPatience
     var isOver = false

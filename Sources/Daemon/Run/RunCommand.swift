@@ -203,15 +203,22 @@ package struct RunCommand {
       log.warning("cannot let open flows end (\(error)), ending them now")
       return
     }
-    let open = dataPlane.snapshot().liveSessions + (control?.liveSessions ?? 0)
-    guard open > 0, timeout > 0 else { return }
-    log.notice(
-      "capturing nothing new; open flows (\(open)) have \(timeout) s to end (again: end at once)",
-      metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
-    dataPlane.drain()
+    guard timeout > 0 else { return }
+    dataPlane.drain(acceptsWaiting: true)
     control?.drain()
+    var isTold = false
     supervisor.waitForDrain(of: dataPlane, timeout: .seconds(timeout)) {
-      dataPlane.snapshot().isIdle && (control?.liveSessions ?? 0) == 0
+      guard !dataPlane.isListening, control?.isListening != true else { return false }
+      let open = dataPlane.snapshot().liveSessions + (control?.liveSessions ?? 0)
+      if !isTold {
+        // Nobody waits for queries alone.
+        guard open > 0 else { return true }
+        isTold = true
+        log.notice(
+          "capturing nothing new; open flows (\(open)) have \(timeout) s to end (again: end at once)",
+          metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
+      }
+      return open == 0 && dataPlane.snapshot().isIdle
     }
   }
 

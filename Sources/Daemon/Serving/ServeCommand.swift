@@ -83,7 +83,7 @@ package struct ServeCommand {
     manager.tellStopping("open flows end")
     if !activated.addresses.isEmpty {
       // New clients wait for the next server. Those that were let in just now get what they have asked for.
-      dataPlane.drain()
+      dataPlane.drain(acceptsWaiting: false)
       supervisor.waitForDrain(of: dataPlane, timeout: Self.handoverPatience) {
         !dataPlane.isListening && dataPlane.snapshot().isIdle
       }

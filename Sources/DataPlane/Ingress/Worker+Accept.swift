@@ -34,30 +34,33 @@ extension Worker {
     listeners[index] = nil
   }
 
-  func accept(from index: Int) {
-    guard let listener = listeners[index] else { return }
+  /// - Returns: whether more may wait.
+  @discardableResult
+  func accept(from index: Int) -> Bool {
+    guard let listener = listeners[index] else { return false }
     // The other half is for the other halves of the same flows.
     let isBounded =
       configuration.servesItself && !configuration.connectsDirectly && !listener.ingress.isServing
     for _ in 0..<Self.acceptsPerTurn {
       guard budget.take(Self.descriptorsPerSession, share: isBounded ? .half : .all) else {
         pauseAccepting(nil)
-        return
+        return false
       }
       switch StreamSocket.accept(from: listener.socket) {
       case .connection(let socket, let peer):
         begin(socket, from: peer, by: listener)
       case .none:
         budget.giveBack(Self.descriptorsPerSession)
-        return
+        return false
       case .aborted:
         budget.giveBack(Self.descriptorsPerSession)
       case .failed(let error):
         budget.giveBack(Self.descriptorsPerSession)
         pauseAccepting(error)
-        return
+        return false
       }
     }
+    return true
   }
 
   /// A new connection; two descriptors have been taken from the budget for it.

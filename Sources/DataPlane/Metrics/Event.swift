@@ -22,7 +22,7 @@ package enum Event: Sendable {
   case acceptPaused(Errno?)
   /// What becomes of what is published; one for each connection at most, and one for each attempt.
   case exposure(ExposureEvent)
-  /// A worker has no session left, after `drain`.
+  /// After `drain`: a worker accepts nothing more, or has no session left.
   case drained
 }
 

@@ -17,8 +17,9 @@ enum Command: Sendable {
   case list(FlowInquiry, worker: Int)
   /// End these flows, which are of this worker or were.
   case end([FlowIdentifier], FlowInquiry)
-  /// Capture nothing more; report when the last session is gone.
-  case drain
+  /// Accept nothing more, once those have been that have connected already, or at once; report when the
+  /// last session is gone.
+  case drain(acceptsWaiting: Bool)
   /// End now: sessions that are left are reset.
   case stop
 }

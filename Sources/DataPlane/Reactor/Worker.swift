@@ -206,17 +206,7 @@ final class Worker: @unchecked Sendable {
       adoptRules(after: former)
     case .list(let inquiry, let worker): walks.append(FlowWalk(inquiry, worker: worker))
     case .end(let flows, let inquiry): end(flows, inquiry)
-    case .drain:
-      isDraining = true
-      // Where clients of the embedded server wait for the next one, this one takes no more of them.
-      let leavesClients = configuration.servingSockets != nil
-      for (index, listener) in listeners.enumerated() {
-        if let listener, leavesClients || !listener.ingress.isServing { close(listenerAt: index) }
-      }
-      drainResolvers()
-      closePool()
-      hasClosedListeners.store(true, ordering: .releasing)
-      reportIfDrained()
+    case .drain(let acceptsWaiting): drain(acceptsWaiting: acceptsWaiting)
     case .stop:
       isStopped = true
     }
@@ -251,6 +241,21 @@ final class Worker: @unchecked Sendable {
       drive(token.index)
     }
     round.removeAll(keepingCapacity: true)
+  }
+
+  private func drain(acceptsWaiting: Bool) {
+    isDraining = true
+    // Where clients of the embedded server wait for the next one, this one takes no more of them.
+    let leavesClients = configuration.servingSockets != nil
+    for (index, listener) in listeners.enumerated() {
+      guard let listener, leavesClients || !listener.ingress.isServing else { continue }
+      if acceptsWaiting { while accept(from: index) {} }
+      close(listenerAt: index)
+    }
+    drainResolvers()
+    closePool()
+    hasClosedListeners.store(true, ordering: .releasing)
+    report(.drained)
   }
 
   func reportIfDrained() {
