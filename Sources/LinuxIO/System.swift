@@ -47,6 +47,10 @@ package enum System {
     return true
   }
 
+  /// Makes the program's own code resident anew, as far as it runs from here on: what served the start alone
+  /// is more than what serves the flows.
+  package static func giveBackStartUpCode() { clx_give_back_code() }
+
   /// Ignores SIGPIPE, which `splice` raises where `send` can be told not to; a data plane needs it.
   package static func ignoreBrokenPipes() { clx_ignore_broken_pipe() }
 

@@ -473,3 +473,7 @@ static inline long clx_receive_passed(int fd, void *bytes, size_t count,
   }
   return result;
 }
+
+/// Gives the pages of the program and its libraries that are as in their files back to the kernel
+/// (MADV_DONTNEED of madvise(2)); what runs or is read next is mapped again.
+void clx_give_back_code(void);

@@ -75,6 +75,7 @@ final class Supervisor {
 
   /// The same, or until `isOver`, which is asked after everything that happens.
   func waitForEnd(of dataPlane: DataPlane, or isOver: () -> Bool) {
+    System.giveBackStartUpCode()
     wait(for: dataPlane, until: nil, isOver: isOver)
   }
 

@@ -168,9 +168,9 @@ class Program:
                 continue
         return targets
 
-    def memory(self) -> int:
-        """Bytes of anonymous memory that it has touched (proc(5), RssAnon)."""
+    def memory(self, kind: str = "RssAnon") -> int:
+        """Bytes of its memory that are resident: of `kind` as in proc(5), or the anonymous ones alone."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
+            if line.startswith(f"{kind}:"):
                 return int(line.split()[1]) << 10
         raise AssertionError(f"{self.name} has no memory")
