@@ -21,6 +21,32 @@ package func readBytes(of path: String, limit: Int = .max) throws(Errno) -> [UIn
   return contents
 }
 
+extension Descriptor {
+  /// A file that is in memory alone and has no name in any directory (`memfd_create(2)`).
+  /// - Parameter name: for who lists open files; at most 249 bytes.
+  package static func memoryFile(_ text: String, named name: String) throws(Errno) -> Descriptor {
+    let file = Descriptor(owning: try checked(clx_memory_file(name)))
+    try write(text, to: file)
+    return file
+  }
+
+  /// All of a file from its beginning, wherever it was read or written last; nil if it is no file, cannot be
+  /// read, or is longer.
+  package func text(atMost limit: Int) -> String? {
+    let mode = clx_mode(rawValue)
+    guard mode >= 0, UInt32(mode) & UInt32(S_IFMT) == UInt32(S_IFREG) else { return nil }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 4096)
+    while bytes.count <= limit {
+      let count = clx_pread(rawValue, &chunk, chunk.count, bytes.count)
+      if count == 0 { return String(decoding: bytes, as: UTF8.self) }
+      guard count > 0 else { return nil }
+      bytes += chunk[..<count]
+    }
+    return nil
+  }
+}
+
 /// The first line of a file, and who may read that.
 package struct FirstLine: Sendable {
   /// More are not read.

@@ -9,16 +9,29 @@ package struct Forwarding {
     Sysctl("net.ipv4.ip_forward"), Sysctl("net.ipv6.conf.all.forwarding"),
   ]
 
-  /// What was there before our changes, in their order.
+  /// What was there before changes, ours and those of processes that this one continues, in their order.
   private var previous: [(setting: Sysctl, value: String)] = []
   private let isOff: [Sysctl]
 
   /// The switches that are off.
   package var missing: [Sysctl] { isOff }
 
+  /// What `restore` would put back, for another process to continue with: a line for each setting of its
+  /// path, a space, and the value.
+  package var record: String {
+    previous.map { "\($0.setting.path) \($0.value)\n" }.joined()
+  }
+
   /// Reads the switches; changes nothing.
-  package init() {
+  /// - Parameter record: of the process that this one continues; lines that are none of its are left out.
+  package init(continuing record: String = "") {
     isOff = Self.switches.filter { $0.value == "0" }
+    previous = record.split(separator: "\n").compactMap { line in
+      let words = line.split(separator: " ", maxSplits: 1)
+      guard words.count == 2 else { return nil }
+      let setting = Sysctl(path: String(words[0]))
+      return setting.isOfForwarding ? (setting, String(words[1])) : nil
+    }
   }
 
   /// Turns on the switches that are off. A family that this kernel lacks has no switch.
@@ -91,5 +104,18 @@ package struct Forwarding {
   /// Every interface, and `default`, which those to come start from.
   private static func interfaces(_ family: String) -> [String] {
     directoryEntries("/proc/sys/net/\(family)/conf").filter { $0 != "all" }.sorted()
+  }
+}
+
+extension Sysctl {
+  /// Whether it is one of those that are changed here.
+  fileprivate var isOfForwarding: Bool {
+    let words = path.split(separator: "/", omittingEmptySubsequences: false)
+    if words == ["net", "ipv4", "ip_forward"] { return true }
+    guard words.count == 5, words[0] == "net", ["ipv4", "ipv6"].contains(words[1]),
+      words[2] == "conf",
+      !["", ".", ".."].contains(words[3])
+    else { return false }
+    return ["forwarding", "accept_ra", "accept_redirects"].contains(words[4])
   }
 }

@@ -237,16 +237,77 @@ class TestStore:
             run.finish()
 
 
-    def test_forwarding_is_not_continued(self, lonely: Service) -> None:
-        """Nobody would put it back at the end."""
-        lonely.host.write_sysctl("net/ipv4/ip_forward", "0")
+
+class TestForwarding:
+    """A gateway turns it on; the last of several runs puts back what was before the first."""
+
+    SWITCHES = "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"
+
+    @pytest.fixture
+    def gateway(self, lonely: Service) -> Service:
+        for switch in self.SWITCHES:
+            lonely.host.write_sysctl(switch, "0")
         lonely.arguments = ("embedded", "--gateway", "lan0")
-        run = lonely.start()
-        assert run.events("no_handover")
-        assert lonely.manager.names() == []
-        run.signal(signal.SIGUSR2)
+        return lonely
+
+    def values(self, service: Service) -> list[str]:
+        return [service.host.read_sysctl(switch) for switch in self.SWITCHES]
+
+    def test_restarts(self, gateway: Service) -> None:
+        run = gateway.start()
+        assert "forwarding" in gateway.manager.names()
+        kept = gateway.manager.inodes()
+        for _ in range(3):
+            gateway.hand_over(run)
+            assert self.values(gateway) == ["1", "1"]
+            run = gateway.start()
+            assert gateway.manager.inodes() == kept
+            assert run.events("sysctl") == []
         run.finish()
-        assert lonely.host.read_sysctl("net/ipv4/ip_forward") == "0"
+        assert self.values(gateway) == ["0", "0"]
+
+    def test_turned_off_meanwhile(self, gateway: Service) -> None:
+        """The record of both changes replaces that of the first."""
+        gateway.hand_over(gateway.start())
+        kept = gateway.manager.inodes()
+        gateway.host.write_sysctl(self.SWITCHES[0], "0")
+        run = gateway.start()
+        assert self.values(gateway) == ["1", "1"]
+        assert gateway.manager.names().count("forwarding") == 1
+        assert gateway.manager.inodes() != kept
+        gateway.hand_over(run)
+        gateway.start().finish()
+        assert self.values(gateway) == ["0", "0"]
+
+    def test_killed(self, gateway: Service) -> None:
+        run = gateway.start()
+        run.signal(signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL
+        gateway.start().finish()
+        assert self.values(gateway) == ["0", "0"]
+
+    def test_no_gateway_any_more(self, gateway: Service) -> None:
+        gateway.hand_over(gateway.start())
+        gateway.arguments = ("embedded", "--machine")
+        run = gateway.start()
+        assert self.values(gateway) == ["0", "0"]
+        assert "forwarding" not in gateway.manager.names()
+        run.finish()
+
+    @pytest.mark.parametrize("record", [
+        "0\nnet/ipv4/ip_forward 0\n", "", "\n", "net/ipv4/ip_forward 0\n"], ids=repr)
+    def test_of_others(self, gateway: Service, tmp_path: Path, record: str) -> None:
+        """What does not say that it is of this network namespace is not taken."""
+        for switch in self.SWITCHES:
+            gateway.host.write_sysctl(switch, "1")
+        (tmp_path / "record").write_text(record)
+        with open(tmp_path / "record") as file:
+            gateway.manager.keep("forwarding", file.fileno())
+        run = gateway.start()
+        assert run.wait_for("descriptor_refused")["name"] == "forwarding"
+        assert "forwarding" not in gateway.manager.names()
+        run.finish()
+        assert self.values(gateway) == ["1", "1"]
 
 
 class TestHostileDescriptors:

@@ -79,6 +79,12 @@ static inline int clx_mode(int fd) {
   struct stat status;
   return fstat(fd, &status) < 0 ? -errno : (int)status.st_mode;
 }
+static inline int clx_memory_file(const char *name) {
+  return (int)CLX_RESULT(syscall(SYS_memfd_create, name, 1U /* MFD_CLOEXEC */));
+}
+static inline long clx_pread(int fd, void *buffer, size_t count, off_t offset) {
+  return CLX_RESULT(pread(fd, buffer, count, offset));
+}
 static inline int clx_pipe(int ends[2]) { return (int)CLX_RESULT(pipe2(ends, O_NONBLOCK | O_CLOEXEC)); }
 static inline int clx_set_pipe_bytes(int fd, int bytes) {
   return (int)CLX_RESULT(fcntl(fd, CLX_F_SETPIPE_SZ, bytes));

@@ -5,11 +5,15 @@ internal import Logging
 
 /// What one run leaves to the next with the service manager, which holds copies of it meanwhile
 /// (`systemd.service(5)`, FileDescriptorStoreMax=): the listeners, where connections wait; the sockets for
-/// captured datagrams, where those wait; and the netlink socket that the rules belong to, so that they stay.
+/// captured datagrams, where those wait; the netlink socket that the rules belong to, so that they stay; and what
+/// forwarding was before it was turned on, in a file in memory.
 ///
 /// Sockets that only send, for answers, are nothing to keep: each run opens its own.
 final class DescriptorStore {
   private static let rulesName = "rules"
+  private static let forwardingName = "forwarding"
+  /// Bytes of a record of forwarding that are read at most: some 50 for each interface.
+  private static let maximumRecord = 1 << 20
 
   /// A socket that has come from the run before, and that nobody has taken yet.
   private struct Inherited {
@@ -21,37 +25,44 @@ final class DescriptorStore {
   private var inherited: [Inherited] = []
   private var inheritedRules: Int32?
   private var hasTakenRules = false
+  /// What the run before has recorded of forwarding, and where.
+  private var forwarding: (number: Int32, record: String)?
   /// All names under which something has come.
   private var inheritedNames: Set<String> = []
   /// Those of them under which something has come that is of no use.
   private var droppedNames: Set<String> = []
   /// What is to be there for the next run, and whether it came from the one before, by name.
   private var kept: [String: [(number: Int32, isInherited: Bool)]] = [:]
+  /// Of this process; nil if the kernel does not tell.
+  private let namespace: UInt64?
   private let log: Logger
 
   /// Takes what this process was started with: comes before anything is opened.
   init(log: Logger) {
     self.log = log
-    let passed = PassedDescriptors.take()
-    guard !passed.isEmpty else { return }
-    let namespace = (try? StreamSocket.open(isIPv4: true))?.networkNamespace
-    for (number, name) in passed {
+    namespace = (try? StreamSocket.open(isIPv4: true))?.networkNamespace
+    for (number, name) in PassedDescriptors.take() {
       guard let descriptor = Descriptor.inherited(number) else { continue }
       inheritedNames.insert(name)
-      take(descriptor, named: name, namespace)
+      take(descriptor, named: name)
     }
   }
 
   deinit {
     for one in inherited { _ = Descriptor(owning: one.number) }
     if let inheritedRules { _ = Descriptor(owning: inheritedRules) }
+    if let forwarding { _ = Descriptor(owning: forwarding.number) }
   }
 
   /// Keeps it if it is what its name says, and of this network namespace; closes it otherwise.
-  private func take(_ descriptor: consuming Descriptor, named name: String, _ namespace: UInt64?) {
+  private func take(_ descriptor: consuming Descriptor, named name: String) {
     let isOurs = namespace == nil || descriptor.networkNamespace == namespace
     if isOurs, name == Self.rulesName, descriptor.isNetfilterSocket, inheritedRules == nil {
       inheritedRules = descriptor.take()
+    } else if name == Self.forwardingName, forwarding == nil,
+      let text = descriptor.text(atMost: Self.maximumRecord), text.hasPrefix(recordHead)
+    {
+      forwarding = (descriptor.take(), String(text.dropFirst(recordHead.count)))
     } else if isOurs, let socket = IngressSocket(descriptor), name == socket.name,
       (try? descriptor.makeNonblocking()) != nil
     {
@@ -75,6 +86,9 @@ final class DescriptorStore {
     hasTakenRules = inheritedRules != nil
     return inheritedRules.map { Descriptor(owning: $0) }
   }
+
+  /// What forwarding was before runs have changed it, as `Forwarding` records it; empty if none has.
+  func takeForwarding() -> String { forwarding?.record ?? "" }
 
   /// Whether the run before has left a socket on this port: then it is not free, and ours all the same.
   func holds(_ socket: IngressSocket) -> Bool {
@@ -149,10 +163,20 @@ final class DescriptorStore {
   // MARK: Leaving
 
   /// Has the manager keep what the next run needs, and nothing else.
-  /// - Parameter rules: what the rules belong to.
+  /// - Parameters:
+  ///   - rules: what the rules belong to.
+  ///   - forwarding: what it was before, as `Forwarding` records it.
   /// - Returns: whether it has room for that.
-  func store(_ rules: Int32, with manager: ServiceManager) -> Bool {
+  func store(_ rules: Int32, _ forwarding: String, with manager: ServiceManager) -> Bool {
     kept[Self.rulesName] = [(rules, hasTakenRules)]
+    do {
+      try keep(forwarding)
+    } catch {
+      log.warning(
+        "a restart will end what is captured meanwhile: no file in memory can be made (\(error))",
+        metadata: ["event": "no_handover"])
+      return false
+    }
     let count = kept.values.reduce(0) { $0 + $1.count }
     guard count <= manager.storedDescriptors else {
       log.warning(
@@ -172,6 +196,25 @@ final class DescriptorStore {
         descriptors.filter { isRenewed || !$0.isInherited }.map(\.number), as: name)
     }
     return true
+  }
+
+  /// What a record begins with: a line that says whose settings those are.
+  private var recordHead: String { "\(namespace ?? 0)\n" }
+
+  /// Puts a record of forwarding where the next run finds it, unless it is there already.
+  private func keep(_ record: String) throws(Errno) {
+    guard !record.isEmpty else { return }
+    let isThere = forwarding?.record == record
+    if !isThere {
+      let former = forwarding
+      let file = try Descriptor.memoryFile(recordHead + record, named: Self.forwardingName)
+      forwarding = (file.take(), record)
+      if let former {
+        droppedNames.insert(Self.forwardingName)
+        _ = Descriptor(owning: former.number)
+      }
+    }
+    kept[Self.forwardingName] = forwarding.map { [($0.number, isThere)] }
   }
 
   /// Has the manager keep nothing any more.

@@ -12,13 +12,14 @@ extension RunCommand {
   private static let handoverPatience = Timeout.seconds(1)
 
   /// Leaves with the service manager what the next process continues with.
+  /// - Parameter forwarding: what it was before it was turned on, as that records it.
   /// - Returns: whether it can: the manager keeps that, and the process finds what it needs.
   func isContinuable(
-    _ scope: Scope, changesForwarding: Bool, _ rules: RuleKeeper, _ store: DescriptorStore,
+    _ scope: Scope, forwarding: String, _ rules: RuleKeeper, _ store: DescriptorStore,
     _ manager: ServiceManager
   ) -> Bool {
-    if manager.storedDescriptors > 0, canBeContinued(scope, changes: changesForwarding),
-      store.store(rules.owner, with: manager)
+    if manager.storedDescriptors > 0, canBeContinued(scope),
+      store.store(rules.owner, forwarding, with: manager)
     {
       return true
     }
@@ -27,14 +28,7 @@ extension RunCommand {
   }
 
   /// Whether another process finds what it needs where this one has left everything in place.
-  /// - Parameter forwarding: whether this run has changed what lets this host forward.
-  private func canBeContinued(_ scope: Scope, changes forwarding: Bool) -> Bool {
-    if forwarding {
-      log.notice(
-        "a restart will end what is captured meanwhile: this host forwards only as long as this run lasts",
-        metadata: ["event": "no_handover"])
-      return false
-    }
+  private func canBeContinued(_ scope: Scope) -> Bool {
     if scope.policy.machine != nil, configuration.upstreams.members.contains(where: \.first.hasName)
     {
       log.notice(

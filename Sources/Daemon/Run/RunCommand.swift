@@ -80,10 +80,11 @@ package struct RunCommand {
     }
     defer { dataPlane.stop() }
 
-    var forwarding = Forwarding()
+    var forwarding = Forwarding(continuing: store.takeForwarding())
     defer { if !supervisor.isHandingOver { forwarding.restore() } }
-    let changesForwarding = scope.policy.gateway != nil && !forwarding.missing.isEmpty
-    if scope.policy.gateway != nil {
+    if scope.policy.gateway == nil {
+      forwarding.restore()
+    } else {
       try startedUp { () throws(Errno) in
         for change in try forwarding.enable() {
           log.notice("\(change)", metadata: ["event": "sysctl"])
@@ -119,7 +120,7 @@ package struct RunCommand {
     announce(scope, dataPlane)
     supervisor.serve(manager)
     supervisor.canHandOver = isContinuable(
-      scope, changesForwarding: changesForwarding, rules, store, manager)
+      scope, forwarding: forwarding.record, rules, store, manager)
     manager.tellReady(
       "capturing \(scope.description), sending it through \(configuration.upstreams)")
     supervisor.waitForEnd(of: dataPlane) { drainRequest.isMade }
