@@ -1,8 +1,6 @@
 """The Debian package, in a bare Debian: installed, used, upgraded, purged."""
 
 import os
-import re
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -10,30 +8,16 @@ from pathlib import Path
 import pytest
 
 from harness import kernel
-from harness.debian import LIBRARIES, Debian
+from harness.debian import LIBRARIES, Debian, build, newer
 from harness.namespaces import Namespace
 from harness.needs import need
 from harness.programs import Program
-from harness.sluice import binary
 from harness.units import restriction, setting
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "package"
 
 SETTINGS = "upstream: embedded\nmachine: true\n"
 
 #: Every Debian has them: essential, or needed by apt.
 ALWAYS_THERE = {"libc6", "libgcc-s1", "libstdc++6"}
-
-
-def build(folder: Path) -> Path:
-    """Of the program that is tested."""
-    made = subprocess.run(
-        [SCRIPT, "--output", folder], capture_output=True, text=True, check=False,
-        env=os.environ | {"SLUICE": binary()})
-    assert made.returncode == 0, made.stdout + made.stderr
-    size = re.search(r"^package: (\d+) bytes; .* resident when idle: (\d+) KiB$", made.stderr, re.M)
-    assert size and int(size[1]) and int(size[2]), made.stderr
-    return Path(made.stdout.strip())
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +27,7 @@ def package(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def next_package(package: Path, folder: Path) -> Path:
-    """The same with a higher version."""
-    tree = folder / "next"
-    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
-    control = tree / "DEBIAN" / "control"
-    control.write_text(re.sub(r"^Version: .*$", "Version: 9.0", control.read_text(), flags=re.M))
-    place = folder / "sluice_9.0.deb"
-    subprocess.run(
-        ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, place], check=True,
-        capture_output=True)
-    shutil.rmtree(tree)
-    return place
+    return newer(package, folder)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import socket
-import threading
 from pathlib import Path
 from typing import Iterator
 
@@ -12,7 +11,7 @@ import pytest
 from harness.namespaces import Namespace
 from harness.notified import ServiceManager, manager
 from harness.programs import Program
-from harness.serving import CONNECT, Asking
+from harness.serving import CONNECT, Asking, Customer
 from harness.sluice import binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
@@ -79,38 +78,19 @@ def test_restarts_lose_no_connection(
 ) -> None:
     """Clients come all the time, and each gets what it has asked for."""
     keep_listener(service, topology.proxy, "0.0.0.0")
-    is_over = threading.Event()
-    served = threading.Semaphore(0)
-    trouble: list[str] = []
-
-    def load() -> None:
-        while not is_over.is_set():
-            try:
-                with Asking(topology.gateway, AT.proxy, 5) as client:
-                    assert client.ask(CONNECT, (AT.server, echo.port)).code == 0
-                    assert client.echoes()
-            except (OSError, AssertionError) as error:
-                trouble.append(repr(error))
-            served.release()
-
-    client = threading.Thread(target=load)
-    client.start()
-    try:
-        for count in range(1, RESTARTS + 1):
+    with Customer(topology.gateway, AT.proxy, (AT.server, echo.port)) as customer:
+        try:
+            for count in range(1, RESTARTS + 1):
+                with started(topology.proxy, service) as program:
+                    service.wait_for("READY", count)
+                    customer.wait_for_more(20)
+                    end(program)
             with started(topology.proxy, service) as program:
-                service.wait_for("READY", count)
-                for _ in range(20):
-                    assert served.acquire(timeout=20)
+                customer.leave()
                 end(program)
-        with started(topology.proxy, service) as program:
-            is_over.set()
-            client.join()
-            end(program)
-    finally:
-        is_over.set()
-        service.empty()
-        client.join()
-    assert trouble == []
+        finally:
+            service.empty()
+    assert customer.trouble == []
 
 
 def test_listen_may_say_the_same(topology: Topology, service: ServiceManager) -> None:

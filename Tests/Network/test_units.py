@@ -10,29 +10,35 @@ from pathlib import Path
 import pytest
 
 from harness import kernel
+from harness.associating import Associating
 from harness.confined import NOBODY
 from harness.datagrams import DatagramEcho, ask
 from harness.flows import attempt
 from harness.needs import need
+from harness.serving import BIND, CONNECT, Asking, serving
 from harness.sluice import Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
-from harness.units import FOLDER, UNITS, restriction, setting
+from harness.units import (
+    FOLDER, RUN, RUN_TEMPLATE, SERVE, SERVICES, UNITS, restriction, setting)
 from harness.waiting import wait_until
 
 #: Above this systemd calls a service "exposed".
 MAXIMUM_EXPOSURE = 5.0
 
 
+def prepared(name: str, folder: Path) -> Path:
+    """A unit beside the others, all of which have the program that is tested, and no manual yet."""
+    for one in UNITS:
+        text = (FOLDER / one).read_text().replace("/usr/bin/sluice", binary())
+        text = re.sub("^Documentation=.*\n", "", text, flags=re.MULTILINE)
+        (folder / one.replace("@.", "@lan0.")).write_text(text)
+    return folder / name.replace("@.", "@lan0.")
+
+
 @pytest.fixture(params=UNITS)
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A unit whose program is the one that is tested, and which has no manual yet."""
-    text = (FOLDER / request.param).read_text()
-    text = text.replace("/usr/bin/sluice", binary())
-    text = re.sub("^Documentation=.*\n", "", text, flags=re.MULTILINE)
-    place = tmp_path / request.param.replace("@.", "@lan0.")
-    place.write_text(text)
-    return place
+    return prepared(request.param, tmp_path)
 
 
 def analyze(*words: str) -> subprocess.CompletedProcess[str]:
@@ -47,16 +53,28 @@ def test_verify(unit: Path) -> None:
 
 def test_verify_finds_faults(unit: Path) -> None:
     """Else the test above could not fail."""
-    unit.write_text(unit.read_text().replace("WatchdogSec=30", "WatchdogSec=often"))
+    unit.write_text(unit.read_text() + "[Unit]\nAllowIsolate=often\n")
     assert "often" in analyze("verify", "--man=no", str(unit)).stderr
 
 
-def test_security(unit: Path) -> None:
-    answer = analyze("security", "--offline=true", "--no-pager", str(unit))
+def exposure(service: Path) -> tuple[float, str]:
+    """How systemd rates it, and what it calls that."""
+    answer = analyze("security", "--offline=true", "--no-pager", str(service))
     level = re.search(r"Overall exposure level for \S+: ([0-9.]+) (\w+)", answer.stdout)
     assert level, answer.stdout + answer.stderr
-    assert float(level[1]) <= MAXIMUM_EXPOSURE
-    assert level[2] == "OK"
+    return float(level[1]), level[2]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_security(name: str, tmp_path: Path) -> None:
+    level, word = exposure(prepared(name, tmp_path))
+    assert level <= MAXIMUM_EXPOSURE
+    assert word == "OK"
+
+
+def test_server_has_fewer_rights(tmp_path: Path) -> None:
+    assert exposure(prepared(SERVE, tmp_path)) < exposure(prepared(RUN, tmp_path))
+    assert setting("CapabilityBoundingSet", SERVE) == [[]]
 
 
 def test_template_is_the_same_service() -> None:
@@ -64,7 +82,7 @@ def test_template_is_the_same_service() -> None:
         lines = (FOLDER / name).read_text().split("[Service]")[1].splitlines()
         return [line for line in lines if not line.startswith(("ExecStart=", "#"))]
 
-    assert service(UNITS[0]) == service(UNITS[1])
+    assert service(RUN) == service(RUN_TEMPLATE)
 
 
 def test_room_is_told() -> None:
@@ -85,9 +103,9 @@ def test_restart_is_told_from_stop(tmp_path: Path, jobs: str, is_left: bool) -> 
     fake = tmp_path / "systemctl"
     fake.write_text(f'#!/bin/sh\n[ "$1" = list-jobs ] && cat <<END\n{jobs}END\n')
     fake.chmod(0o755)
-    text = (FOLDER / UNITS[0]).read_text().replace("\\\n", " ")
+    text = (FOLDER / RUN).read_text().replace("\\\n", " ")
     [script] = re.findall(r"^ExecStop=/bin/sh -c '(.*)'$", text, flags=re.MULTILINE)
-    script = script.replace("$$", "$").replace("%n", UNITS[0])
+    script = script.replace("$$", "$").replace("%n", RUN)
     with subprocess.Popen(["sleep", "60"]) as service:
         subprocess.run(
             ["/bin/sh", "-c", script], check=True,
@@ -139,8 +157,8 @@ def test_those_rights_are_enough(
         topology.gateway.write_sysctl("net/ipv4/ip_forward", forwarding)
 
 
-def permitted_calls() -> set[str]:
-    """The system calls of the service's filter (systemd.exec(5))."""
+def permitted_calls(service: str) -> set[str]:
+    """The system calls of a service's filter (systemd.exec(5))."""
     groups: dict[str, set[str]] = {}
     listing = analyze("syscall-filter").stdout
     for block in re.split(r"\n(?=@)", listing):
@@ -153,7 +171,7 @@ def permitted_calls() -> set[str]:
         return set().union(*(calls(one) for one in groups[name]))
 
     permitted: set[str] = set()
-    for words in setting("SystemCallFilter"):
+    for words in setting("SystemCallFilter", service):
         for word in words:
             if word.startswith("~"):
                 permitted -= calls(word[1:])
@@ -163,25 +181,58 @@ def permitted_calls() -> set[str]:
     return permitted | calls("@default") | {"execve"}
 
 
+class Tracing:
+    """Counts the system calls of a program, under strace."""
+
+    def __init__(self, folder: Path) -> None:
+        self.trace = folder / "trace"
+        self.prefix = (
+            need("strace"), "--daemonize", "--follow-forks", "--summary-only",
+            "--summary-columns=calls,name", f"--output={self.trace}", "--")
+
+    def made(self) -> set[str]:
+        """Those that it has made; it has ended."""
+        wait_until(lambda: "total" in self.trace.read_text(), "strace's summary")
+        summary = (line.split() for line in self.trace.read_text().splitlines())
+        return {words[-1] for words in summary if len(words) == 2 and words[0].isdigit()} - {"total"}
+
+
 def test_filter_lets_through_what_it_does(
     topology: Topology, upstream: str, echo: Echo, datagram_echo: DatagramEcho, tmp_path: Path,
     runtime: Path,
 ) -> None:
-    """From the start to the end, under strace."""
-    trace = tmp_path / "trace"
-    tracing = (
-        need("strace"), "--daemonize", "--follow-forks", "--summary-only",
-        "--summary-columns=calls,name", f"--output={trace}")
+    """From the start to the end."""
+    tracing = Tracing(tmp_path)
     with Sluice(
         topology.gateway, upstream, "--gateway", "lan0", "--machine", "--control",
-        str(runtime / "control.sock"), within=(*tracing, "--"),
+        str(runtime / "control.sock"), within=tracing.prefix,
     ) as sluice:
         sluice.wait_for_relaying()
         for family, at in ADDRESSES.items():
             assert attempt(topology.client, at.server, echo.port) == "answer"
             assert ask(topology, family, datagram_echo.port)
-    wait_until(lambda: "total" in trace.read_text(), "strace's summary")
-    summary = (line.split() for line in trace.read_text().splitlines())
-    made = {words[-1] for words in summary if len(words) == 2 and words[0].isdigit()} - {"total"}
+    made = tracing.made()
     assert {"epoll_wait", "splice", "sendmsg", "setsockopt"} & made, made
-    assert made - permitted_calls() == set()
+    assert made - permitted_calls(RUN) == set()
+
+
+def test_filter_lets_through_what_the_server_does(
+    topology: Topology, echo: Echo, datagram_echo: DatagramEcho, tmp_path: Path
+) -> None:
+    """All that clients may ask for."""
+    tracing = Tracing(tmp_path)
+    with serving(topology.gateway, prefix=tracing.prefix) as program:
+        for at in ADDRESSES.values():
+            with Asking(topology.client, at.gateway_lan, 5) as client:
+                assert client.ask(CONNECT, (at.server, echo.port)).code == 0
+                assert client.echoes()
+            with Asking(topology.client, at.gateway_lan, 5) as client:
+                assert client.ask(BIND, (at.server, 0)).code == 0
+            with Associating(topology.client, at.gateway_lan) as association:
+                association.send(b"x", (at.server, datagram_echo.port))
+                assert association.receive()[0] == b"x"
+        program.signal(signal.SIGTERM)
+        assert program.wait() == 0
+    made = tracing.made()
+    assert {"epoll_wait", "splice", "sendmmsg", "setsockopt"} & made, made
+    assert made - permitted_calls(SERVE) == set()

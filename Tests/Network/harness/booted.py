@@ -11,7 +11,7 @@ from .namespaces import Namespace
 from .needs import lack, need
 from .programs import Program
 from .sluice import binary
-from .units import FOLDER, UNITS
+from .units import FOLDER, RUN, UNITS
 from .waiting import wait_until
 
 PACKAGES = (*LIBRARIES, "dbus", "systemd", "systemd-sysv")
@@ -23,10 +23,12 @@ HIERARCHIES = ("systemd", "unified", "")
 class Booted:
     """Use as a context manager; `systemctl` and the like by `run`."""
 
-    def __init__(self, host: Namespace, folder: Path, settings: str) -> None:
+    def __init__(self, host: Namespace, folder: Path, settings: str | None = None) -> None:
+        """With settings it has what the package has; without them nothing of Sluice."""
         self.host = host
         self.debian = Debian(host, folder, PACKAGES)
-        self._furnish(settings)
+        if settings is not None:
+            self._furnish(settings)
         self._groups: list[Path] = []
 
     def _furnish(self, settings: str) -> None:
@@ -97,14 +99,21 @@ class Booted:
         return str(answer.stdout)
 
     def log(self) -> str:
-        """What systemd and the service have said."""
+        """What systemd and the services have said."""
         return subprocess.run(
-            self._command("journalctl", "--no-pager", "--unit=sluice"), capture_output=True, text=True,
+            self._command("journalctl", "--no-pager", "--unit=sluice*"), capture_output=True, text=True,
             check=False).stdout
 
-    def show(self, name: str) -> str:
-        """A property of the service."""
-        return self.run("systemctl", "show", "--value", f"--property={name}", "sluice").strip()
+    def show(self, name: str, unit: str = RUN) -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
+
+    def install(self, package: Path) -> None:
+        """By dpkg, which finds systemd at work."""
+        inside = self.debian.root / "root" / package.name
+        inside.write_bytes(package.read_bytes())
+        self.run("dpkg", "--install", f"/root/{package.name}")
+        inside.unlink()
 
     def __exit__(self, *_: Any) -> None:
         try:

@@ -1,18 +1,48 @@
-"""A bare Debian in a folder, for packages to be put into (debootstrap(8))."""
+"""A bare Debian in a folder (debootstrap(8)), and the package to be put into it."""
 
 import os
+import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from .namespaces import Namespace
 from .needs import lack, need
+from .sluice import binary
 
 #: Ignored by git like all build folders.
 CACHE = Path(__file__).parents[3] / ".build-debian"
 
+SCRIPT = Path(__file__).parents[3] / "scripts" / "package"
+
 #: Besides what is called "minbase": what the package depends on, and no more.
 LIBRARIES = ("libmnl0", "libnftnl11")
+
+
+def build(folder: Path) -> Path:
+    """The package of the program that is tested."""
+    made = subprocess.run(
+        [SCRIPT, "--output", folder], capture_output=True, text=True, check=False,
+        env=os.environ | {"SLUICE": binary()})
+    assert made.returncode == 0, made.stdout + made.stderr
+    size = re.search(r"^package: (\d+) bytes; .* resident when idle: (\d+) KiB$", made.stderr, re.M)
+    assert size and int(size[1]) and int(size[2]), made.stderr
+    return Path(made.stdout.strip())
+
+
+def newer(package: Path, folder: Path) -> Path:
+    """The same with a higher version."""
+    tree = folder / "next"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN" / "control"
+    control.write_text(re.sub(r"^Version: .*$", "Version: 9.0", control.read_text(), flags=re.M))
+    place = folder / "sluice_9.0.deb"
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, place], check=True,
+        capture_output=True)
+    shutil.rmtree(tree)
+    return place
 
 
 def mirror() -> tuple[str, str]:

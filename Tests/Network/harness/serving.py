@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import struct
+import threading
 from dataclasses import dataclass
 from typing import Any, Iterator
 
@@ -115,3 +116,41 @@ def reply_to(
     """The code that one request gets."""
     with Asking(host, server, version) as client:
         return client.ask(command, to).code
+
+
+class Customer:
+    """Somebody who connects, asks for an echo server and hangs up, again and again. Use as a context manager."""
+
+    def __init__(self, host: Namespace, server: str, to: Endpoint) -> None:
+        self.host, self.server, self.to = host, server, to
+        self.trouble: list[str] = []
+        self._served = threading.Semaphore(0)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._come)
+
+    def __enter__(self) -> "Customer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.leave()
+
+    def _come(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                with Asking(self.host, self.server, 5) as client:
+                    assert client.ask(CONNECT, self.to).code == 0
+                    assert client.echoes()
+            except (OSError, AssertionError) as error:
+                self.trouble.append(repr(error))
+            self._served.release()
+
+    def wait_for_more(self, count: int) -> None:
+        """Until it has come so many times since the last call."""
+        for _ in range(count):
+            assert self._served.acquire(timeout=PATIENCE), self.trouble
+
+    def leave(self) -> None:
+        """Comes no more; it has what it has come for the last time."""
+        self._is_over.set()
+        self._thread.join()

@@ -7,12 +7,17 @@ from .needs import need
 
 FOLDER = Path(__file__).parents[3] / "scripts" / "systemd"
 
-UNITS = ("sluice.service", "sluice@.service")
+#: The one that captures a host's traffic, the same for one interface, and the server with its sockets.
+RUN, RUN_TEMPLATE = "sluice.service", "sluice@.service"
+SERVE, SERVE_SOCKET = "sluice-serve.service", "sluice-serve.socket"
+
+SERVICES = (RUN, RUN_TEMPLATE, SERVE)
+UNITS = (*SERVICES, SERVE_SOCKET)
 
 
-def setting(name: str) -> list[list[str]]:
-    """The words of each line of the service that sets this."""
-    lines = re.findall(rf"^{name}=(.*)$", (FOLDER / UNITS[0]).read_text(), flags=re.MULTILINE)
+def setting(name: str, unit: str = RUN) -> list[list[str]]:
+    """The words of each line of a unit that sets this."""
+    lines = re.findall(rf"^{name}=(.*)$", (FOLDER / unit).read_text(), flags=re.MULTILINE)
     assert lines, name
     return [line.split() for line in lines]
 
