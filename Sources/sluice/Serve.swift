@@ -8,7 +8,7 @@ struct Serve: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Address and port to listen on; [::] is every address of both families (default: 127.0.0.1:1080).",
+      "Address and port to listen on, 0 for any; [::] is every address of both families (default: 127.0.0.1:1080).",
       valueName: "address:port"))
   var listen: [String] = []
 

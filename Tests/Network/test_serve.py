@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -135,6 +136,26 @@ def test_several_addresses(topology: Topology, echo: Echo) -> None:
                 assert asking.echoes()
         with pytest.raises(ConnectionRefusedError):
             topology.client.connect(AT4.proxy_exit, 1080)
+
+
+def test_ports_that_are_free(topology: Topology, echo: Echo) -> None:
+    """It says which; all workers have the same, and so have both families."""
+    with serving(topology.proxy, listen=("127.0.0.1:0", "[::]:0")) as program:
+        [ready] = [line for line in program.lines if '"event":"ready"' in line]
+        told = json.loads(ready)
+        assert told["message"] == f"serving SOCKS5 and SOCKS4 on {told['listen']}"
+        found = re.fullmatch(r"127.0.0.1:(\d+), \[::\]:(\d+), 0.0.0.0:(\d+)", told["listen"])
+        assert found and found[2] == found[3] != found[1]
+        workers = len(os.sched_getaffinity(program.pid))
+        assert topology.proxy.listeners(int(found[1])) == workers
+        assert topology.proxy.listeners(int(found[2])) == 2 * workers
+        for host, address, port in (
+            (topology.proxy, "127.0.0.1", found[1]), (topology.client, AT4.proxy, found[3]),
+            (topology.client, AT6.proxy, found[2]),
+        ):
+            with Asking(host, address, 5, int(port)) as asking:
+                assert asking.ask(CONNECT, (AT4.server, echo.port)).code == 0
+                assert asking.echoes()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

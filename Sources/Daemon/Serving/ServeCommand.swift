@@ -8,7 +8,8 @@ internal import SOCKS
 package struct ServeCommand {
   /// What the server is to do, as it is written on the command line.
   package struct Options: Sendable {
-    /// Addresses and ports, `a.b.c.d:port` or `[v6]:port`. `[::]` stands for all addresses of both families.
+    /// Addresses and ports, `a.b.c.d:port` or `[v6]:port`. `[::]` stands for all addresses of both families;
+    /// port 0 is one of the kernel's choice.
     /// Empty: the sockets that a service manager has opened, else port 1080 of the loopback.
     package var listen: [String]
     /// User name and password that clients must give.
@@ -54,7 +55,9 @@ package struct ServeCommand {
     let activated = try ActivatedSockets()
     let manager = ServiceManager(log: log)
     let descriptors = DescriptorLimit.raise()
-    let addresses = try activated.addresses.isEmpty ? available() : agreed(activated.addresses)
+    let ports = try ReservedPorts(
+      for: activated.addresses.isEmpty ? available() : agreed(activated.addresses))
+    let addresses = ports.addresses
     var configuration = DataPlaneConfiguration(
       workers: System.processors.count,
       listeners: addresses.map { ListenerConfiguration(.socks, on: $0) },
@@ -75,6 +78,7 @@ package struct ServeCommand {
     } catch {
       throw CommandFailure(listen: error.address, error.errno)
     }
+    ports.release()
     try startedUp { () throws(Errno) in try dataPlane.start() }
     announce(addresses)
     supervisor.serve(manager)
