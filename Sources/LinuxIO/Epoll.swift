@@ -14,6 +14,9 @@ package struct Interest: OptionSet, Sendable {
   /// With EPOLLPRI and EPOLLRDHUP.
   @inlinable package static var readable: Interest { Interest(rawValue: 0x2003) }
   @inlinable package static var writable: Interest { Interest(rawValue: 0x4) }
+  /// A listener's connections, with EPOLLEXCLUSIVE: of several epolls that wait for those of one socket the
+  /// first that sleeps is woken, in the order in which they were added, and not all. It cannot be modified.
+  @inlinable package static var acceptable: Interest { Interest(rawValue: 0x1000_0001) }
   /// Report changes only; without it a state is reported for as long as it lasts.
   @inlinable package static var edgeTriggered: Interest { Interest(rawValue: 0x8000_0000) }
 }

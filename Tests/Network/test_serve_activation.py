@@ -1,21 +1,27 @@
 """`sluice serve` on sockets that a service manager has opened (sd_listen_fds(3))."""
 
 import contextlib
+import os
+import re
+import resource
 import signal
 import socket
+from collections import Counter
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from harness.namespaces import Namespace
+from harness.needs import need
 from harness.notified import ServiceManager, manager
 from harness.programs import Program
-from harness.serving import CONNECT, Asking, Customer
+from harness.serving import CONNECT, GREETING, SELECTION, Asking, Customer
 from harness.sluice import binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
 from harness.upstreams import PORT
+from harness.waiting import PATIENCE, wait_until
 
 AT = ADDRESSES["ipv4"]
 
@@ -29,8 +35,11 @@ def service(tmp_path: Path) -> Iterator[ServiceManager]:
 
 
 @contextlib.contextmanager
-def started(host: Namespace, service: ServiceManager, *options: str) -> Iterator[Program]:
-    command = [*service.handing_over(), binary(), "serve", "--json", *options]
+def started(
+    host: Namespace, service: ServiceManager, *options: str, prefix: tuple[str, ...] = ()
+) -> Iterator[Program]:
+    """`prefix`: a command that becomes the program."""
+    command = [*service.handing_over(), *prefix, binary(), "serve", "--json", *options]
     with Program(
         host, *command, name="sluice", env=service.keeping(0), pass_fds=service.inherited()
     ) as program:
@@ -91,6 +100,56 @@ def test_restarts_lose_no_connection(
         finally:
             service.empty()
     assert customer.trouble == []
+
+
+def test_client_wakes_one_worker(
+    topology: Topology, service: ServiceManager, echo: Echo, tmp_path: Path
+) -> None:
+    """Though all wait for the same socket; and each of them in its turn."""
+    keep_listener(service, topology.proxy, "0.0.0.0")
+    trace = tmp_path / "trace"
+    tracing = (
+        need("strace"), "--daemonize", "--follow-forks", "--trace=accept4", f"--output={trace}", "--")
+    with started(topology.proxy, service, prefix=tracing) as program, contextlib.ExitStack() as opened:
+        service.wait_for("READY")
+        workers = len(os.sched_getaffinity(program.pid))
+        clients = 40 * workers
+        for _ in range(clients):
+            client = opened.enter_context(Asking(topology.gateway, AT.proxy, 5))
+            # Afterwards nobody is awake.
+            assert client.ask(CONNECT, (AT.server, echo.port)).code == 0
+            assert client.echoes()
+        end(program)
+    wait_until(lambda: "+++ exited with 0 +++" in trace.read_text().split("\n")[-2], "strace to end")
+    results = re.findall(r"^(\d+) .*accept4.* = (-?\d+)", trace.read_text(), re.MULTILINE)
+    accepted = Counter(thread for thread, result in results if int(result) >= 0)
+    assert accepted.total() == clients
+    assert len(accepted) == workers and min(accepted.values()) >= clients / workers / 2, accepted
+    # Whoever has taken one looks whether there are more. Some find that another has been quicker.
+    empty = len(results) - clients
+    assert empty <= clients * 1.25, f"{empty} times woken for nothing or at the end, of {clients}"
+
+
+def test_client_waits_for_room(topology: Topology, service: ServiceManager) -> None:
+    """Where there are no more descriptors no worker looks for clients, and then all do again."""
+    keep_listener(service, topology.proxy, "0.0.0.0")
+    with started(topology.proxy, service) as program, contextlib.ExitStack() as opened:
+        service.wait_for("READY")
+        opened.enter_context(Asking(topology.gateway, AT.proxy, 5))
+        used = {int(name) for name in os.listdir(f"/proc/{program.pid}/fd")}
+        _, most = resource.prlimit(program.pid, resource.RLIMIT_NOFILE)
+        # All numbers below are in use.
+        limit = min(set(range(max(used) + 2)) - used)
+        resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (limit, most))
+        waiting = [
+            opened.enter_context(topology.gateway.connect(AT.proxy, PORT)) for _ in range(20)]
+        program.wait_for_output(
+            lambda: "accept_paused" in program.output(), "that it takes no more", PATIENCE)
+        resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (most, most))
+        for client in waiting:
+            client.sendall(GREETING)
+            assert client.recv(2, socket.MSG_WAITALL) == SELECTION
+        end(program)
 
 
 def test_listen_may_say_the_same(topology: Topology, service: ServiceManager) -> None:

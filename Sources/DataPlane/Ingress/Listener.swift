@@ -59,12 +59,17 @@ final class Listener {
   let socket: Descriptor
   /// With the port that the kernel chose, where the configuration left it open.
   let address: SocketAddress
+  /// Other workers wait for connections of the same socket.
+  let isShared: Bool
 
-  init(_ ingress: Ingress, _ socket: consuming Descriptor) throws(Errno) {
+  init(
+    _ ingress: Ingress, _ socket: consuming Descriptor, isShared: Bool
+  ) throws(Errno) {
     guard let address = socket.localAddress else { throw .familyNotSupported }
     self.ingress = ingress
     self.socket = socket
     self.address = address
+    self.isShared = isShared
   }
 
   /// Where a connection that came to this listener wanted to go.

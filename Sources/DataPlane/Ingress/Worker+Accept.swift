@@ -11,19 +11,23 @@ extension Worker {
 
   /// Opens this worker's socket of a listener.
   func open(_ listener: ListenerConfiguration) throws(Errno) {
+    let isShared = listener.ingress.isServing && configuration.servingSockets != nil
     let socket =
       if let socket = listener.ingressSocket {
         try configuration.obtain(socket)
-      } else if listener.ingress.isServing, let handed = configuration.servingSockets {
+      } else if isShared, let handed = configuration.servingSockets {
         handed.take(.stream(listener.address, isTransparent: false))
       } else {
         try StreamSocket.listen(on: listener.address, .init(mark: configuration.mark))
       }
-    let listener = try Listener(listener.ingress, socket)
-    try epoll.add(
-      listener.socket.rawValue, .readable,
-      token: Token(.listener, index: listeners.count).rawValue)
+    let listener = try Listener(listener.ingress, socket, isShared: isShared)
+    try startAwaiting(listener, at: listeners.count)
     listeners.append(listener)
+  }
+
+  private func startAwaiting(_ listener: Listener, at index: Int) throws(Errno) {
+    try epoll.add(
+      listener.socket.rawValue, .acceptable, token: Token(.listener, index: index).rawValue)
   }
 
   /// Closes this worker's socket of a listener. Somebody else may keep a copy of it, so that connections
@@ -41,6 +45,10 @@ extension Worker {
     // The other half is for the other halves of the same flows.
     let isBounded =
       configuration.servesItself && !configuration.connectsDirectly && !listener.ingress.isServing
+    var hasAccepted = false
+    defer {
+      if hasAccepted, listener.isShared, pausedUntil == nil { letOthersNext(listener, at: index) }
+    }
     for _ in 0..<Self.acceptsPerTurn {
       guard budget.take(Self.descriptorsPerSession, share: isBounded ? .half : .all) else {
         pauseAccepting(nil)
@@ -49,6 +57,7 @@ extension Worker {
       switch StreamSocket.accept(from: listener.socket) {
       case .connection(let socket, let peer):
         begin(socket, from: peer, by: listener)
+        hasAccepted = true
       case .none:
         budget.giveBack(Self.descriptorsPerSession)
         return false
@@ -61,6 +70,17 @@ extension Worker {
       }
     }
     return true
+  }
+
+  /// Has the next connection wake another worker, by waiting last: the first would get all that come while it
+  /// has nothing else to do.
+  private func letOthersNext(_ listener: Listener, at index: Int) {
+    do {
+      try epoll.remove(listener.socket.rawValue)
+      try startAwaiting(listener, at: index)
+    } catch {
+      pauseAccepting(error)
+    }
   }
 
   /// A new connection; two descriptors have been taken from the budget for it.
@@ -143,7 +163,7 @@ extension Worker {
       counters.add(to: .acceptPauses)
       report(.acceptPaused(error))
       emptyPool()
-      setListeners([])
+      for case let listener? in listeners { try? epoll.remove(listener.socket.rawValue) }
     }
     pausedUntil = now + Self.pauseInterval
   }
@@ -152,17 +172,13 @@ extension Worker {
   func resumeAccepting() {
     guard let until = pausedUntil, until <= now else { return }
     pausedUntil = nil
-    setListeners(.readable)
-  }
-
-  private func setListeners(_ interest: Interest) {
     for (index, listener) in listeners.enumerated() {
       guard let listener else { continue }
       do {
-        try epoll.modify(
-          listener.socket.rawValue, interest, token: Token(.listener, index: index).rawValue)
+        try startAwaiting(listener, at: index)
       } catch {
-        preconditionFailure("epoll_ctl: \(error)")
+        pauseAccepting(error)
+        return
       }
     }
   }
