@@ -1,13 +1,13 @@
 package import Addressing
 
-/// Where a run shows its metrics: a place that nobody on another host reaches.
+/// Where metrics are shown: a place that nobody on another host reaches.
 package enum MetricsPlace: Hashable, Sendable {
   case file(SocketPath)
   /// A loopback one.
   case address(SocketAddress)
 
   /// Parses `unix:PATH`, `127.0.0.1:PORT` and `[::1]:PORT`.
-  init(_ text: String) throws(ConfigurationError) {
+  package init(_ text: String) throws(ConfigurationError) {
     let scheme = "unix:"
     if text.hasPrefix(scheme) {
       guard let path = SocketPath(Array(text.dropFirst(scheme.count).utf8)) else {

@@ -54,6 +54,12 @@ struct Serve: ParsableCommand {
   )
   var bindTimeout: UInt32?
 
+  @Option(
+    help: ArgumentHelp(
+      "Where Prometheus reads metrics: unix:PATH, 127.0.0.1:PORT or [::1]:PORT (default: nowhere).",
+      valueName: "place"))
+  var metrics: String?
+
   @OptionGroup var logging: LogOptions
 
   func run() throws {
@@ -68,6 +74,7 @@ struct Serve: ParsableCommand {
     options.listens = bind
     options.connectTimeout = connectTimeout
     options.bindTimeout = bindTimeout
+    options.metrics = metrics
     try ServeCommand(options, log: log).run()
   }
 

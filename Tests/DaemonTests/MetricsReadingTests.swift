@@ -14,8 +14,8 @@ struct MetricsReadingTests {
   private func reading(_ change: (inout MetricsReading) -> Void = { _ in }) -> MetricsReading {
     var reading = MetricsReading(
       version: "1.2", start: 1_700_000_000, workers: 2, snapshot: Snapshot(),
-      upstreams: [Self.upstream], rules: .init(scope: "TCP", phase: .capturing),
-      limits: [.init(name: "descriptors", used: 3, limit: 900)])
+      limits: [.init(name: "descriptors", used: 3, limit: 900)],
+      capture: .init(upstreams: [Self.upstream], rules: .init(scope: "TCP", phase: .capturing)))
     reading.snapshot.phases = [
       .init(repeating: PhaseHistogram(), count: FlowPhase.allCases.count)
     ]
@@ -51,12 +51,25 @@ struct MetricsReadingTests {
       reading.snapshot[.bytesDownstream] = .max
       reading.snapshot[Failure.replyHostUnreachable] = 7
       reading.snapshot[DatagramDrop.queueFull] = 9
-      reading.upstreams[0].probe = .init(age: 3, milliseconds: 12, failure: nil)
-      reading.rules.restored = 4
-      reading.rules.foreign = 1
+      reading.capture?.upstreams[0].probe = .init(age: 3, milliseconds: 12, failure: nil)
+      reading.capture?.rules.restored = 4
+      reading.capture?.rules.foreign = 1
       reading.limits.append(.init(name: "waiting GSSAPI steps", used: 1, limit: 1024))
     }
     #expect(lines(reading).filter { $0 == line }.count == 1)
+  }
+
+  @Test func serverAloneTellsNothingOfCaptures() {
+    func names(_ reading: MetricsReading) -> Set<String> { Set(reading.families.map(\.name)) }
+    let others = names(reading()).subtracting(names(reading { $0.capture = nil }))
+    #expect(names(reading { $0.capture = nil }).contains("sluice_tcp_sessions"))
+    #expect(others.contains("sluice_upstream_up") && others.contains("sluice_rules_phase"))
+    #expect(
+      others.allSatisfy { name in
+        ["upstream_", "handshake", "pool_", "dns_", "rules_"].contains {
+          name.hasPrefix("sluice_" + $0)
+        }
+      })
   }
 
   @Test func phasesAreHistograms() {
@@ -83,8 +96,8 @@ struct MetricsReadingTests {
   /// Nothing is said of what nobody knows, not even a head.
   @Test func unknownIsLeftOut() {
     let reading = reading { reading in
-      reading.upstreams[0].health = .unknown
-      reading.upstreams[0].datagrams = "unknown"
+      reading.capture?.upstreams[0].health = .unknown
+      reading.capture?.upstreams[0].datagrams = "unknown"
     }
     let text = MetricFamily.text(reading.families)
     #expect(!text.contains("sluice_upstream_up") && !text.contains("sluice_upstream_udp"))
@@ -94,7 +107,7 @@ struct MetricsReadingTests {
   /// Two members may have one URL.
   @Test func membersAreToldApart() {
     let reading = reading { reading in
-      reading.upstreams.append(Self.upstream)
+      reading.capture?.upstreams.append(Self.upstream)
       reading.snapshot.phases.append(reading.snapshot.phases[0])
     }
     let samples = lines(reading).filter { !$0.hasPrefix("#") }

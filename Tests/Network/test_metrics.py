@@ -4,7 +4,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -16,9 +15,8 @@ from harness import control, metrics
 from harness.control import Client, running
 from harness.datagrams import DatagramEcho, Speaker
 from harness.flows import attempt, outcome
-from harness.metrics import PLACE, PORT, Metrics, scrape
+from harness.metrics import DOCUMENTS, PLACE, PORT, Metrics, documented, judge, scrape
 from harness.namespaces import Namespace
-from harness.needs import need
 from harness.scripted import Behaviour, ScriptedUpstream
 from harness.sluice import Sluice, binary
 from harness.targets import Echo
@@ -27,7 +25,6 @@ from harness.waiting import PATIENCE, wait_until
 
 AT = ADDRESSES["ipv4"]
 
-DOCUMENTS = Path(__file__).parents[2] / "docs"
 MONITORING = DOCUMENTS / "monitoring"
 
 #: Connections that are served at once.
@@ -62,13 +59,6 @@ def carry(topology: Topology, echo: Echo, count: int, size: int) -> None:
                 received += len(stream.recv(size))
         wait_until(
             lambda: scrape(topology.gateway).value("tcp_sessions") == 0, "the flow to be over")
-
-
-def check(tool: str, *arguments: str, text: str | None = None) -> None:
-    """Has promtool look at something: it has nothing to say against it."""
-    done = subprocess.run(
-        [need("promtool"), tool, *arguments], input=text, text=True, capture_output=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
 class TestTraffic:
@@ -175,16 +165,14 @@ class TestForm:
         return scrape(topology.gateway)
 
     def test_promtool_has_nothing_against_it(self, told: Metrics) -> None:
-        check("check", "metrics", text=told.text)
+        judge("check", "metrics", text=told.text)
 
     def test_is_what_is_documented(self, told: Metrics) -> None:
         """Every family, with its kind and its labels."""
-        rows = re.findall(
-            r"^\| `(\w+)` \| (\w+) \|((?: `\w+`,?)*) \|", (DOCUMENTS / "metrics.md").read_text(), re.M)
         labels: dict[str, set[str]] = {name: set() for name in told.kinds}
         for name, pairs in told.samples:
             labels[told.family(name)] |= {label for label, _ in pairs} - {"le"}
-        assert {name: (kind, set(re.findall(r"\w+", words))) for name, kind, words in rows} == {
+        assert documented() == {
             name: (kind, labels[name]) for name, kind in told.kinds.items()}
 
     def test_bounds_are_documented(self, told: Metrics, topology: Topology) -> None:
@@ -211,10 +199,10 @@ class TestForm:
 
 class TestMonitoring:
     def test_rules(self) -> None:
-        check("check", "rules", str(MONITORING / "alerts.yml"))
+        judge("check", "rules", str(MONITORING / "alerts.yml"))
 
     def test_alerts(self) -> None:
-        check("test", "rules", str(MONITORING / "alerts.test.yml"))
+        judge("test", "rules", str(MONITORING / "alerts.test.yml"))
 
     def test_each_alert_is_tested(self) -> None:
         alerts = re.findall(r"- alert: (\w+)", (MONITORING / "alerts.yml").read_text())

@@ -20,6 +20,9 @@ AT = ADDRESSES["ipv4"]
 
 HERE = "127.0.0.1"
 
+#: In the folder that the unit makes.
+METRICS = "/run/sluice-serve/metrics.sock"
+
 RESTARTS = 10
 
 
@@ -84,8 +87,8 @@ def test_first_client_starts_it(installed: Booted, echo: Echo) -> None:
         installed.host.connect(HERE, PORT)
 
 
-def test_users_and_places(installed: Booted, topology: Topology, echo: Echo) -> None:
-    """As the units' comments have it, once a server runs."""
+def test_settings(installed: Booted, topology: Topology, echo: Echo) -> None:
+    """Users, places and rules as the units' comments have it, and metrics, once a server runs."""
     enable(installed)
     served(installed, echo)
     users = installed.debian.root / "etc/sluice/users"
@@ -94,7 +97,8 @@ def test_users_and_places(installed: Booted, topology: Topology, echo: Echo) -> 
     set_up(installed, SERVE_SOCKET, "ListenStream=", f"ListenStream=0.0.0.0:{PORT}", f"ListenStream=[::]:{PORT}")
     set_up(
         installed, SERVE, "LoadCredential=users:/etc/sluice/users",
-        f'Environment="SERVE_OPTIONS=--users-file %d/users --deny-destination {AT.second}"')
+        f'Environment="SERVE_OPTIONS=--users-file %d/users --deny-destination {AT.second} '
+        f'--metrics unix:{METRICS}"')
     installed.run("systemctl", "restart", SERVE_SOCKET)
     for at in ADDRESSES.values():
         with topology.gateway.connect(at.proxy, PORT) as client:
@@ -105,6 +109,10 @@ def test_users_and_places(installed: Booted, topology: Topology, echo: Echo) -> 
             client.sendall(
                 b"\x05\x01\x00\x01" + socket.inet_aton(AT.second) + echo.port.to_bytes(2, "big"))
             assert client.recv(2, socket.MSG_WAITALL) == b"\x05\x02"
+    with socket.socket(socket.AF_UNIX) as scraper:
+        scraper.connect(str(installed.path(METRICS)))
+        scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert scraper.recv(12) == b"HTTP/1.1 200"
     for unit in (SERVE, SERVE_SOCKET):
         installed.run("rm", "-r", f"/etc/systemd/system/{unit}.d")
     users.unlink()

@@ -1,20 +1,39 @@
 internal import DataPlane
 internal import RedirectPolicy
 
-/// What a run's metrics are made of, as of about one moment. Nothing in it is secret.
+/// What metrics are made of, as of about one moment. Nothing in it is secret.
 struct MetricsReading {
+  /// Of what a run has, and the server alone has not.
+  struct Capture {
+    /// In the order of the group.
+    var upstreams: [RunStatus.Upstream]
+    var rules: RuleRecord.State
+  }
+
   var version: String
   /// Seconds since 1970.
   var start: Int
   var workers: Int
   var snapshot: Snapshot
-  /// In the order of the group.
-  var upstreams: [RunStatus.Upstream]
-  var rules: RuleRecord.State
   var limits: [RunStatus.Limit]
+  /// Nil where nothing is captured.
+  var capture: Capture?
 
   var families: [MetricFamily] {
-    process + streams + upstreamFamilies + datagrams + queries + ruleFamilies + bounds
+    let captured = capture.map { upstreamFamilies($0.upstreams) + queries + ruleFamilies($0.rules) }
+    return process + streams + datagrams + (captured ?? []) + bounds
+  }
+}
+
+extension MetricsReading {
+  /// - Parameter limits: those that the data plane does not know.
+  init(
+    of dataPlane: DataPlane, since start: Int, _ limits: [RunStatus.Limit], _ capture: Capture?
+  ) {
+    let snapshot = dataPlane.snapshot()
+    self.init(
+      version: Release.version, start: start, workers: dataPlane.workerCount, snapshot: snapshot,
+      limits: dataPlane.limits(snapshot) + limits, capture: capture)
   }
 }
 
@@ -28,7 +47,7 @@ extension MetricsReading {
     MetricFamily(name + "_total", .counter, help, snapshot[counter])
   }
 
-  /// Of what goes to the upstream, and comes from it.
+  /// Of what clients send, and get.
   private func directions(
     _ name: String, _ help: String, sent: Counter, received: Counter
   ) -> MetricFamily {
@@ -55,7 +74,9 @@ extension MetricsReading {
   private var streams: [MetricFamily] {
     [
       MetricFamily("tcp_sessions", .gauge, "TCP flows that are open.", snapshot.liveSessions),
-      counter("tcp_sessions_opened", "TCP flows that were captured.", .sessionsOpened),
+      counter(
+        "tcp_sessions_opened",
+        "TCP flows that were captured, or that clients of the server have begun.", .sessionsOpened),
       counter(
         "tcp_sessions_failed",
         "TCP flows that failed, other than by a peer's reset or a rule of the user's.",
@@ -65,13 +86,13 @@ extension MetricsReading {
         "How TCP flows ended early, by the reason; reply_ is what the upstream replied.",
         Failure.allCases.map { Sample(snapshot[$0], Label("reason", $0.name)) }),
       directions(
-        "tcp_bytes", "Bytes of TCP flows to upstreams (sent) and from them.", sent: .bytesUpstream,
+        "tcp_bytes", "Bytes of TCP flows from clients (sent) and to them.", sent: .bytesUpstream,
         received: .bytesDownstream),
       counter("accept_pauses", "How often accepting had to wait for descriptors.", .acceptPauses),
     ]
   }
 
-  private var upstreamFamilies: [MetricFamily] {
+  private func upstreamFamilies(_ upstreams: [RunStatus.Upstream]) -> [MetricFamily] {
     /// One for each upstream of which there is something to say.
     func gauge(
       _ name: String, _ help: String, _ value: (RunStatus.Upstream) -> Bool?
@@ -102,7 +123,8 @@ extension MetricsReading {
         }),
       MetricFamily(
         "handshake_duration_seconds", .histogram,
-        "How long the phases of TCP flows through an upstream took that ended well.", durations),
+        "How long the phases of TCP flows through an upstream took that ended well.",
+        durations(upstreams)),
       counter(
         "handshakes_retried", "Handshakes begun anew with another upstream.", .handshakesRetried),
       counter(
@@ -116,7 +138,7 @@ extension MetricsReading {
     [Label("upstream", upstream.url), Label("member", "\(member)")]
   }
 
-  private var durations: [MetricFamily.Sample] {
+  private func durations(_ upstreams: [RunStatus.Upstream]) -> [MetricFamily.Sample] {
     zip(upstreams.indices, zip(upstreams, snapshot.phases)).flatMap { member, pair in
       FlowPhase.allCases.flatMap { phase in
         Self.samples(
@@ -152,10 +174,10 @@ extension MetricsReading {
         "udp_associations_opened", "Associations made for senders of datagrams.",
         .associationsOpened),
       directions(
-        "udp_datagrams", "Datagrams to upstreams (sent) and from them.", sent: .datagramsUpstream,
+        "udp_datagrams", "Datagrams from clients (sent) and to them.", sent: .datagramsUpstream,
         received: .datagramsDownstream),
       directions(
-        "udp_bytes", "Bytes of datagrams to upstreams (sent) and from them, without headers.",
+        "udp_bytes", "Bytes of datagrams from clients (sent) and to them, without headers.",
         sent: .datagramBytesUpstream, received: .datagramBytesDownstream),
       MetricFamily(
         "udp_drops_total", .counter, "Datagrams that went no further, by the reason.",
@@ -174,7 +196,7 @@ extension MetricsReading {
     ]
   }
 
-  private var ruleFamilies: [MetricFamily] {
+  private func ruleFamilies(_ rules: RuleRecord.State) -> [MetricFamily] {
     let phase = RunStatus.Rules(rules).phase
     return [
       MetricFamily(

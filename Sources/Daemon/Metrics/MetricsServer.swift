@@ -4,7 +4,7 @@ internal import LinuxIO
 internal import Synchronization
 
 /// Where Prometheus reads metrics: a minimal HTTP server with one answer for each connection, each on a
-/// thread of its own and with a deadline for all of it, so that nobody can hold up the run or, for longer
+/// thread of its own and with a deadline for all of it, so that nobody can hold up the process or, for longer
 /// than that, another.
 final class MetricsServer: Sendable {
   /// At once; a further one is turned away, and as many of those are told so.
@@ -33,6 +33,7 @@ final class MetricsServer: Sendable {
     }
   }
 
+  let place: MetricsPlace
   private let door: Door
   private let state = Mutex(State())
   private let thread = Mutex<Thread?>(nil)
@@ -41,6 +42,7 @@ final class MetricsServer: Sendable {
   /// Opens it; nobody is answered before `start`. Throws as `SocketFile` and `StreamSocket.listen` do.
   /// - Parameter group: may use a Unix socket, beside root.
   init(at place: MetricsPlace, group: UInt32) throws(Errno) {
+    self.place = place
     door = try Door(place, group: group)
   }
 

@@ -7,8 +7,8 @@ internal import NFTables
 internal import RedirectPolicy
 
 extension RunCommand {
-  /// Who may use the control socket beside root, where nothing else is said.
-  private static let usualControlGroup = "sluice"
+  /// Who may use the control socket beside root, and the metrics' where that is a file, if nothing else is said.
+  static let usualControlGroup = "sluice"
 
   /// Of those who may use the control socket, and the metrics' where that is a file; root's where there is no such group.
   var controlGroup: UInt32 {

@@ -32,7 +32,7 @@ package struct RunCommand {
     let store = DescriptorStore(log: log)
     let manager = ServiceManager(log: log)
     try checkControlGroup()
-    let metrics = try openMetrics()
+    let metrics = try MetricsServer.open(at: configuration.metrics, group: controlGroup)
     let descriptors = DescriptorLimit.raise()
     let places = try UpstreamSetup.placesSoFar(configuration.upstreams)
     let scope = try Scope(configuration, upstreams: places.joined().compactMap(\.exemption))
@@ -115,7 +115,7 @@ package struct RunCommand {
     let control = openControl(
       scope, dataPlane, board, drainRequest, reloadRequest, share, report: supervisor.post)
     defer { control?.stop() }
-    if let metrics { try start(metrics, board) { control?.limits ?? [] } }
+    try metrics?.start(log) { board.reading((control?.limits ?? []) + $0) }
     defer { metrics?.stop() }
     announce(scope, dataPlane)
     supervisor.serve(manager)

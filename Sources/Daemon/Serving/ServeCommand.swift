@@ -1,5 +1,7 @@
 internal import Addressing
+internal import Configuration
 internal import DataPlane
+internal import Glibc
 internal import LinuxIO
 package import Logging
 internal import SOCKS
@@ -27,6 +29,8 @@ package struct ServeCommand {
     /// Seconds; nil: as `Timeouts` has it.
     package var connectTimeout: UInt32?
     package var bindTimeout: UInt32?
+    /// `MetricsPlace`; nil: nowhere.
+    package var metrics: String?
 
     package init(listen: [String]) { self.listen = listen }
   }
@@ -38,6 +42,7 @@ package struct ServeCommand {
   private let addresses: [SocketAddress]
   private let logins: Logins?
   private let access: ServerAccess
+  private let metricsPlace: MetricsPlace?
   private let options: Options
   private let log: Logger
 
@@ -48,12 +53,15 @@ package struct ServeCommand {
       options.listen.isEmpty ? [Self.defaultListen] : options.listen)
     logins = try Self.logins(options)
     access = try Self.access(options)
+    metricsPlace = try Self.metricsPlace(options)
   }
 
   /// Blocks until SIGINT or SIGTERM.
   package func run() throws(CommandFailure) {
     let activated = try ActivatedSockets()
     let manager = ServiceManager(log: log)
+    let metrics = try MetricsServer.open(
+      at: metricsPlace, group: Accounts.group(named: RunCommand.usualControlGroup) ?? 0)
     let descriptors = DescriptorLimit.raise()
     let ports = try ReservedPorts(
       for: activated.addresses.isEmpty ? available() : agreed(activated.addresses))
@@ -80,6 +88,9 @@ package struct ServeCommand {
     }
     ports.release()
     try startedUp { () throws(Errno) in try dataPlane.start() }
+    let start = time(nil)
+    try metrics?.start(log) { MetricsReading(of: dataPlane, since: start, $0, nil) }
+    defer { metrics?.stop() }
     announce(addresses)
     supervisor.serve(manager)
     manager.tellReady("serving SOCKS5 and SOCKS4 on \(Self.list(addresses))")
@@ -173,6 +184,15 @@ package struct ServeCommand {
     }
     if let path = options.usersFile { users += try UsersFile.users(of: path) }
     return Logins(users)
+  }
+
+  private static func metricsPlace(_ options: Options) throws(CommandFailure) -> MetricsPlace? {
+    guard let text = options.metrics else { return nil }
+    do {
+      return try MetricsPlace(text)
+    } catch {
+      throw CommandFailure("\(error)", .usage)
+    }
   }
 
   private static func access(_ options: Options) throws(CommandFailure) -> ServerAccess {

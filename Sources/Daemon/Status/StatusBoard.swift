@@ -56,22 +56,15 @@ final class StatusBoard: Sendable {
       rates: rates, pauses: snapshot[.acceptPauses],
       failures: Self.counts(Failure.allCases.map { ($0.name, snapshot[$0]) }),
       drops: Self.counts(DatagramDrop.allCases.map { ($0.name, snapshot[$0]) }),
-      limits: ownLimits(snapshot) + limits)
+      limits: dataPlane.limits(snapshot) + limits)
   }
 
   /// What metrics are made of.
   /// - Parameter limits: as of `status`.
   func reading(_ limits: [RunStatus.Limit]) -> MetricsReading {
-    let snapshot = dataPlane.snapshot()
-    return MetricsReading(
-      version: Release.version, start: date, workers: dataPlane.workerCount, snapshot: snapshot,
-      upstreams: upstreams(now: .now()), rules: rules.state, limits: ownLimits(snapshot) + limits)
-  }
-
-  private func ownLimits(_ snapshot: Snapshot) -> [RunStatus.Limit] {
-    dataPlane.bounds(snapshot).map {
-      RunStatus.Limit(name: $0.name, used: $0.used, limit: $0.limit)
-    }
+    MetricsReading(
+      of: dataPlane, since: date, limits,
+      MetricsReading.Capture(upstreams: upstreams(now: .now()), rules: rules.state))
   }
 
   private func upstreams(now: Instant) -> [RunStatus.Upstream] {
@@ -100,6 +93,13 @@ final class StatusBoard: Sendable {
 
   private static func counts(_ all: [(String, UInt64)]) -> [String: UInt64] {
     Dictionary(uniqueKeysWithValues: all.filter { $0.1 > 0 })
+  }
+}
+
+extension DataPlane {
+  /// Its bounds, as people are shown them.
+  func limits(_ snapshot: Snapshot) -> [RunStatus.Limit] {
+    bounds(snapshot).map { RunStatus.Limit(name: $0.name, used: $0.used, limit: $0.limit) }
   }
 }
 

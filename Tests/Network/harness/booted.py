@@ -82,9 +82,18 @@ class Booted:
             self.program.end()
             raise
 
-    def _command(self, *words: str) -> list[str]:
+    def _first_process(self) -> str | None:
+        """Which has its namespaces."""
         children = Path(f"/proc/{self.program.pid}/task/{self.program.pid}/children").read_text()
-        return ["nsenter", "--all", f"--target={children.split()[0]}", *words] if children else ["false"]
+        return children.split()[0] if children else None
+
+    def _command(self, *words: str) -> list[str]:
+        first = self._first_process()
+        return ["nsenter", "--all", f"--target={first}", *words] if first else ["false"]
+
+    def path(self, inside: str) -> Path:
+        """Where a file is that may lie in a file system of its own."""
+        return Path(f"/proc/{self._first_process()}/root{inside}")
 
     def _state(self) -> str:
         answer = subprocess.run(

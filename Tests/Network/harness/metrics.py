@@ -1,10 +1,15 @@
-"""The metrics of `sluice run`, as Prometheus reads them."""
+"""The metrics of `sluice run` and `sluice serve`, as Prometheus reads them."""
 
 import http.client
 import re
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from .namespaces import Namespace
+from .needs import need
+
+DOCUMENTS = Path(__file__).parents[3] / "docs"
 
 #: Where runs of the tests show theirs.
 PORT = 10882
@@ -82,3 +87,17 @@ def scrape(host: Namespace) -> Metrics:
         return Metrics.parse(answer.read().decode())
     finally:
         connection.close()
+
+
+def judge(tool: str, *arguments: str, text: str | None = None) -> None:
+    """Has promtool look at something: it has nothing to say against it."""
+    done = subprocess.run(
+        [need("promtool"), tool, *arguments], input=text, text=True, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+
+
+def documented() -> dict[str, tuple[str, set[str]]]:
+    """The kind and the labels of each family."""
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|((?: `\w+`,?)*) \|", (DOCUMENTS / "metrics.md").read_text(), re.M)
+    return {name: (kind, set(re.findall(r"\w+", words))) for name, kind, words in rows}
