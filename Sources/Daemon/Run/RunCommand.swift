@@ -193,6 +193,10 @@ package struct RunCommand {
       ])
   }
 
+  /// How long workers may take to accept what has connected. They do it at once, but for one that a program of
+  /// `exec --daemon` holds up, which shares its sockets.
+  private static let closingPatience = Timeout.seconds(1)
+
   /// New connections go their own way from here on; those that are open get time to end.
   private func drain(
     _ dataPlane: DataPlane, _ control: ControlSocket?, _ supervisor: Supervisor,
@@ -207,19 +211,16 @@ package struct RunCommand {
     guard timeout > 0 else { return }
     dataPlane.drain(acceptsWaiting: true)
     control?.drain()
-    var isTold = false
+    supervisor.waitForDrain(of: dataPlane, timeout: Self.closingPatience) {
+      !dataPlane.isListening && control?.isListening != true
+    }
+    let open = dataPlane.snapshot().liveSessions + (control?.liveSessions ?? 0)
+    guard open > 0 else { return }
+    log.notice(
+      "capturing nothing new; open flows (\(open)) have \(timeout) s to end (again: end at once)",
+      metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
     supervisor.waitForDrain(of: dataPlane, timeout: .seconds(timeout)) {
-      guard !dataPlane.isListening, control?.isListening != true else { return false }
-      let open = dataPlane.snapshot().liveSessions + (control?.liveSessions ?? 0)
-      if !isTold {
-        // Nobody waits for queries alone.
-        guard open > 0 else { return true }
-        isTold = true
-        log.notice(
-          "capturing nothing new; open flows (\(open)) have \(timeout) s to end (again: end at once)",
-          metadata: ["event": "draining", "live_sessions": .stringConvertible(open)])
-      }
-      return open == 0 && dataPlane.snapshot().isIdle
+      dataPlane.snapshot().isIdle && (control?.liveSessions ?? 0) == 0
     }
   }
 
