@@ -12,7 +12,21 @@ package final class DataPlane: Sendable {
   let resolver = Resolver()
   private let report: @Sendable (Event) -> Void
   private let threads = Mutex<[Thread]>([])
-  private let monitor = Mutex<(GroupMonitor, Thread)?>(nil)
+  private let direction: Mutex<Direction>
+
+  /// Where new flows go.
+  private struct Direction {
+    var group: UpstreamGroup?
+    /// Whether this data plane looks after the group, which takes a monitor where there is a choice.
+    var isWatched = false
+    var monitor: (GroupMonitor, Thread)?
+
+    func stopMonitor() {
+      guard let (monitor, thread) = monitor else { return }
+      monitor.stop()
+      thread.join()
+    }
+  }
 
   /// A listener could not be opened.
   package struct ListenError: Error, Sendable {
@@ -27,6 +41,7 @@ package final class DataPlane: Sendable {
   ) throws(ListenError) {
     self.configuration = configuration
     self.report = report
+    direction = Mutex(Direction(group: configuration.group))
     budget = DescriptorBudget(limit: configuration.sessionDescriptors)
     quota = AssociationQuota(
       maximum: configuration.associations,
@@ -100,6 +115,19 @@ package final class DataPlane: Sendable {
     for worker in workers { worker.mailbox.post(.rule(policy)) }
   }
 
+  /// From now on new flows go through these upstreams, by these rules; what is open goes on as it is.
+  /// - Throws: if their monitor cannot be started, and nothing has changed.
+  package func adopt(_ change: GroupChange) throws(Errno) {
+    try direction.withLock { (direction) throws(Errno) in
+      var monitor: (GroupMonitor, Thread)?
+      if direction.isWatched { monitor = try startMonitor(of: change.group) }
+      direction.stopMonitor()
+      direction.monitor = monitor
+      direction.group = change.group
+      for worker in workers { worker.mailbox.post(.regroup(change)) }
+    }
+  }
+
   /// Closes all listeners but the embedded server's, and those as well where others keep them open; sessions
   /// go on. `Event.drained` tells when a worker has done so, and when it has none left.
   /// - Parameter acceptsWaiting: whether what has connected before is accepted first; else it is left to
@@ -120,41 +148,51 @@ package final class DataPlane: Sendable {
       return threads
     }
     guard !running.isEmpty else { return }
-    if let (monitor, thread) = monitor.withLock({ $0 }) {
-      monitor.stop()
-      thread.join()
-    }
+    direction.withLock { $0.stopMonitor() }
     for worker in workers { worker.mailbox.post(.stop) }
     resolver.stop()
     for thread in running { thread.join() }
   }
 
+  package var capturesDatagrams: Bool { configuration.datagrams != nil }
+
   package var workerCount: Int { workers.count }
 
   /// Where captured flows go; nil if there are none to capture.
-  package var group: UpstreamGroup? { configuration.group }
+  package var group: UpstreamGroup? { direction.withLock { $0.group } }
 
   package func snapshot() -> Snapshot {
     var snapshot = Snapshot()
+    let group = group
     for worker in workers {
       worker.counters.read(into: &snapshot)
-      worker.phases.read(into: &snapshot)
+      worker.phases.read(into: &snapshot, members: group?.members.count ?? 0)
     }
-    if let datagrams = configuration.datagrams, let group = configuration.group {
+    if let datagrams = configuration.datagrams, let group {
       snapshot.datagrams = DatagramWays(ability: group.datagramAbility, dns: datagrams.dns)
     }
     return snapshot
   }
 
-  /// Looks after the members of the group from now on; nothing where there is but one, or where somebody
-  /// else's data plane does.
+  /// Looks after the members of the group from now on, and of those that take its place; not to be called
+  /// where somebody else's data plane does.
   package func watchGroup() throws(Errno) {
-    guard let group = configuration.group,
-      let monitor = GroupMonitor(
-        group, configuration.healthChecks, mark: configuration.mark,
-        timeout: configuration.timeouts.connect, report: report)
-    else { return }
-    let thread = try monitor.start()
-    self.monitor.withLock { $0 = (monitor, thread) }
+    try direction.withLock { (direction) throws(Errno) in
+      direction.isWatched = true
+      direction.monitor = try direction.group.flatMap { (group) throws(Errno) in
+        try startMonitor(of: group)
+      }
+    }
+  }
+
+  /// Nil where there is but one.
+  private func startMonitor(
+    of group: UpstreamGroup
+  ) throws(Errno) -> (GroupMonitor, Thread)? {
+    let monitor = GroupMonitor(
+      group, configuration.healthChecks, mark: configuration.mark,
+      timeout: configuration.timeouts.connect, report: report)
+    guard let monitor else { return nil }
+    return (monitor, try monitor.start())
   }
 }

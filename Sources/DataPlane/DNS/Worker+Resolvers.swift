@@ -197,7 +197,9 @@ extension Worker {
         connection.negotiation.beginProtection(with: rest)
         return takeProtected(from: connection, channel) ?? exchange(connection)
       }
+      let member = connection.negotiation.member
       connection.negotiation.reset()
+      connection.negotiation.member = member
       take(rest, from: connection)
       return exchange(connection)
     case .failed(let failure):
@@ -287,6 +289,12 @@ extension Worker {
     }
     close(connection)
     connection.negotiation.tried = tried
+    for completion in connection.pipeline.connectionLost() { fail(completion) }
+  }
+
+  /// Closes a connection that is nobody's fault.
+  func abandon(_ connection: ResolverConnection) {
+    close(connection)
     for completion in connection.pipeline.connectionLost() { fail(completion) }
   }
 

@@ -23,6 +23,8 @@ struct Association: ~Copyable, Slot {
   var isRelayUncertain = false
   /// Which member of the group of upstreams it is with.
   var member: UInt8 = 0
+  /// Taken for it out of the budget.
+  var descriptorCount: UInt8 = 0
   /// Those of the group that its datagrams may go through.
   var members = MemberSet()
   /// Which rule has decided over the first of them.

@@ -50,6 +50,17 @@ struct AssociationTable: ~Copyable {
     return index
   }
 
+  /// Has those that exist be found by other upstreams than so far. Of two of one client that would be found
+  /// by the same, one is found no more.
+  mutating func move(_ destination: (MemberSet) -> MemberSet) {
+    indices.removeAll(keepingCapacity: true)
+    for index in slots.indices where slots[index].pointee.share >= 0 {
+      slots[index].pointee.members = destination(slots[index].pointee.members)
+      let key = Key(client: slots[index].pointee.client, members: slots[index].pointee.members)
+      if indices[key] == nil { indices[key] = Int32(truncatingIfNeeded: index) }
+    }
+  }
+
   mutating func touch(_ index: Int) {
     links.touch(index, in: &recency)
     clientLinks.touch(index, in: &shares[Int(slots[index].pointee.share)].recency)
@@ -58,7 +69,8 @@ struct AssociationTable: ~Copyable {
   /// Ends an association and closes what it holds.
   mutating func remove(_ index: Int) {
     let (client, share) = (slots[index].pointee.client, slots[index].pointee.share)
-    indices[Key(client: client, members: slots[index].pointee.members)] = nil
+    let key = Key(client: client, members: slots[index].pointee.members)
+    if indices[key] == Int32(truncatingIfNeeded: index) { indices[key] = nil }
     links.remove(index, from: &recency)
     clientLinks.remove(index, from: &shares[Int(share)].recency)
     shares[Int(share)].count -= 1

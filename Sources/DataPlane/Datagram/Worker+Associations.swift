@@ -27,6 +27,7 @@ extension Worker {
     let index = datagrams.associations.add(client, members)
     counters.add(to: .associationsOpened)
     let association = datagrams.associations.slots[index]
+    association.pointee.descriptorCount = UInt8(configuration.descriptorsPerAssociation)
     association.pointee.lastActivity = now
     association.pointee.opened = now
     association.pointee.destination = destination
@@ -39,6 +40,8 @@ extension Worker {
       negotiation.key = group.key(of: client, to: destination)
       _ = choose(
         for: negotiation, among: group.relaying(members), of: group, by: &associationChoice)
+    } else {
+      negotiation.member = group.first
     }
     return beginControl(of: index) ? index : nil
   }
@@ -387,8 +390,8 @@ extension Worker {
     datagrams.waitingBytes -= association.pointee.waiting.byteCount
     if let audit = configuration.audit { auditEnd(of: association, in: audit) }
     let client = association.pointee.client.address
+    budget.giveBack(Int(association.pointee.descriptorCount))
     datagrams.associations.remove(index)
-    budget.giveBack(configuration.descriptorsPerAssociation)
     quota.giveBack(of: client)
     counters.add(to: .associationsClosed)
   }

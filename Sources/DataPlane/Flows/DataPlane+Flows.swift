@@ -25,6 +25,12 @@ extension DataPlane {
     }?.ended
   }
 
+  /// The members of the group that anything goes through, or may still go through, by what has been adopted
+  /// before; nil if a worker has not answered by then.
+  package func membersInUse(until deadline: Instant) -> MemberSet? {
+    ask(until: deadline) { .tellMembers($1) }?.members
+  }
+
   private func ask(
     until deadline: Instant, _ command: (Int, FlowInquiry) -> Command
   ) -> FlowInquiry? {

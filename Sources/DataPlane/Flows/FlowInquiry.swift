@@ -6,6 +6,7 @@ final class FlowInquiry: Sendable {
   private struct Answers {
     var flows: [FlowSnapshot] = []
     var ended: [FlowIdentifier] = []
+    var members = MemberSet()
   }
 
   private let answers = Mutex(Answers())
@@ -18,6 +19,8 @@ final class FlowInquiry: Sendable {
 
   func add(ended flow: FlowIdentifier) { answers.withLock { $0.ended.append(flow) } }
 
+  func add(members: MemberSet) { answers.withLock { $0.members.formUnion(members) } }
+
   /// Blocks until that many workers have finished; false if they have not by then.
   func wait(for workers: Int, until deadline: Instant) -> Bool {
     for _ in 0..<workers where !answered.wait(until: deadline) { return false }
@@ -26,6 +29,7 @@ final class FlowInquiry: Sendable {
 
   var flows: [FlowSnapshot] { answers.withLock { $0.flows } }
   var ended: [FlowIdentifier] { answers.withLock { $0.ended } }
+  var members: MemberSet { answers.withLock { $0.members } }
 }
 
 /// How far a worker has come with telling of its flows.

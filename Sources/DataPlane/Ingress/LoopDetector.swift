@@ -14,7 +14,8 @@ struct LoopDetector {
   /// flow takes tens of milliseconds, in which a worker does nothing else.
   static let patience = Timeout.seconds(10)
 
-  private let upstreams: [Upstream]
+  /// Those that new flows go through.
+  var upstreams: [Upstream]
   private var looping: [SocketAddress: Instant] = [:]
   private var culprit: LoopCause?
   /// Sessions at which the next look is due.

@@ -44,12 +44,13 @@ extension DataPlane {
       bounds.append(resolver.bound)
       add("listening clients", .listeners, Worker.maximumListening)
     }
-    bounds += configuration.group?.bounds ?? []
+    bounds += group?.bounds ?? []
     return bounds
   }
 
   private var mostPooledOfWorker: Int {
-    let members = configuration.group?.members.count(where: { $0.canWait }) ?? 0
+    guard let group else { return 0 }
+    let members = group.order.count(where: { group.members[$0].canWait })
     return ConnectionPool.mostOfMember(configuration) * members
   }
 }

@@ -41,6 +41,11 @@ package struct UpstreamPart: Hashable, Sendable {
 package struct DatagramRefusal: Hashable, Sendable {
   package let failure: HandshakeFailure
   package let part: UpstreamPart
+
+  /// The same of a member of another number.
+  package func renumbered(_ member: Int) -> DatagramRefusal {
+    DatagramRefusal(failure: failure, part: UpstreamPart(member: member, hop: part.hop))
+  }
 }
 
 /// How captured traffic came back to us.

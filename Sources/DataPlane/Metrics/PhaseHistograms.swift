@@ -10,7 +10,7 @@ final class PhaseHistograms: Sendable {
   // SAFETY: initialised once below, never reallocated, and accessed only through atomics.
   private nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
 
-  /// - Parameter members: of the group of upstreams.
+  /// - Parameter members: of the group of upstreams at most.
   init(members: Int) {
     self.members = members
     cells = .allocate(capacity: members * Self.cellsPerMember)
@@ -29,6 +29,12 @@ final class PhaseHistograms: Sendable {
     add(microseconds, at: first + PhaseHistogram.bucketCount)
   }
 
+  /// Begins anew for another member in the same place.
+  func clear(_ member: Int) {
+    let first = member * Self.cellsPerMember
+    for index in first..<first + Self.cellsPerMember { cells[index].store(0, ordering: .relaxed) }
+  }
+
   private static func first(of phase: FlowPhase, _ member: Int) -> Int {
     member * cellsPerMember + phase.rawValue * cellsPerPhase
   }
@@ -38,8 +44,9 @@ final class PhaseHistograms: Sendable {
     cells[index].store(value &+ amount, ordering: .relaxed)
   }
 
-  func read(into snapshot: inout Snapshot) {
-    for member in 0..<members {
+  /// - Parameter count: of the members that there are now; nil: all.
+  func read(into snapshot: inout Snapshot, members count: Int? = nil) {
+    for member in 0..<(count ?? members) {
       if snapshot.phases.count == member {
         snapshot.phases.append(.init(repeating: .init(), count: FlowPhase.allCases.count))
       }

@@ -13,6 +13,10 @@ enum Command: Sendable {
   case adopt(Timeouts, HalfClose)
   /// Flows that come are held against these rules; nil: against none.
   case rule(Policy?)
+  /// New flows go through other upstreams from now on, by these rules.
+  case regroup(GroupChange)
+  /// Tell which upstreams are in use.
+  case tellMembers(FlowInquiry)
   /// Tell of all flows, as those of the worker of this number.
   case list(FlowInquiry, worker: Int)
   /// End these flows, which are of this worker or were.

@@ -9,7 +9,8 @@ internal import Synchronization
 /// Its parts: `Worker+Accept` (ingress), `Worker+Policy` (which way a flow takes), `Worker+Upstream` (towards the proxy), `Worker+Forward` (to
 /// fixed targets), `Worker+Serve` (the embedded server), `Worker+Access` (its rules), `Worker+Bind` (its listeners),
 /// `Worker+Associate` and `Worker+ServedDatagrams` (its associations), `Worker+Relay` (bytes, and the end of
-/// a session), `Worker+Pool` (connections that wait for sessions), `Worker+Protected` (the same through GSSAPI), `Worker+Expose` (a service behind the upstream's
+/// a session), `Worker+Pool` (connections that wait for sessions), `Worker+Group` and `Worker+GroupChange`
+/// (which upstream), `Worker+Protected` (the same through GSSAPI), `Worker+Expose` (a service behind the upstream's
 /// listener); for captured datagrams `Worker+Datagrams` (out),
 /// `Worker+Associations`, `Worker+DatagramReplies` (back), `Worker+Queries` and `Worker+Resolvers` (DNS
 /// by TCP); `Worker+Audit` for what is recorded of both, `Worker+Timing` for
@@ -103,7 +104,8 @@ final class Worker: @unchecked Sendable {
     epoll = try Epoll(capacity: Self.eventsPerTurn)
     resources = RelayResources(budget: budget)
     socketOwners = try configuration.makeSocketOwners()
-    phases = PhaseHistograms(members: configuration.group?.members.count ?? 0)
+    phases = PhaseHistograms(
+      members: configuration.group == nil ? 0 : MemberSet.maximumMembers)
     clock = .now()
     now = clock.instant
     timers = TimerWheel(now: now)
@@ -204,6 +206,15 @@ final class Worker: @unchecked Sendable {
       let former = configuration.policy
       configuration.policy = policy
       adoptRules(after: former)
+    case .regroup(let change):
+      let former = configuration.policy
+      configuration.group = change.group
+      configuration.policy = change.policy
+      adoptRules(after: former)
+      adoptGroup(change)
+    case .tellMembers(let inquiry):
+      inquiry.add(members: membersInUse)
+      inquiry.finish()
     case .list(let inquiry, let worker): walks.append(FlowWalk(inquiry, worker: worker))
     case .end(let flows, let inquiry): end(flows, inquiry)
     case .drain(let acceptsWaiting): drain(acceptsWaiting: acceptsWaiting)

@@ -86,6 +86,7 @@ final class Negotiation {
     restart()
     deadAge = nil
     member = 0
+    allowed = MemberSet()
     tried = MemberSet()
     contenders.removeAll(keepingCapacity: true)
     flow = nil

@@ -35,7 +35,10 @@ extension Worker {
     let negotiation = negotiation(of: index)
     negotiation.flow = identity(ofConnectionFrom: client, to: destination.address)
     negotiation.allowed = members
-    if let group = configuration.group, group.isPlural {
+    guard let group = configuration.group else {
+      preconditionFailure("a captured flow without an upstream")
+    }
+    if group.isPlural {
       if group.balance == .race {
         beginRace(index)
         return
@@ -43,6 +46,8 @@ extension Worker {
       negotiation.key = group.key(of: client, to: destination.address)
       let able = group.able(members, toReachIPv4: destination.address.address.isIPv4)
       _ = choose(for: negotiation, among: able, of: group, by: &sessionChoice)
+    } else {
+      negotiation.member = group.first
     }
     beginConnecting(index)
   }

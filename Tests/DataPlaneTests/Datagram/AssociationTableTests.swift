@@ -65,6 +65,34 @@ struct AssociationTableTests {
     #expect(evictions > 100)
   }
 
+  /// Two that change places, one that goes where nobody was, and one that stays.
+  @Test func isFoundByTheUpstreamsInTheirPlace() {
+    var table = AssociationTable()
+    let sets = [MemberSet([0]), MemberSet([1]), MemberSet([2]), MemberSet([4])]
+    let indices = sets.map { table.add(client(1, 1), $0) }
+    let places = [sets[0]: sets[1], sets[1]: sets[0], sets[2]: MemberSet([3])]
+    table.move { places[$0] ?? $0 }
+    let found = [sets[1], sets[0], MemberSet([3]), sets[3]].map { table.find(client(1, 1), $0) }
+    #expect(found == indices)
+    #expect(table.find(client(1, 1), sets[2]) == nil)
+  }
+
+  /// Only one of them is found, and neither's end takes the other away.
+  @Test func oneOfTwoInTheSamePlaceIsFound() {
+    for goesFirst in [0, 1] {
+      var table = AssociationTable()
+      let indices = [0, 1].map { table.add(client(1, 1), MemberSet([$0])) }
+      let place = MemberSet([2])
+      table.move { _ in place }
+      #expect(table.find(client(1, 1), place) == indices[0])
+      table.remove(indices[goesFirst])
+      #expect(table.find(client(1, 1), place) == (goesFirst == 0 ? nil : indices[0]))
+      #expect(table.count == 1)
+      table.remove(indices[1 - goesFirst])
+      #expect(table.find(client(1, 1), place) == nil && table.oldest == nil)
+    }
+  }
+
   @Test func tokenOfOneThatEndedFindsNobody() {
     var table = AssociationTable()
     let index = table.add(client(1, 1), MemberSet())

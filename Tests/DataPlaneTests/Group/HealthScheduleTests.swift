@@ -8,7 +8,7 @@ struct HealthScheduleTests {
   private static let interval = Timeout.seconds(30)
 
   private func schedule() -> HealthSchedule {
-    HealthSchedule(count: 2, interval: Self.interval, now: start, chance: 0)
+    HealthSchedule(MemberSet(count: 2), interval: Self.interval, now: start, chance: 0)
   }
 
   private func milliseconds(until instant: Instant?, from now: Instant) -> UInt64? {
@@ -25,6 +25,13 @@ struct HealthScheduleTests {
     schedule.handleAnswer(of: 1, isUp: true, now: due, chance: 0)
     #expect(schedule.nextQuestion == due + Self.interval)
     #expect(!schedule.isDown(0) && !schedule.isDown(1))
+  }
+
+  @Test func onlyTheListedAreAsked() {
+    var schedule = HealthSchedule(
+      MemberSet([1, 15]), interval: Self.interval, now: start, chance: 0)
+    #expect(schedule.takeDue(now: start + Self.interval) == [1, 15])
+    #expect(schedule.nextQuestion == nil)
   }
 
   @Test func doubtfulOneIsAskedAtOnceAndStays() {
@@ -106,7 +113,8 @@ struct HealthScheduleTests {
 
   @Test(arguments: [(0, 30_000), (255, 22_500)] as [(UInt8, UInt64)])
   func chanceShortensTheInterval(chance: UInt8, interval: UInt64) {
-    var schedule = HealthSchedule(count: 1, interval: Self.interval, now: start, chance: chance)
+    var schedule = HealthSchedule(
+      MemberSet(count: 1), interval: Self.interval, now: start, chance: chance)
     #expect(milliseconds(until: schedule.nextQuestion, from: start) == interval)
     schedule.doubt(0, now: start)
     #expect(schedule.takeDue(now: start) == [0])
@@ -116,7 +124,7 @@ struct HealthScheduleTests {
 
   /// Without an interval only doubt makes one be asked, and then its absence.
   @Test func neverAskedWithoutDoubt() {
-    var schedule = HealthSchedule(count: 1, interval: nil, now: start, chance: 0)
+    var schedule = HealthSchedule(MemberSet(count: 1), interval: nil, now: start, chance: 0)
     #expect(schedule.nextQuestion == .distantFuture)
     schedule.doubt(0, now: start)
     #expect(schedule.takeDue(now: start) == [0])
@@ -131,7 +139,7 @@ struct HealthScheduleTests {
   /// It is out after so many questions without an answer in between, which follow one another soon.
   @Test func toleranceOfFailures() {
     var schedule = HealthSchedule(
-      count: 1, interval: Self.interval, tolerance: 3, now: start, chance: 0)
+      MemberSet(count: 1), interval: Self.interval, tolerance: 3, now: start, chance: 0)
     var now = start + Self.interval
     for answers in [[false, false, true], [false, false, false]] {
       for isUp in answers {

@@ -11,11 +11,10 @@ private struct ChoiceModel {
   mutating func next(of members: [Int], key: UInt64, order: [Int]) -> Int? {
     guard !members.isEmpty else { return nil }
     switch balance {
-    case .failover, .race: return members.min()
-    case .fastest: return order.first { members.contains($0) }
+    case .failover, .race, .fastest: return order.first { members.contains($0) }
     case .roundRobin:
       turn += 1
-      return members.sorted()[(turn - 1) % members.count]
+      return order.filter(members.contains)[(turn - 1) % members.count]
     case .hash, .hashDestination:
       return members.max {
         MemberChoice.mixed(key ^ MemberChoice.mixed(UInt64($0 + 1)))
@@ -85,6 +84,17 @@ struct MemberChoiceTests {
     for member in [0, 1, 3] { #expect((3_000...3_700).contains(moved[member])) }
   }
 
+  /// Whatever its slot.
+  @Test func firstListedIsPreferred() {
+    var choice = MemberChoice(.failover)
+    let ranking = MemberRanking([7, 2, 15])
+    #expect(choice.next(of: MemberSet([2, 7, 15]), key: 0, ranking) == 7)
+    #expect(choice.next(of: MemberSet([2, 15]), key: 0, ranking) == 2)
+    choice.balance = .roundRobin
+    let turns = (0..<4).map { _ in choice.next(of: MemberSet([2, 7, 15]), key: 0, ranking) }
+    #expect(turns == [7, 2, 15, 7])
+  }
+
   @Test func setHasWhatWasPutIn() {
     var set = MemberSet()
     #expect(set.isEmpty && set.first() == nil)
@@ -110,7 +120,7 @@ struct LatencyRankingTests {
   }
 
   @Test func fastestComesFirst() {
-    var latencies = LatencyRanking(count: 4)
+    var latencies = LatencyRanking(Array(0..<4))
     #expect(order(latencies.ranking, count: 4) == [0, 1, 2, 3])
     latencies.note(100, of: 0)
     latencies.note(300, of: 3)
@@ -118,10 +128,19 @@ struct LatencyRankingTests {
     #expect(order(latencies.ranking, count: 4) == [2, 0, 3, 1])
   }
 
+  @Test func onlyTheListedAreRanked() {
+    var latencies = LatencyRanking([9, 3])
+    #expect(latencies.ranking.first(of: MemberSet([3, 9])) == 9)
+    latencies.note(100, of: 9)
+    latencies.note(20, of: 3)
+    #expect(latencies.ranking.first(of: MemberSet([3, 9])) == 3)
+    #expect(latencies.ranking.first(of: MemberSet([5])) == nil)
+  }
+
   /// Neither a tenth nor a millisecond is worth going elsewhere for.
   @Test(arguments: [(100.0, 90.0, 0), (100, 70, 1), (2, 1, 0), (4, 1, 1)])
   func leaderGivesWayToTheClearlyFaster(leader: Double, other: Double, first: Int) {
-    var latencies = LatencyRanking(count: 2)
+    var latencies = LatencyRanking(Array(0..<2))
     latencies.note(leader, of: 0)
     latencies.note(other, of: 1)
     #expect(latencies.ranking.first(of: MemberSet(count: 2)) == first)
@@ -129,7 +148,7 @@ struct LatencyRankingTests {
 
   /// One slow answer is no reason to leave, several are.
   @Test func answersAreSmoothed() {
-    var latencies = LatencyRanking(count: 2)
+    var latencies = LatencyRanking(Array(0..<2))
     latencies.note(50, of: 0)
     latencies.note(55, of: 1)
     latencies.note(100, of: 0)
@@ -139,7 +158,7 @@ struct LatencyRankingTests {
   }
 
   @Test func deadOneIsMeasuredAnew() {
-    var latencies = LatencyRanking(count: 2)
+    var latencies = LatencyRanking(Array(0..<2))
     latencies.note(10, of: 0)
     latencies.note(50, of: 1)
     latencies.forget(0)

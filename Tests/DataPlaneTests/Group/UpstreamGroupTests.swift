@@ -19,7 +19,7 @@ struct UpstreamGroupTests {
     for _ in 0..<3 { group.takeOut(1, after: .connectRefused) }
     #expect(!group.alive.contains(1) && group.alive.contains(0))
     for _ in 0..<3 { group.bringBack(1) }
-    #expect(group.alive == group.all)
+    #expect(group.alive == group.listed)
     let notices = try #require(group.notices).takeAll()
     #expect(notices.count == 2)
     guard case .takenOut(1, .connectRefused, isTold: false) = notices[0],
@@ -36,7 +36,7 @@ struct UpstreamGroupTests {
     group.clearDoubt(0)
     group.doubt(0)
     #expect(try #require(group.notices).takeAll().count == 2)
-    #expect(group.alive == group.all)
+    #expect(group.alive == group.listed)
   }
 
   /// There is nothing to choose from.
@@ -47,11 +47,35 @@ struct UpstreamGroupTests {
     #expect(!group.isPlural && group.alive.contains(0))
   }
 
+  /// What is not listed only serves the flows that it has: nobody hears of it, and nobody is sent there.
+  @Test func retiredOnesAreLeftAlone() throws {
+    let upstreams = try [.socks5(nil), .socks5(nil), .http(nil)].map(upstream)
+    let group = try UpstreamGroup(
+      slots: upstreams, order: [2, 0], .failover, sets: [MemberSet([0, 2])])
+    #expect(group.listed == MemberSet([0, 2]) && group.standard == group.listed)
+    #expect(group.ranking.first(of: group.listed) == 2 && group.first == 2)
+    group.takeOut(1, after: .connectRefused)
+    group.doubt(1)
+    #expect(try #require(group.notices).takeAll().isEmpty)
+    #expect(!group.isDown(1) && group.alive == group.listed)
+    #expect(group.able(MemberSet([0, 1]), toReachIPv4: true) == MemberSet([0]))
+    #expect(group.able(MemberSet([1]), toReachIPv4: false).isEmpty)
+    #expect(group.relaying(MemberSet([0, 1])) == MemberSet([0]))
+    #expect(group.hasOthers(than: 1))
+    upstreams[0].carriesIPv6 = false
+    upstreams[2].carriesIPv6 = false
+    #expect(!group.carriesIPv6)
+    let lone = try UpstreamGroup(
+      slots: upstreams, order: [1], .failover, sets: [MemberSet([1])])
+    #expect(
+      !lone.isPlural && lone.first == 1 && lone.hasOthers(than: 0) && !lone.hasOthers(than: 1))
+  }
+
   @Test func onlyTheAbleAreAsked() throws {
     let group = try group(.socks4(nil, takesNames: false), .socks5(nil), .http(nil))
-    #expect(group.able(group.all, toReachIPv4: true) == group.all)
-    #expect(group.able(group.all, toReachIPv4: false) == MemberSet([1, 2]))
-    #expect(group.relaying(group.all) == MemberSet([1]))
+    #expect(group.able(group.listed, toReachIPv4: true) == group.listed)
+    #expect(group.able(group.listed, toReachIPv4: false) == MemberSet([1, 2]))
+    #expect(group.relaying(group.listed) == MemberSet([1]))
     #expect(group.carriesIPv6 && group.datagramAbility == .unknown)
     group.members[1].datagramAbility = .refuses
     #expect(group.datagramAbility == .refuses)

@@ -52,12 +52,12 @@ final class GroupMonitor: Sendable {
     let measures = group.balance == .fastest
     let usual = measures ? Self.measuringInterval : Self.interval
     var schedule = HealthSchedule(
-      count: group.members.count, interval: checks.interval(orUsual: usual),
+      group.listed, interval: checks.interval(orUsual: usual),
       tolerance: checks.tolerance, now: .now(), chance: System.randomBytes(1)[0])
-    var latencies = LatencyRanking(count: group.members.count)
+    var latencies = LatencyRanking(group.order)
     // Nobody has measured yet, nor asked for the target.
     if measures || checks.target != nil, checks.interval != .never {
-      for member in group.members.indices { schedule.doubt(member, now: .now()) }
+      for member in group.order { schedule.doubt(member, now: .now()) }
     }
     while true {
       for member in schedule.takeDue(now: .now()) { ask(member) }

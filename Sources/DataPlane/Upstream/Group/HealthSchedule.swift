@@ -26,19 +26,28 @@ struct HealthSchedule {
     var nextQuestion: Instant
   }
 
+  /// By slot, whether it is asked or not.
   private var members: [Member]
+  private let listed: [Int]
   /// Between two questions to one that lives, of which a random part of up to a quarter is taken off; nil: it
   /// is not asked unless it is in doubt.
   private let interval: Timeout?
   /// So many questions without an answer take one out.
   private let tolerance: Int
 
-  /// - Parameter chance: 0 to 255.
-  init(count: Int, interval: Timeout?, tolerance: Int = 1, now: Instant, chance: UInt8) {
+  /// - Parameters:
+  ///   - listed: those that are asked.
+  ///   - chance: 0 to 255.
+  init(
+    _ listed: MemberSet, interval: Timeout?, tolerance: Int = 1, now: Instant, chance: UInt8
+  ) {
     self.interval = interval
     self.tolerance = tolerance
-    members = Array(repeating: Member(upSince: now, nextQuestion: .distantFuture), count: count)
-    for member in members.indices { scheduleNext(member, now: now, chance: chance) }
+    members = Array(
+      repeating: Member(upSince: now, nextQuestion: .distantFuture),
+      count: MemberSet.maximumMembers)
+    self.listed = members.indices.filter(listed.contains)
+    for member in self.listed { scheduleNext(member, now: now, chance: chance) }
   }
 
   private mutating func scheduleNext(_ member: Int, now: Instant, chance: UInt8) {
@@ -75,7 +84,7 @@ struct HealthSchedule {
 
   /// The members to be asked now, each of which has an answer to come.
   mutating func takeDue(now: Instant) -> [Int] {
-    let due = members.indices.filter { !members[$0].isAsked && members[$0].nextQuestion <= now }
+    let due = listed.filter { !members[$0].isAsked && members[$0].nextQuestion <= now }
     for member in due { members[member].isAsked = true }
     return due
   }
@@ -102,7 +111,7 @@ struct HealthSchedule {
 
   /// When somebody is to be asked next; nil while all answers are to come.
   var nextQuestion: Instant? {
-    members.lazy.filter { !$0.isAsked }.map(\.nextQuestion).min()
+    listed.lazy.map { members[$0] }.filter { !$0.isAsked }.map(\.nextQuestion).min()
   }
 
   private mutating func postpone(_ member: Int, now: Instant, chance: UInt8) {

@@ -8,17 +8,23 @@ struct LatencyRanking {
   /// … and so much less, in milliseconds.
   private static let margin = 2.0
 
-  /// Milliseconds; nil where nothing was measured.
+  /// As they are listed.
+  private let listed: [Int]
+  /// Milliseconds, by member; nil where nothing was measured.
   private var smoothed: [Double?]
   private var leader: Int?
 
-  init(count: Int) { smoothed = Array(repeating: nil, count: count) }
+  /// - Parameter listed: those that are ranked, the preferred first.
+  init(_ listed: [Int]) {
+    self.listed = listed
+    smoothed = Array(repeating: nil, count: MemberSet.maximumMembers)
+  }
 
   /// Takes what a handshake with a member took.
   mutating func note(_ milliseconds: Double, of member: Int) {
     smoothed[member] =
       smoothed[member].map { $0 + Self.weight * (milliseconds - $0) } ?? milliseconds
-    guard let best = smoothed.indices.min(by: isFaster), let time = smoothed[best] else { return }
+    guard let best = ranked.first, let time = smoothed[best] else { return }
     guard let former = leader, let leading = smoothed[former] else {
       leader = best
       return
@@ -30,13 +36,13 @@ struct LatencyRanking {
   mutating func forget(_ member: Int) {
     smoothed[member] = nil
     if leader == member {
-      leader = smoothed.indices.filter { smoothed[$0] != nil }.min(by: isFaster)
+      leader = ranked.first { smoothed[$0] != nil }
     }
   }
 
   /// The leader, then the others as they were measured, and those that were not as they were given.
   var ranking: MemberRanking {
-    var order = smoothed.indices.sorted(by: isFaster)
+    var order = ranked
     if let leader, let place = order.firstIndex(of: leader) {
       order.remove(at: place)
       order.insert(leader, at: 0)
@@ -44,8 +50,8 @@ struct LatencyRanking {
     return MemberRanking(order)
   }
 
-  private func isFaster(_ a: Int, _ b: Int) -> Bool {
-    let (first, second) = (smoothed[a] ?? .infinity, smoothed[b] ?? .infinity)
-    return first == second ? a < b : first < second
+  /// The fastest first; those that were not measured as they are listed (`sort` is stable).
+  private var ranked: [Int] {
+    listed.sorted { smoothed[$0] ?? .infinity < smoothed[$1] ?? .infinity }
   }
 }

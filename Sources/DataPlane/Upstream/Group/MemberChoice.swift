@@ -24,7 +24,7 @@ struct MemberRanking: Hashable, Sendable {
 
   init(packed: UInt64) { self.packed = packed }
 
-  /// - Parameter members: each at most once, and all that exist.
+  /// - Parameter members: each at most once; those that are not among them are never the best.
   init(_ members: some Collection<Int>) {
     var packed: UInt64 = 0
     for (place, member) in members.enumerated() { packed |= UInt64(member) << UInt64(4 * place) }
@@ -32,12 +32,18 @@ struct MemberRanking: Hashable, Sendable {
   }
 
   /// The best of these; nil if there are none.
-  func first(of members: MemberSet) -> Int? {
-    guard !members.isEmpty else { return nil }
-    var rest = packed
+  func first(of members: MemberSet) -> Int? { member(at: 0, of: members) }
+
+  /// The one of these at a place, counted from 0; nil if there are no more than that.
+  func member(at place: Int, of members: MemberSet) -> Int? {
+    guard place < members.count else { return nil }
+    var (rest, better) = (packed, place)
     for _ in 0..<MemberSet.maximumMembers {
       let member = Int(rest & 15)
-      if members.contains(member) { return member }
+      if members.contains(member) {
+        if better == 0 { return member }
+        better -= 1
+      }
       rest >>= 4
     }
     return nil
@@ -47,7 +53,7 @@ struct MemberRanking: Hashable, Sendable {
 /// Chooses a member for one flow after the other. Each worker has its own, which shares nothing: what is
 /// even for each is even for all.
 struct MemberChoice {
-  let balance: Balance
+  var balance: Balance
   /// How many flows had a turn.
   private var turn: UInt
 
@@ -59,23 +65,18 @@ struct MemberChoice {
   }
 
   /// The next flow's member; nil if there is none to choose from.
-  /// - Parameter key: what a hash is made of, equal for flows that belong together.
+  /// - Parameters:
+  ///   - key: what a hash is made of, equal for flows that belong together.
+  ///   - ranking: of the group.
   mutating func next(of members: MemberSet, key: UInt64, _ ranking: MemberRanking) -> Int? {
     guard !members.isEmpty else { return nil }
     switch balance {
-    case .failover, .race: return members.first()
-    case .fastest: return ranking.first(of: members)
+    case .failover, .race, .fastest: return ranking.first(of: members)
     case .roundRobin:
       defer { turn &+= 1 }
-      return Self.member(at: Int(turn % UInt(members.count)), of: members)
+      return ranking.member(at: Int(turn % UInt(members.count)), of: members)
     case .hash, .hashDestination: return Self.highest(of: members, key)
     }
-  }
-
-  private static func member(at place: Int, of members: MemberSet) -> Int? {
-    var member = members.first()
-    for _ in 0..<place { member = member.flatMap { members.first(from: $0 + 1) } }
-    return member
   }
 
   /// Rendezvous hashing (Thaler and Ravishankar, 1998): each member has a weight for each key, and the

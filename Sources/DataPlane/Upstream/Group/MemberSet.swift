@@ -1,4 +1,4 @@
-/// Some of the upstreams of a group, by their index.
+/// Some of the upstreams of a group, by their index, which is their slot.
 package struct MemberSet: Hashable, Sendable {
   package static let maximumMembers = 16
 
@@ -26,16 +26,18 @@ package struct MemberSet: Hashable, Sendable {
 
   package mutating func remove(_ member: Int) { bits &= ~(1 << UInt16(member)) }
 
-  mutating func formUnion(_ others: MemberSet) { bits |= others.bits }
+  package mutating func formUnion(_ others: MemberSet) { bits |= others.bits }
 
-  func subtracting(_ others: MemberSet) -> MemberSet { MemberSet(bits: bits & ~others.bits) }
+  package func subtracting(_ others: MemberSet) -> MemberSet {
+    MemberSet(bits: bits & ~others.bits)
+  }
 
   package func intersection(_ others: MemberSet) -> MemberSet {
     MemberSet(bits: bits & others.bits)
   }
 
   /// The first of them at or behind an index; nil if there is none.
-  func first(from index: Int = 0) -> Int? {
+  package func first(from index: Int = 0) -> Int? {
     let rest = index < Self.maximumMembers ? bits & (.max << UInt16(index)) : 0
     return rest == 0 ? nil : rest.trailingZeroBitCount
   }

@@ -4,6 +4,10 @@ internal import Synchronization
 
 /// The upstreams that captured flows may go through, at least one, and which of them live. Workers read it
 /// for each flow, without a lock; they and the monitor tell one another what they find out.
+///
+/// Each has a slot, whose number is the upstream's everywhere. Where another group takes the place of this
+/// one (`GroupChange`), what is in both keeps its slot, and so does what flows go on through that is in none
+/// any more.
 package final class UpstreamGroup: Sendable {
   /// What the monitor is told.
   enum Notice: Sendable {
@@ -18,7 +22,12 @@ package final class UpstreamGroup: Sendable {
     case stop
   }
 
+  /// By slot. Those that are not listed only serve the flows that they have.
   package let members: [Upstream]
+  /// The slots of those that new flows go through, the preferred first; at least one.
+  package let order: [Int]
+  /// The same in no order.
+  package let listed: MemberSet
   package let balance: Balance
   /// The members that share flows out among each other; each is in one of them.
   private let sets: [MemberSet]
@@ -35,11 +44,13 @@ package final class UpstreamGroup: Sendable {
   private let carriers: Atomic<UInt16>
   /// Those of whose doubt the monitor has not heard.
   private let doubted = Atomic<UInt16>(0)
-  private let order = Atomic<UInt64>(MemberRanking.given.packed)
+  private let preferences = Atomic<UInt64>(MemberRanking.given.packed)
 
   /// The only upstream.
   package init(_ upstream: Upstream) {
     members = [upstream]
+    order = [0]
+    listed = MemberSet(count: 1)
     sets = [MemberSet(count: 1)]
     standard = MemberSet(count: 1)
     carriers = Atomic(standard.bits)
@@ -53,31 +64,51 @@ package final class UpstreamGroup: Sendable {
   ///   - members: 1 to `MemberSet.maximumMembers`.
   ///   - sets: how they belong together, those first that flows go through without rules; each member is in
   ///     one. Nil: all together.
-  package init(
+  package convenience init(
     _ members: [Upstream], _ balance: Balance, sets: [MemberSet]? = nil
   ) throws(Errno) {
-    precondition((1...MemberSet.maximumMembers).contains(members.count))
+    try self.init(
+      slots: members, order: Array(members.indices), balance,
+      sets: sets ?? [MemberSet(count: members.count)])
+  }
+
+  /// - Parameters:
+  ///   - members: by slot, 1 to `MemberSet.maximumMembers`.
+  ///   - order: the slots of those that new flows go through, the preferred first; at least one.
+  ///   - sets: how those belong together, as above.
+  package init(
+    slots members: [Upstream], order: [Int], _ balance: Balance, sets: [MemberSet]
+  ) throws(Errno) {
+    precondition((1...MemberSet.maximumMembers).contains(members.count) && !order.isEmpty)
     self.members = members
-    self.sets = sets ?? [MemberSet(count: members.count)]
-    standard = self.sets[0]
+    self.order = order
+    listed = MemberSet(order)
+    self.sets = sets
+    standard = sets[0]
     carriers = Atomic(standard.bits)
     self.balance = balance
-    attributes = members.reduce(into: []) { $0.formUnion($1.attributes) }
-    mostHops = members.map(\.hopCount).max() ?? 1
-    notices = members.count > 1 ? try Mailbox() : nil
+    attributes = order.reduce(into: []) { $0.formUnion(members[$1].attributes) }
+    mostHops = order.map { members[$0].hopCount }.max() ?? 1
+    notices = order.count > 1 ? try Mailbox() : nil
+    preferences.store(MemberRanking(order).packed, ordering: .relaxed)
   }
 
   /// Whether there is a choice.
   package var isPlural: Bool { notices != nil }
 
+  /// The preferred one of all, which is the only one where there is no choice.
+  var first: Int { order[0] }
+
   // MARK: Health
 
-  var all: MemberSet { MemberSet(count: members.count) }
+  /// Those of the listed ones that are not known to be down; all of a single one.
+  package var alive: MemberSet { listed.subtracting(knownDown) }
 
-  /// Those that are not known to be down; all of a single one.
-  package var alive: MemberSet {
-    all.subtracting(MemberSet(bits: down.load(ordering: .relaxed)))
-  }
+  /// Those that are known to be down.
+  private var knownDown: MemberSet { MemberSet(bits: down.load(ordering: .relaxed)) }
+
+  /// Whether a member is known to be down. Of one that is not listed nothing is.
+  func isDown(_ member: Int) -> Bool { knownDown.contains(member) }
 
   /// Those that flows share with a member, itself included.
   package func companions(of member: Int) -> MemberSet {
@@ -88,7 +119,9 @@ package final class UpstreamGroup: Sendable {
   /// - Parameter isTold: whether a person has heard of it.
   package func takeOut(_ member: Int, after failure: Failure, isTold: Bool = false) {
     let bit = UInt16(1) << UInt16(member)
-    guard let notices, down.bitwiseOr(bit, ordering: .relaxed).oldValue & bit == 0 else { return }
+    guard let notices, listed.contains(member),
+      down.bitwiseOr(bit, ordering: .relaxed).oldValue & bit == 0
+    else { return }
     notices.post(.takenOut(member, failure, isTold: isTold))
   }
 
@@ -104,9 +137,9 @@ package final class UpstreamGroup: Sendable {
   /// Has a member asked whether it lives; however many flows want to know, once until the monitor hears.
   func doubt(_ member: Int) {
     let bit = UInt16(1) << UInt16(member)
-    guard let notices, doubted.bitwiseOr(bit, ordering: .relaxed).oldValue & bit == 0 else {
-      return
-    }
+    guard let notices, listed.contains(member),
+      doubted.bitwiseOr(bit, ordering: .relaxed).oldValue & bit == 0
+    else { return }
     notices.post(.doubted(member))
   }
 
@@ -115,15 +148,16 @@ package final class UpstreamGroup: Sendable {
     doubted.bitwiseAnd(~(1 << UInt16(member)), ordering: .relaxed)
   }
 
+  /// As they are listed, or as the monitor has found them.
   var ranking: MemberRanking {
-    get { MemberRanking(packed: order.load(ordering: .relaxed)) }
-    set { order.store(newValue.packed, ordering: .relaxed) }
+    get { MemberRanking(packed: preferences.load(ordering: .relaxed)) }
+    set { preferences.store(newValue.packed, ordering: .relaxed) }
   }
 
   // MARK: Abilities
 
   /// Whether any member takes IPv6 targets.
-  package var carriesIPv6: Bool { members.contains(where: \.carriesIPv6) }
+  package var carriesIPv6: Bool { order.contains { members[$0].carriesIPv6 } }
 
   /// Those that datagrams may go through, which the rules say: unless told otherwise, the standard ones.
   package var datagramMembers: MemberSet {
@@ -147,17 +181,19 @@ package final class UpstreamGroup: Sendable {
     return ability
   }
 
-  /// Those of some that can be asked for a destination of this family; all of them, if none can.
+  /// Those of some that are listed and can be asked for a destination of this family; all that are listed,
+  /// if none can.
   func able(_ some: MemberSet, toReachIPv4 isIPv4: Bool) -> MemberSet {
-    isIPv4 ? some : those(of: some, where: \.carriesIPv6)
+    isIPv4 ? some.intersection(listed) : those(of: some, where: \.carriesIPv6)
   }
 
-  /// Those of some that may relay datagrams; all of them, if none do.
+  /// Those of some that are listed and may relay datagrams; all that are listed, if none do.
   func relaying(_ some: MemberSet) -> MemberSet {
     those(of: some) { $0.datagramAbility != .refuses }
   }
 
   private func those(of some: MemberSet, where isAble: (Upstream) -> Bool) -> MemberSet {
+    let some = some.intersection(listed)
     var able = MemberSet()
     for (index, member) in members.enumerated() where some.contains(index) && isAble(member) {
       able.insert(index)

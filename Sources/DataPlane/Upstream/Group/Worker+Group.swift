@@ -52,13 +52,13 @@ extension Worker {
   /// A captured session does not get through the member that it is with: it begins anew with the next, or
   /// ends.
   func failAttempt(_ index: Int, _ failure: Failure) {
-    guard let group = configuration.group, group.isPlural,
+    let negotiation = negotiation(of: index)
+    guard let group = configuration.group, group.hasOthers(than: negotiation.member),
       case .captured(let destination) = sessions[index].pointee.origin
     else {
       fail(index, failure)
       return
     }
-    let negotiation = negotiation(of: index)
     let able = group.able(
       negotiation.allowed, toReachIPv4: destination.address.address.isIPv4)
     guard noteFailure(failure, of: negotiation.member, in: group),
@@ -132,7 +132,7 @@ extension Worker {
       group.takeOut(negotiation.member, after: .handshakeTimeout)
       return nil
     }
-    guard group.alive.contains(negotiation.member) else { return nil }
+    guard !group.isDown(negotiation.member) else { return nil }
     group.doubt(negotiation.member)
     return nextLook(at: negotiation)
   }
@@ -153,7 +153,7 @@ extension Worker {
   func retryAssociation(_ index: Int, after failure: Failure, hop: Int = 0) -> Bool {
     let association = datagrams.associations.slots[index]
     let negotiation = negotiations[Int(association.pointee.negotiation)]
-    guard let group = configuration.group, group.isPlural,
+    guard let group = configuration.group, group.hasOthers(than: negotiation.member),
       noteFailure(failure, of: negotiation.member, in: group),
       choose(
         for: negotiation, among: group.relaying(negotiation.allowed), of: group,
@@ -178,8 +178,12 @@ extension Worker {
   /// Chooses the upstream for a resolver's next connection: one by one until a connection is made, and
   /// then over again.
   func chooseMember(for connection: ResolverConnection) {
-    guard let group = configuration.group, group.isPlural else { return }
+    guard let group = configuration.group else { return }
     let (negotiation, resolver) = (connection.negotiation, connection.resolver)
+    guard group.isPlural else {
+      negotiation.member = group.first
+      return
+    }
     negotiation.key = group.key(of: resolver, to: resolver)
     let able = group.able(group.standard, toReachIPv4: resolver.address.isIPv4)
     if choose(for: negotiation, among: able, of: group, by: &resolverChoice) { return }
@@ -200,6 +204,9 @@ extension Worker {
 }
 
 extension UpstreamGroup {
+  /// Whether a flow may try another member than the one that it is with.
+  func hasOthers(than member: Int) -> Bool { isPlural || !listed.contains(member) }
+
   /// What a member is chosen by where the same flows go the same way.
   func key(of client: SocketAddress, to destination: SocketAddress) -> UInt64 {
     switch balance {

@@ -35,7 +35,9 @@ extension Worker {
         fail(index, last)
         return
       }
-      while negotiation.contenders.count < Self.maximumContenders, let member = rest.first() {
+      while negotiation.contenders.count < Self.maximumContenders,
+        let member = group.ranking.first(of: rest)
+      {
         rest.remove(member)
         negotiation.tried.insert(member)
         negotiation.member = member

@@ -27,6 +27,7 @@ final class ConnectionPool {
   var members: [Int32] = []
   /// By member of the group; nil for one with which none can be kept.
   var schedules: [PoolSchedule?]
+  private let mostOfMember: Int
   /// When `Worker.tendPool` has something to do; nil: after the next flow.
   var nextTurn: Instant?
   /// Where the admission writes.
@@ -37,8 +38,20 @@ final class ConnectionPool {
     guard configuration.pooledConnections > 0, !configuration.servesItself,
       !configuration.connectsDirectly, let group = configuration.group
     else { return nil }
-    let share = Self.mostOfMember(configuration)
-    schedules = group.members.map { $0.canWait ? PoolSchedule(maximum: share) : nil }
+    mostOfMember = Self.mostOfMember(configuration)
+    schedules = []
+    adopt(group, fresh: MemberSet())
+  }
+
+  /// The members are these from now on.
+  /// - Parameter fresh: those that were others so far.
+  func adopt(_ group: UpstreamGroup, fresh: MemberSet) {
+    let former = schedules
+    schedules = group.members.indices.map { member in
+      guard group.listed.contains(member), group.members[member].canWait else { return nil }
+      let isKnown = former.indices.contains(member) && !fresh.contains(member)
+      return (isKnown ? former[member] : nil) ?? PoolSchedule(maximum: mostOfMember)
+    }
   }
 
   /// A worker's share of those with each upstream.

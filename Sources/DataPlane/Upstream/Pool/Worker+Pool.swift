@@ -174,6 +174,17 @@ extension Worker {
     for index in pool.members.map(Int.init) { remove(index, from: pool) }
   }
 
+  /// Closes those that no flow would take any more.
+  func adoptInPool(_ change: GroupChange) {
+    guard let pool else { return }
+    pool.adopt(change.group, fresh: change.fresh)
+    for index in pool.members.map(Int.init)
+    where pool.schedules[Int(pool.slots[index].pointee.member)] == nil {
+      remove(index, from: pool)
+    }
+    pool.nextTurn = now
+  }
+
   func closePool() {
     emptyPool()
     pool = nil
