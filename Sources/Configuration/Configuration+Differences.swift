@@ -6,6 +6,8 @@ extension Configuration {
     func compare<Value: Equatable>(_ path: KeyPath<Configuration, Value>, _ name: String) {
       if self[keyPath: path] != other[keyPath: path] { names.append(name) }
     }
+    if !upstreams.hasMembers(of: other.upstreams) { names.append("upstream") }
+    compare(\.upstreams.balance, "balance")
     compare(\.machine?.users.only, "uid")
     compare(\.machine?.users.except, "except-uid")
     compare(\.machine?.groups.only, "gid")

@@ -4,8 +4,8 @@ extension Configuration {
   /// - Returns: the settings that say something else and take a restart, by the names of their options.
   package mutating func adopt(_ other: Configuration) -> [String] {
     var remaining: [String] = []
-    func same<Value: Equatable>(_ path: KeyPath<Configuration, Value>, _ names: String...) {
-      if self[keyPath: path] != other[keyPath: path] { remaining += names }
+    func same<Value: Equatable>(_ path: KeyPath<Configuration, Value>, _ name: String) {
+      if self[keyPath: path] != other[keyPath: path] { remaining.append(name) }
     }
     destinations = other.destinations
     quic = other.quic
@@ -25,11 +25,17 @@ extension Configuration {
     } else {
       remaining.append("gateway")
     }
-    // They lead to upstreams, and may be about programs of this host.
-    if upstreams == other.upstreams, (machine == nil) == (other.machine == nil) {
+    // Rules lead to upstreams, and both may be about programs of this host.
+    if upstreams == other.upstreams || upstreams.canGiveWay(to: other.upstreams),
+      (machine == nil) == (other.machine == nil)
+    {
+      upstreams = other.upstreams
+      isPasswordInArguments = other.isPasswordInArguments
       rules = other.rules
     } else {
       same(\.rules, "rule")
+      if !upstreams.hasMembers(of: other.upstreams) { remaining.append("upstream") }
+      same(\.upstreams.balance, "balance")
     }
     if uncaptured.udp.isCaptured == other.uncaptured.udp.isCaptured {
       uncaptured.udp = other.uncaptured.udp
@@ -42,7 +48,6 @@ extension Configuration {
     } else {
       remaining.append("half-close")
     }
-    same(\.upstreams, "upstream", "balance")
     same(\.dns, "dns")
     same(\.dnsServer, "dns-server")
     same(\.datagrams.relay, "udp-relay")
@@ -66,6 +71,13 @@ extension Configuration {
     same(\.controlGroup, "control-group")
     same(\.metrics, "metrics")
     return remaining
+  }
+}
+
+extension UpstreamSelection {
+  /// Whether others may take the place of these under a run: not that of what this process is itself.
+  fileprivate func canGiveWay(to others: UpstreamSelection) -> Bool {
+    (members + others.members).allSatisfy { !$0.first.isThisProcess }
   }
 }
 

@@ -89,11 +89,11 @@ package struct Configuration: Hashable, Sendable {
   package static let maximumPool = 1024
   package static let defaultControl = "/run/sluice/control.sock"
 
-  package let upstreams: UpstreamSelection
+  package internal(set) var upstreams: UpstreamSelection
   /// The first that a flow meets decides over it.
   package internal(set) var rules: [PolicyRule]
   /// Every user of the host can read the upstream's password.
-  package let isPasswordInArguments: Bool
+  package internal(set) var isPasswordInArguments: Bool
   /// Nil: this host's own traffic is left alone.
   package internal(set) var machine: MachineSelection?
   /// Nil: what arrives from others is left alone.

@@ -69,6 +69,11 @@ package struct UpstreamSelection: Hashable, Sendable {
     }
   }
 
+  /// Whether others are the same and in the same order, however they are chosen from.
+  func hasMembers(of others: UpstreamSelection) -> Bool {
+    members == others.members && names == others.names
+  }
+
   /// Whether there is a choice.
   package var isPlural: Bool { members.count > 1 }
 

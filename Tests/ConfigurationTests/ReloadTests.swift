@@ -20,6 +20,8 @@ struct ReloadTests {
     { $0.controlGroups.only = ["a.slice"] },
     { $0.outputInterfaces.except = ["tun0"] }, { $0.gateways = ["lan1", "group:3"] },
     { $0.sources.only = ["192.0.2.0/24"] }, { $0.hardwareAddresses.except = ["02:00:00:00:00:01"] },
+    { $0.upstream = "socks5://other.example" }, { $0.upstream = "socks5://me:x@proxy.example" },
+    { $0.upstream = "tor=socks5://proxy.example" }, { $0.furtherUpstreams = ["http://b"] },
     { $0.rules = ["to=reject"] }, { $0.bypass = ["192.0.2.0/24"] }, { $0.bypassFiles = ["/x"] },
     { $0.bypassPorts = ["25"] },
     { $0.proxyOnly = ["192.0.2.0/24"] }, { $0.proxyOnlyFiles = ["/x"] },
@@ -55,17 +57,33 @@ struct ReloadTests {
     let names = try Self.immediate.map {
       try Self.configuration($0).differences(from: configuration)
     }
-    #expect(names.joined().count == Set(names.joined()).count)
+    let upstreams = names.count { $0 == ["upstream"] }
+    #expect(upstreams == 4)
+    #expect(names.joined().count == Set(names.joined()).count + upstreams - 1)
+  }
+
+  /// The order and the rule of a group, each by its name.
+  @Test func groupsAreCompared() throws {
+    let former = try Self.configuration { $0.furtherUpstreams = ["http://b"] }
+    var present = former
+    let other = try Self.configuration {
+      $0.upstream = "http://b"
+      $0.furtherUpstreams = ["socks5://proxy.example"]
+      $0.balance = "race"
+    }
+    #expect(present.adopt(other) == [])
+    #expect(present == other)
+    #expect(present.differences(from: former) == ["upstream", "balance"])
   }
 
   private static let later: [(Change, [String])] = [
-    ({ $0.upstream = "socks5://other.example" }, ["upstream", "balance"]),
-    ({ $0.furtherUpstreams = ["http://b"] }, ["upstream", "balance"]),
+    ({ $0.upstream = "embedded" }, ["upstream"]), ({ $0.upstream = "direct" }, ["upstream"]),
     (
       {
         $0.furtherUpstreams = ["tor=socks5://b"]
         $0.rules = ["to=tor"]
-      }, ["rule", "upstream", "balance"]
+        $0.machine = false
+      }, ["machine", "rule", "upstream"]
     ),
     ({ $0.machine = false }, ["machine"]), ({ $0.gateways = [] }, ["gateway"]),
     ({ $0.udp = "reject" }, ["udp"]), ({ $0.halfClose = "auto" }, ["half-close"]),

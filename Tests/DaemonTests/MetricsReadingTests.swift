@@ -15,7 +15,9 @@ struct MetricsReadingTests {
     var reading = MetricsReading(
       version: "1.2", start: 1_700_000_000, workers: 2, snapshot: Snapshot(),
       limits: [.init(name: "descriptors", used: 3, limit: 900)],
-      capture: .init(upstreams: [Self.upstream], rules: .init(scope: "TCP", phase: .capturing)))
+      capture: .init(
+        upstreams: [Self.upstream], members: [0],
+        rules: .init(scope: "TCP", phase: .capturing)))
     reading.snapshot.phases = [
       .init(repeating: PhaseHistogram(), count: FlowPhase.allCases.count)
     ]
@@ -108,6 +110,7 @@ struct MetricsReadingTests {
   @Test func membersAreToldApart() {
     let reading = reading { reading in
       reading.capture?.upstreams.append(Self.upstream)
+      reading.capture?.members.append(1)
       reading.snapshot.phases.append(reading.snapshot.phases[0])
     }
     let samples = lines(reading).filter { !$0.hasPrefix("#") }

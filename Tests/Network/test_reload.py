@@ -129,9 +129,9 @@ def test_what_takes_a_restart_is_named(
 ) -> None:
     """The rest takes effect all the same."""
     settings.write(
-        upstream="socks5://192.0.2.9", workers="1", on_exit="closed", bypass=f"[{AT.server}]")
+        upstream="embedded", workers="1", on_exit="closed", bypass=f"[{AT.server}]")
     reload(sluice)
-    assert sluice.wait_for("needs_restart")["settings"] == "upstream, balance, on-exit, workers"
+    assert sluice.wait_for("needs_restart")["settings"] == "upstream, on-exit, workers"
     assert exit_of(topology, echo) == AT.client
 
 

@@ -26,10 +26,12 @@ struct ControlClient: ~Copyable {
   var rawValue: Int32 { lines.rawValue }
 
   /// The answer to a request; one that is not granted is a failure.
+  /// - Parameter patience: for the answer.
   mutating func ask(
-    _ request: ControlRequest, _ descriptors: [Int32] = []
+    _ request: ControlRequest, _ descriptors: [Int32] = [],
+    patience: Timeout = ControlClient.patience
   ) throws(CommandFailure) -> ControlAnswer {
-    let deadline = Instant.now() + Self.patience
+    let deadline = Instant.now() + patience
     let line: LineStream.Line?
     do throws(LineStream.Failure) {
       do throws(LineStream.Failure) {

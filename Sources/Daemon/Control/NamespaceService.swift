@@ -59,6 +59,9 @@ final class NamespaceService: Sendable {
   }
 
   private struct State {
+    var group: UpstreamGroup
+    /// By which it has taken the place of another; nil for the first.
+    var change: GroupChange?
     var entered = 0
     var programs: [Int: Program] = [:]
     var next = 0
@@ -66,29 +69,31 @@ final class NamespaceService: Sendable {
   }
 
   private let configuration: Configuration
-  private let group: UpstreamGroup
+  private let register: UpstreamRegister
   private let mark: UInt32
   private let share: Share
   private let post: @Sendable (Event) -> Void
-  private let state = Mutex(State())
+  private let state: Mutex<State>
 
   /// - Parameters:
   ///   - mark: of everything that is sent for them (`SO_MARK`).
   ///   - post: is called on worker threads with what concerns the run as well, and must not block.
   init(
-    _ configuration: Configuration, _ group: UpstreamGroup, mark: UInt32, _ share: Share,
-    post: @escaping @Sendable (Event) -> Void
+    _ configuration: Configuration, _ group: UpstreamGroup, _ register: UpstreamRegister,
+    mark: UInt32, _ share: Share, post: @escaping @Sendable (Event) -> Void
   ) {
     self.configuration = configuration
-    self.group = group
+    self.register = register
+    state = Mutex(State(group: group))
     self.mark = mark
     self.share = share
     self.post = post
   }
 
   var description: ServiceDescription {
-    ServiceDescription(
-      upstreams: configuration.upstreams,
+    let group = state.withLock { $0.group }
+    return ServiceDescription(
+      upstreams: register.roster.selection,
       datagrams: group.datagramAbility(of: group.standard),
       carriesIPv6: group.carriesIPv6)
   }
@@ -131,6 +136,7 @@ final class NamespaceService: Sendable {
     var configuration = traffic.plane(self.configuration, workers: Self.workers)
     configuration.firstWorker = Configuration.maximumWorkers + number * Self.workers
     configuration.handedSockets = try Self.check(descriptors, configuration.ingressSockets)
+    let group = state.withLock { $0.group }
     configuration.group = group
     configuration.mark = mark
     configuration.owners = .fixed(peer.map(FlowIdentity.Owner.init) ?? .init())
@@ -140,6 +146,7 @@ final class NamespaceService: Sendable {
       plane: try start(configuration), peer: peer, audit: configuration.audit, inquiry: Inquiry())
     let isDraining = state.withLock { state in
       if !state.isDraining { state.programs[number] = program }
+      if state.group !== group, let change = state.change { adopt(change, program) }
       return state.isDraining
     }
     guard !isDraining else {
@@ -147,6 +154,25 @@ final class NamespaceService: Sendable {
       throw Self.ending
     }
     return number
+  }
+
+  /// Has programs go through other upstreams as well, which the run does from now on.
+  /// - Parameter change: without rules, which are of captured flows.
+  func adopt(_ change: GroupChange) {
+    state.withLock { state in
+      state.group = change.group
+      state.change = change
+      for program in state.programs.values { adopt(change, program) }
+    }
+  }
+
+  private func adopt(_ change: GroupChange, _ program: Program) {
+    do {
+      try program.plane.adopt(change)
+    } catch {
+      preconditionFailure(
+        "a program's data plane watches no group, and cannot fail in that: \(error)")
+    }
   }
 
   /// Blocks until nothing more is carried; nothing the second time.

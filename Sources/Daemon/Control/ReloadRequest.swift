@@ -1,8 +1,8 @@
 internal import LinuxIO
 internal import Synchronization
 
-/// By which clients of the control socket have a run read its settings again, one after the other: it does
-/// so on its own thread, and they wait for what comes of it.
+/// By which clients of the control socket have a run read its settings again: it does so on its own thread,
+/// in its own time, and they wait for what comes of it.
 final class ReloadRequest: Sendable {
   private final class Waiter: Sendable {
     /// Nil while it waits, and where the run has ended instead.
@@ -12,6 +12,8 @@ final class ReloadRequest: Sendable {
 
   private struct State {
     var waiters: [Waiter] = []
+    /// Those for whom it is being done.
+    var granted: [Waiter] = []
     var isClosed = false
   }
 
@@ -37,21 +39,31 @@ final class ReloadRequest: Sendable {
   }
 
   /// Does it once for all who wait now, since they all have changed before what is read then.
-  func grant(_ reload: () -> ReloadOutcome) {
+  /// - Parameter reload: calls back when it is done.
+  func grant(_ reload: (@escaping (ReloadOutcome) -> Void) -> Void) {
     waker.clear()
     let waiters = takeWaiters()
     guard !waiters.isEmpty else { return }
-    let outcome = reload()
-    for waiter in waiters {
-      waiter.outcome.withLock { $0 = outcome }
-      waiter.isDone.signal()
+    state.withLock { $0.granted += waiters }
+    reload { [self] outcome in
+      state.withLock { state in
+        state.granted.removeAll { one in waiters.contains { $0 === one } }
+      }
+      for waiter in waiters {
+        waiter.outcome.withLock { $0 = outcome }
+        waiter.isDone.signal()
+      }
     }
   }
 
   /// Nobody is granted it from here on.
   func close() {
-    state.withLock { $0.isClosed = true }
-    for waiter in takeWaiters() { waiter.isDone.signal() }
+    let granted = state.withLock { state in
+      state.isClosed = true
+      defer { state.granted = [] }
+      return state.granted
+    }
+    for waiter in takeWaiters() + granted { waiter.isDone.signal() }
   }
 
   private func takeWaiters() -> [Waiter] {

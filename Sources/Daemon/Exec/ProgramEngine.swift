@@ -72,7 +72,11 @@ final class OwnEngine: ProgramEngine {
 
   func handleStart() {
     guard let group = running?.0.group else { return }
-    UpstreamQuestions(group, configuration, mark: nil, log: log).ask()
+    var questions = UpstreamQuestions(mark: nil, log: log)
+    for (index, (upstream, chain)) in zip(group.members, upstreams.members).enumerated() {
+      questions.add(upstream, chain, in: index, configuration)
+      questions.ask(index)
+    }
   }
 
   func end() -> AuditReport? {

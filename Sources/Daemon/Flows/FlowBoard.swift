@@ -14,13 +14,13 @@ final class FlowBoard: Sendable {
   /// A worker does not answer.
   struct Silence: Error {}
 
-  private let upstreams: [String]
+  private let register: UpstreamRegister
   private let dataPlane: DataPlane
   private let service: NamespaceService
 
   /// - Parameter service: carries what other processes have asked for.
-  init(_ configuration: Configuration, _ dataPlane: DataPlane, _ service: NamespaceService) {
-    upstreams = configuration.upstreams.members.map { "\($0)" }
+  init(_ register: UpstreamRegister, _ dataPlane: DataPlane, _ service: NamespaceService) {
+    self.register = register
     self.dataPlane = dataPlane
     self.service = service
   }
@@ -81,7 +81,7 @@ final class FlowBoard: Sendable {
       stage: flow.stage.rawValue, scope: scope, client: flow.client.map { "\($0)" }, program: nil,
       destination: flow.destination.map { "\($0)".withoutControls },
       name: flow.name?.withoutControls,
-      upstream: flow.member.flatMap { upstreams.indices.contains($0) ? upstreams[$0] : nil },
+      upstream: flow.member.flatMap { register.roster.chain(in: $0).map { "\($0)" } },
       rule: flow.rule, age: seconds(flow.ageMilliseconds), idle: flow.idleMilliseconds.map(seconds),
       setup: flow.setUpMilliseconds.map(seconds), sent: flow.sent, received: flow.received)
   }

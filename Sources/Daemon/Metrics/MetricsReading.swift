@@ -5,8 +5,10 @@ internal import RedirectPolicy
 struct MetricsReading {
   /// Of what a run has, and the server alone has not.
   struct Capture {
-    /// In the order of the group.
+    /// Those of the settings.
     var upstreams: [RunStatus.Upstream]
+    /// The number of each, which it keeps as long as it is one of them: its place in the snapshot.
+    var members: [Int]
     var rules: RuleRecord.State
   }
 
@@ -20,7 +22,7 @@ struct MetricsReading {
   var capture: Capture?
 
   var families: [MetricFamily] {
-    let captured = capture.map { upstreamFamilies($0.upstreams) + queries + ruleFamilies($0.rules) }
+    let captured = capture.map { upstreamFamilies($0) + queries + ruleFamilies($0.rules) }
     return process + streams + datagrams + (captured ?? []) + bounds
   }
 }
@@ -92,14 +94,14 @@ extension MetricsReading {
     ]
   }
 
-  private func upstreamFamilies(_ upstreams: [RunStatus.Upstream]) -> [MetricFamily] {
+  private func upstreamFamilies(_ capture: Capture) -> [MetricFamily] {
     /// One for each upstream of which there is something to say.
     func gauge(
       _ name: String, _ help: String, _ value: (RunStatus.Upstream) -> Bool?
     ) -> MetricFamily {
       MetricFamily(
         name, .gauge, help,
-        upstreams.enumerated().compactMap { member, upstream in
+        zip(capture.members, capture.upstreams).compactMap { member, upstream in
           value(upstream).map { Sample(($0 ? 1 : 0).description, labels(member, upstream)) }
         })
     }
@@ -116,7 +118,7 @@ extension MetricsReading {
       MetricFamily(
         "upstream_probe_duration_seconds", .gauge,
         "How long it took to ask an upstream last whether it lives; none where nobody has.",
-        upstreams.enumerated().compactMap { member, upstream in
+        zip(capture.members, capture.upstreams).compactMap { member, upstream in
           upstream.probe.map {
             Sample(Self.seconds($0.milliseconds * 1000), labels(member, upstream))
           }
@@ -124,7 +126,7 @@ extension MetricsReading {
       MetricFamily(
         "handshake_duration_seconds", .histogram,
         "How long the phases of TCP flows through an upstream took that ended well.",
-        durations(upstreams)),
+        durations(capture)),
       counter(
         "handshakes_retried", "Handshakes begun anew with another upstream.", .handshakesRetried),
       counter(
@@ -138,11 +140,14 @@ extension MetricsReading {
     [Label("upstream", upstream.url), Label("member", "\(member)")]
   }
 
-  private func durations(_ upstreams: [RunStatus.Upstream]) -> [MetricFamily.Sample] {
-    zip(upstreams.indices, zip(upstreams, snapshot.phases)).flatMap { member, pair in
+  private func durations(_ capture: Capture) -> [MetricFamily.Sample] {
+    zip(capture.members, capture.upstreams).flatMap { member, upstream in
       FlowPhase.allCases.flatMap { phase in
-        Self.samples(
-          pair.1[phase.rawValue], labels(member, pair.0) + [Label("phase", phase.name)])
+        // One that has come since was not counted yet.
+        guard snapshot.phases.indices.contains(member) else { return [Sample]() }
+        return Self.samples(
+          snapshot.phases[member][phase.rawValue],
+          labels(member, upstream) + [Label("phase", phase.name)])
       }
     }
   }

@@ -7,36 +7,41 @@ internal import SOCKS
 /// Turns what happens into log lines: one per problem, with what to do about it.
 struct Reporter {
   private let log: Logger
-  /// As people call it: the URL without the password.
+  /// As people call it, where nothing else is known: the URL without the password.
   private let upstream: String
-  /// The same of each hop of each member of a group, a lone upstream's being the only one.
-  private let parts: [[String]]
-  private var members: [String] = []
+  /// Nil for what has no group of upstreams.
+  private let register: UpstreamRegister?
   private var toldCulprits: Set<String> = []
   private var isToldPaused = false
 
   init(log: Logger, upstream: String) {
     self.log = log
     self.upstream = upstream
-    parts = [[upstream]]
+    register = nil
   }
 
+  /// For upstreams that stay.
   init(log: Logger, upstreams: UpstreamSelection) {
+    self.init(log: log, UpstreamRegister(UpstreamRoster(upstreams)))
+  }
+
+  init(log: Logger, _ register: UpstreamRegister) {
     self.log = log
-    upstream = "\(upstreams)"
-    parts = upstreams.members.map { chain in chain.hops.indices.map { chain.name(ofHop: $0) } }
-    members = upstreams.members.map { "\($0)" }
+    upstream = "\(register.roster.selection)"
+    self.register = register
   }
 
   /// The upstream that a part belongs to.
   private func name(of member: Int) -> String {
-    members.indices.contains(member) ? members[member] : upstream
+    register?.roster.chain(in: member).map { "\($0)" } ?? upstream
   }
 
   /// A hop of it.
   private func name(of part: UpstreamPart) -> String {
-    let hops = parts.indices.contains(part.member) ? parts[part.member] : []
-    return hops.indices.contains(part.hop) ? hops[part.hop] : upstream
+    guard let chain = register?.roster.chain(in: part.member),
+      chain.hops.indices.contains(part.hop)
+    else { return upstream }
+    return chain.name(ofHop: part.hop)
   }
 
   mutating func report(_ event: Event) {

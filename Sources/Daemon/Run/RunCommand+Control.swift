@@ -22,21 +22,28 @@ extension RunCommand {
       "--control-group \(name): there is no such group (groups: getent group)", .usage)
   }
 
-  /// Nil where none is wanted, or can be had: a run goes on without it.
-  func openControl(
-    _ scope: Scope, _ dataPlane: DataPlane, _ board: StatusBoard,
-    _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest,
+  /// What carries programs of others, who ask for it by the control socket.
+  func makeService(
+    _ scope: Scope, _ dataPlane: DataPlane, _ register: UpstreamRegister,
     _ share: NamespaceService.Share, report: @escaping @Sendable (Event) -> Void
-  ) -> ControlSocket? {
-    guard let path = configuration.control else { return nil }
+  ) -> NamespaceService {
     guard let group = dataPlane.group else {
       preconditionFailure("a run has somewhere to send what it captures")
     }
-    let service = NamespaceService(
-      configuration, group, mark: scope.policy.numbers.marks.own.value, share, post: report)
+    return NamespaceService(
+      configuration, group, register, mark: scope.policy.numbers.marks.own.value, share,
+      post: report)
+  }
+
+  /// Nil where none is wanted, or can be had: a run goes on without it.
+  func openControl(
+    _ dataPlane: DataPlane, _ register: UpstreamRegister, _ board: StatusBoard,
+    _ drainRequest: DrainRequest, _ reloadRequest: ReloadRequest, _ service: NamespaceService
+  ) -> ControlSocket? {
+    guard let path = configuration.control else { return nil }
     do {
       let control = try ControlSocket(
-        path, group: controlGroup, service, board, FlowBoard(configuration, dataPlane, service),
+        path, group: controlGroup, service, board, FlowBoard(register, dataPlane, service),
         drainRequest, reloadRequest, log: log)
       try control.start()
       return control

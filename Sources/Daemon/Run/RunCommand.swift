@@ -68,8 +68,11 @@ package struct RunCommand {
         rules.prepare { $0.refuseDatagrams() }
       }
     }
+    let register = UpstreamRegister(
+      UpstreamRoster(
+        configuration.upstreams, addresses: places.map { $0.compactMap(\.exemption) }))
     let supervisor = try startedUp { () throws(Errno) in
-      try Supervisor(reporter: Reporter(log: log, upstreams: configuration.upstreams))
+      try Supervisor(reporter: Reporter(log: log, register))
     }
     let share = NamespaceService.Share(of: configuration.control == nil ? 0 : descriptors)
     let dataPlane = try makeDataPlane(
@@ -95,10 +98,10 @@ package struct RunCommand {
     try keeping { () throws(NetfilterError) in try rules.install() }
     let steward = try startedUp { () throws(Errno) in
       try Steward(
-        configuration, readAgain: readAgain, rules, dataPlane, group,
-        places.map { $0.compactMap(\.exemption) }, supervisor, log: log)
+        configuration, readAgain: readAgain, rules, dataPlane, group, register, supervisor, manager,
+        log: log)
     }
-    let board = StatusBoard(configuration, dataPlane, rules.record)
+    let board = StatusBoard(register, dataPlane, rules.record)
     supervisor.addTick { board.handleTime(now: .now()) }
     let drainRequest = try startedUp { () throws(Errno) in
       let request = try DrainRequest()
@@ -108,12 +111,13 @@ package struct RunCommand {
     let reloadRequest = try startedUp { () throws(Errno) in
       let request = try ReloadRequest()
       try supervisor.watch(request.wakeDescriptor) {
-        request.grant { manager.reloading { steward.reload() } }
+        request.grant { finish in steward.reload(finish) }
       }
       return request
     }
-    let control = openControl(
-      scope, dataPlane, board, drainRequest, reloadRequest, share, report: supervisor.post)
+    let service = makeService(scope, dataPlane, register, share, report: supervisor.post)
+    steward.programs = service
+    let control = openControl(dataPlane, register, board, drainRequest, reloadRequest, service)
     defer { control?.stop() }
     try metrics?.start(log) { board.reading((control?.limits ?? []) + $0) }
     defer { metrics?.stop() }

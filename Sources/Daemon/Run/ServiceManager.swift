@@ -51,11 +51,9 @@ final class ServiceManager {
 
   func tellAlive() { tell("WATCHDOG=1") }
 
-  /// It waits from the one to the other before it says that it has reloaded.
-  func reloading<Outcome>(_ reload: () -> Outcome) -> Outcome {
+  /// It waits from this to `tellReady` before it says that it has reloaded.
+  func tellReloading() {
     tell("RELOADING=1\nMONOTONIC_USEC=\(Instant.now().milliseconds * 1000)")
-    defer { tell("READY=1") }
-    return reload()
   }
 
   /// Has it keep copies for the process that comes after this one, whatever happens to them meanwhile.

@@ -9,88 +9,74 @@ internal import RedirectPolicy
 internal import SOCKS
 
 /// What changes the rules while a run goes on: others who take them away, lists that are read again,
-/// control groups that are made anew, and an upstream that dies or cannot carry IPv6.
+/// control groups that are made anew, and an upstream that dies or cannot carry IPv6; and the upstreams, when
+/// the settings name others (`Steward+Reload`, `Steward+Upstreams`).
 final class Steward {
   /// With what has been adopted since the start.
-  private(set) var configuration: Configuration
+  var configuration: Configuration
   /// The settings as they are given now.
-  private let readAgain: () throws -> Configuration
-  private let dataPlane: DataPlane
-  private let rules: RuleKeeper
-  private let supervisor: Supervisor
-  private let log: Logger
-  /// Nil where nobody wants to know whether the upstream lives, and for a group, which knows by itself.
-  private let monitor: UpstreamMonitor?
-  /// Of each upstream; nil where that is not given by its name.
-  private var addresses: [AddressMonitor?] = []
+  let readAgain: () throws -> Configuration
+  let dataPlane: DataPlane
+  let rules: RuleKeeper
+  let supervisor: Supervisor
+  let manager: ServiceManager
+  let log: Logger
+  /// Which upstream has which slot, as all who tell of them know it.
+  let register: UpstreamRegister
+  /// Carries programs of others by the same upstreams; nil where nobody can ask for that.
+  var programs: NamespaceService?
   /// Nil for the embedded server.
-  private let group: UpstreamGroup?
-  /// Of each upstream; none for the embedded server, which can do everything.
-  private var abilities: [AbilityMonitor] = []
-  private var questions: UpstreamQuestions
-  /// The addresses of each upstream that are exempt.
-  private var exemptions: [[IPAddress]]
+  var group: UpstreamGroup?
+  /// Nil where nobody wants to know whether the upstream lives, and for a group, which knows by itself.
+  var monitor: UpstreamMonitor?
+  /// By slot; those alone that are given by their names.
+  var addresses: [Int: AddressMonitor] = [:]
+  /// By slot; none for the embedded server, which can do everything.
+  var abilities: [Int: AbilityMonitor] = [:]
+  var questions: UpstreamQuestions
+  let reach: UpstreamReach
+  /// The reload for which upstreams are being asked; nil if there is none.
+  var underWay: Reload?
+  /// Who waits for the next one.
+  var waiting: [(ReloadOutcome) -> Void] = []
+  /// When it is looked whether retired upstreams are still in use.
+  var nextRelease = Instant.now()
 
   /// Registers everything with the supervisor.
   /// - Parameters:
   ///   - readAgain: gives the settings as they are given now.
   ///   - group: nil for the embedded server.
-  ///   - exemptions: the addresses of each member.
   init(
     _ configuration: Configuration, readAgain: @escaping () throws -> Configuration,
     _ rules: RuleKeeper, _ dataPlane: DataPlane, _ group: UpstreamGroup?,
-    _ exemptions: [[IPAddress]], _ supervisor: Supervisor, log: Logger
+    _ register: UpstreamRegister, _ supervisor: Supervisor, _ manager: ServiceManager, log: Logger
   ) throws(Errno) {
     self.configuration = configuration
     self.readAgain = readAgain
     self.dataPlane = dataPlane
     self.rules = rules
     self.supervisor = supervisor
+    self.manager = manager
     self.log = log
-    let timeout = Timeouts(configuration).connect
-    let mark = rules.policy.numbers.marks.own.value
+    self.register = register
     self.group = group
-    self.exemptions = exemptions
-    guard let carrier = dataPlane.group else {
-      preconditionFailure("a run has somewhere to send what it captures")
-    }
-    questions = UpstreamQuestions(carrier, configuration, mark: mark, log: log)
-    if let group, !group.isPlural,
-      configuration.onUpstreamDown == .open || configuration.probing.isWanted
-    {
-      monitor = try UpstreamMonitor(
-        group.members[0], HealthChecks(configuration.probing), mark: mark, timeout: timeout)
-    } else {
-      monitor = nil
-    }
+    let mark = rules.policy.numbers.marks.own.value
+    questions = UpstreamQuestions(mark: mark, log: log)
+    reach = try UpstreamReach(mark: mark)
     for descriptor in rules.descriptors {
       try supervisor.watch(descriptor) { [rules] in rules.handleChanges() }
     }
-    for (member, upstream) in (group?.members ?? []).enumerated() {
-      let ability = try AbilityMonitor(upstream, mark: mark, timeout: timeout)
-      abilities.append(ability)
-      try supervisor.watch(ability.wakeDescriptor) { [weak self] in self?.handleAbilities() }
-      let address = try AddressMonitor(
-        configuration.upstreams.members[member], upstream, mark: mark, timeout: timeout)
-      addresses.append(address)
-      if let address {
-        try supervisor.watch(address.wakeDescriptor) { [weak self] in
-          self?.handleAddress(of: member)
-        }
-      }
-    }
-    if let monitor {
-      try supervisor.watch(monitor.wakeDescriptor) { [weak self] in self?.handleAnswer() }
-    }
-    supervisor.onReload = { [weak self] in _ = self?.reload() }
+    try supervisor.watch(reach.wakeDescriptor) { [weak self] in self?.handleArrival() }
+    supervisor.onReload = { [weak self] in self?.reload { _ in } }
     supervisor.onTick = { [weak self] in self?.handleTick() }
     supervisor.onEvent = { [weak self] event in self?.handle(event) }
-    if configuration.uncaptured.ipv6 == nil {
-      for (member, ability) in abilities.enumerated() {
-        if let question = ability.questionForIPv6() { questions.add(question, of: member) }
-      }
+    if let group {
+      for slot in group.order { try beginCare(of: slot, in: group) }
+      try beginMonitoring(group, isDown: group.members[group.order[0]].place == .nowhere)
+    } else if let carrier = dataPlane.group {
+      questions.add(carrier.members[0], configuration.upstream, in: 0, configuration)
+      questions.ask(0)
     }
-    questions.ask()
     if monitor?.state == .down { handleDown() }
     followGroup()
   }
@@ -100,57 +86,7 @@ final class Steward {
     supervisor.onReload = nil
     supervisor.onTick = nil
     supervisor.onEvent = { _ in }
-  }
-
-  // MARK: Settings
-
-  /// Reads the settings and lists again. An error in them changes nothing.
-  func reload() -> ReloadOutcome {
-    let datagramMembers = group?.datagramMembers
-    do {
-      let former = configuration
-      var adopted = former
-      let remaining = adopted.adopt(try readAgain())
-      let flowRules = try Policy(adopted)
-      if let group { group.datagramMembers = flowRules?.datagramMembers ?? group.standard }
-      let policy = try policy(of: adopted)
-      try rules.change { $0 = policy }
-      dataPlane.adopt(Timeouts(adopted), HalfClose(adopted.halfClose))
-      dataPlane.adopt(flowRules)
-      configuration = adopted
-      log.notice("read the settings and lists again", metadata: ["event": "reloaded"])
-      if !remaining.isEmpty {
-        let names = remaining.joined(separator: ", ")
-        log.warning(
-          "these take effect when the run is started anew: \(names)",
-          metadata: ["event": "needs_restart", "settings": .string(names)])
-      }
-      return ReloadOutcome(adopted: adopted.differences(from: former), restart: remaining)
-    } catch {
-      if let datagramMembers { group?.datagramMembers = datagramMembers }
-      let reason = (error as? CommandFailure)?.message ?? "\(error)"
-      log.error(
-        "cannot reload, going on as before: \(reason)", metadata: ["event": "not_reloaded"])
-      return ReloadOutcome(problem: reason)
-    }
-  }
-
-  /// The policy of settings, which gives way to nobody anew, with what has been found out of the upstream.
-  private func policy(of configuration: Configuration) throws(CommandFailure) -> RedirectPolicy {
-    let present = rules.policy
-    var scope = try Scope(configuration, upstreams: present.upstreams)
-    scope.policy.numbers = present.numbers
-    scope.policy.services = present.services
-    scope.policy.phase = present.phase
-    guard scope.policy.gateway?.capture == present.gateway?.capture else {
-      throw CommandFailure(
-        "the bridge among the interfaces takes another way to capture: start the run anew", .usage)
-    }
-    if group?.datagramAbility == .refuses { scope.policy.refuseDatagrams() }
-    if configuration.uncaptured.ipv6 == nil, group?.carriesIPv6 == false {
-      scope.policy.uncaptured.ipv6 = .reject
-    }
-    return scope.policy
+    supervisor.unwatch(reach.wakeDescriptor)
   }
 
   // MARK: Time
@@ -159,13 +95,14 @@ final class Steward {
     rules.tellSettings()
     renewControlGroups()
     monitor?.handleTime(now: .now())
-    for ability in abilities { ability.handleTime(now: .now()) }
+    for ability in abilities.values { ability.handleTime(now: .now()) }
     questions.handleTime(now: .now()) { group?.isOut($0) == true }
     // No flow goes to one that is out, so that none would tell that it has moved.
-    for member in addresses.indices
+    for (member, address) in addresses
     where group?.isOut(member) == true || group?.members[member].place == .nowhere {
-      addresses[member]?.handleFailure(.connectFailed, known: exemptions[member])
+      address.handleFailure(.connectFailed, known: knownAddresses(of: member))
     }
+    releaseRetired(now: .now())
   }
 
   /// A unit that is started again has a control group of the same name and another number.
@@ -184,7 +121,7 @@ final class Steward {
 
   // MARK: Upstream
 
-  private func handleAnswer() {
+  func handleAnswer() {
     switch monitor?.handleAnswer() {
     case .down: handleDown()
     case .up: handleUp()
@@ -192,7 +129,7 @@ final class Steward {
     }
   }
 
-  private func handleDown() {
+  func handleDown() {
     guard configuration.onUpstreamDown == .open else {
       log.warning(
         "\(configuration.upstreams) is down: asking until it answers again",
@@ -207,9 +144,9 @@ final class Steward {
       metadata: ["event": "upstream_down"])
   }
 
-  private func handleUp() {
+  func handleUp() {
     // The server may be another one.
-    if monitor != nil { questions.handleReturn(of: 0) }
+    if monitor != nil, let group { questions.handleReturn(of: group.order[0]) }
     guard configuration.onUpstreamDown == .open else {
       log.notice(
         "\(configuration.upstreams) answers again", metadata: ["event": "upstream_up"])
@@ -223,17 +160,18 @@ final class Steward {
   }
 
   /// The name leads elsewhere now: that is exempted first, then used.
-  private func handleAddress(of member: Int) {
-    guard let answer = addresses[member]?.handleAnswer() else { return }
-    exemptions[member] = answer.addresses
+  func handleAddress(of member: Int) {
+    guard let answer = addresses[member]?.handleAnswer(),
+      let url = register.roster.chain(in: member)?.first
+    else { return }
+    register.roster.setAddresses(answer.addresses, of: member)
     attempt("exempt the upstream's new addresses") { () throws(NetfilterError) in
-      try rules.change { $0.upstreams = Array(exemptions.joined()) }
+      try rules.change { $0.upstreams = register.roster.exemptions }
     }
     group?.members[member].move(to: answer.place)
     // It has let us in there.
     group?.bringBack(member)
     questions.handleReturn(of: member)
-    let url = configuration.upstreams.members[member].first
     log.notice(
       "\(answer.place.name(in: url)): new connections go there",
       metadata: ["event": "upstream_moved", "place": .string("\(answer.place)")])
@@ -242,7 +180,7 @@ final class Steward {
   private func handle(_ event: Event) {
     switch event {
     case .failures(let failure, _, _, let part):
-      monitor?.handleFailure(failure)
+      if group?.listed.contains(part.member) == true { monitor?.handleFailure(failure) }
       handle(failure, of: part.member)
     case .memberDown(let member, let failure, othersLive: _):
       handle(failure, of: member)
@@ -260,20 +198,24 @@ final class Steward {
 
   private func handle(_ failure: Failure, of member: Int) {
     questions.handleFailure(failure, of: member)
-    guard addresses.indices.contains(member) else { return }
-    addresses[member]?.handleFailure(failure, known: exemptions[member])
+    addresses[member]?.handleFailure(failure, known: knownAddresses(of: member))
+  }
+
+  private func knownAddresses(of member: Int) -> [IPAddress] {
+    let slots = register.roster.slots
+    return slots.indices.contains(member) ? slots[member]?.addresses ?? [] : []
   }
 
   /// Nothing is captured while no member of the group lives, where the user wants that.
-  private func followGroup() {
+  func followGroup() {
     guard let group, group.isPlural, configuration.onUpstreamDown == .open else { return }
     let isDown = group.alive.isEmpty
     guard isDown != (rules.policy.phase == .suspended) else { return }
     if isDown { handleDown() } else { handleUp() }
   }
 
-  private func handleAbilities() {
-    for ability in abilities.flatMap({ $0.takeAll() }) {
+  func handleAbilities() {
+    for ability in abilities.values.flatMap({ $0.takeAll() }) {
       switch ability {
       case .noIPv6: if group?.carriesIPv6 != true { handleNoIPv6() }
       case .carriesIPv6: handleIPv6()
@@ -305,13 +247,21 @@ final class Steward {
 
   /// Every worker may have met it.
   private func handleRefusal(_ refusal: DatagramRefusal) {
+    // It may have been of upstreams that others have taken the place of since.
+    if let group, group.datagramAbility != .refuses { return }
     var refused = rules.policy
     refused.refuseDatagrams()
     guard refused != rules.policy else { return }
     attempt("reject UDP") { () throws(NetfilterError) in
       try rules.change { $0.refuseDatagrams() }
     }
-    log.tell(refusal, configuration)
+    tell(refusal)
+  }
+
+  /// In the words of the settings.
+  func tell(_ refusal: DatagramRefusal) {
+    let position = register.roster.position(of: refusal.part.member)
+    log.tell(refusal.renumbered(position ?? 0), configuration)
   }
 
   private func handleRelaying() {
@@ -324,7 +274,7 @@ final class Steward {
       metadata: ["event": "datagrams_relayed"])
   }
 
-  private func attempt(_ what: String, _ step: () throws(NetfilterError) -> Void) {
+  func attempt(_ what: String, _ step: () throws(NetfilterError) -> Void) {
     do {
       try step()
     } catch {

@@ -12,8 +12,10 @@ final class Supervisor {
   private let epoll: Epoll
   private let terminal = ControllingTerminal()
   private var reporter: Reporter
-  /// By token, which is an index.
-  private var handlers: [() -> Void] = []
+  /// By token, which is never used again.
+  private var handlers: [UInt64: () -> Void] = [:]
+  private var tokens: [Int32: UInt64] = [:]
+  private var nextToken: UInt64 = 0
 
   /// Whether the run can be continued by another process, which SIGUSR2 then asks for.
   var canHandOver = false
@@ -56,13 +58,22 @@ final class Supervisor {
 
   /// Calls `handle` on the main thread whenever the descriptor is readable.
   func watch(_ descriptor: Int32, _ handle: @escaping () -> Void) throws(Errno) {
-    try epoll.add(descriptor, .readable, token: UInt64(handlers.count))
-    handlers.append(handle)
+    try epoll.add(descriptor, .readable, token: nextToken)
+    handlers[nextToken] = handle
+    tokens[descriptor] = nextToken
+    nextToken += 1
   }
 
-  /// Tells a service manager about reloads, and regularly that the main thread comes around.
+  /// Ends that; to be called before the descriptor is closed.
+  func unwatch(_ descriptor: Int32) {
+    guard let token = tokens.removeValue(forKey: descriptor) else { return }
+    handlers[token] = nil
+    // It is there, since nobody else takes it away.
+    try? epoll.remove(descriptor)
+  }
+
+  /// Tells a service manager regularly that the main thread comes around.
   func serve(_ manager: ServiceManager) {
-    if let reload = onReload { onReload = { manager.reloading(reload) } }
     if let interval = manager.heartbeat {
       heartbeat = (interval, .now(), { manager.tellAlive() })
     }
@@ -91,7 +102,7 @@ final class Supervisor {
       if let deadline, deadline <= .now() { return }
       let count = epoll.wait(milliseconds: patience(until: deadline))
       showLife()
-      for index in 0..<count { handlers[Int(epoll.event(at: index).token)]() }
+      for index in 0..<count { handlers[epoll.event(at: index).token]?() }
       onTick?()
       for event in queue.takeAll() {
         onEvent(event)

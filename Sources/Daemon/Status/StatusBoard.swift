@@ -8,7 +8,7 @@ internal import Synchronization
 
 /// Answers what a run has to say of itself, on any thread.
 final class StatusBoard: Sendable {
-  private let configuration: Configuration
+  private let register: UpstreamRegister
   private let dataPlane: DataPlane
   private let rules: RuleRecord
   private let start = Instant.now()
@@ -16,8 +16,8 @@ final class StatusBoard: Sendable {
   private let date = time(nil)
   private let meter: Mutex<RateMeter>
 
-  init(_ configuration: Configuration, _ dataPlane: DataPlane, _ rules: RuleRecord) {
-    self.configuration = configuration
+  init(_ register: UpstreamRegister, _ dataPlane: DataPlane, _ rules: RuleRecord) {
+    self.register = register
     self.dataPlane = dataPlane
     self.rules = rules
     meter = Mutex(RateMeter(start: start))
@@ -36,11 +36,12 @@ final class StatusBoard: Sendable {
     let now = Instant.now()
     let rules = rules.state
     let rates = meter.withLock { $0.rates(of: RateMeter.Totals(snapshot), at: now) }
+    let roster = register.roster
     return RunStatus(
       version: Release.version, process: ThisProcess.identifier,
       uptime: now.milliseconds(since: start) / 1000, scope: rules.scope,
-      balance: configuration.upstreams.isPlural ? configuration.upstreams.balance.rawValue : nil,
-      upstreams: upstreams(now: now), rules: RunStatus.Rules(rules),
+      balance: roster.selection.isPlural ? roster.selection.balance.rawValue : nil,
+      upstreams: upstreams(roster, now: now), rules: RunStatus.Rules(rules),
       sessions: RunStatus.Sessions(
         live: snapshot.liveSessions, opened: snapshot[.sessionsOpened],
         failed: snapshot[.sessionsFailed], retried: snapshot[.handshakesRetried]),
@@ -62,29 +63,38 @@ final class StatusBoard: Sendable {
   /// What metrics are made of.
   /// - Parameter limits: as of `status`.
   func reading(_ limits: [RunStatus.Limit]) -> MetricsReading {
-    MetricsReading(
+    let roster = register.roster
+    return MetricsReading(
       of: dataPlane, since: date, limits,
-      MetricsReading.Capture(upstreams: upstreams(now: .now()), rules: rules.state))
+      MetricsReading.Capture(
+        upstreams: upstreams(roster, now: .now()), members: roster.order, rules: rules.state))
   }
 
-  private func upstreams(now: Instant) -> [RunStatus.Upstream] {
+  /// Those of the settings.
+  private func upstreams(_ roster: UpstreamRoster, now: Instant) -> [RunStatus.Upstream] {
     guard let group = dataPlane.group else {
       preconditionFailure("a run has somewhere to send what it captures")
     }
-    return group.members.enumerated().map { index, member in
-      RunStatus.Upstream(
-        name: configuration.upstreams.names[index],
-        url: "\(configuration.upstreams.members[index])", health: health(of: index, group),
+    let selection = roster.selection
+    return roster.order.enumerated().map { index, slot in
+      // The data plane has it before the roster does.
+      let member = group.members[slot]
+      return RunStatus.Upstream(
+        name: selection.names[index], url: "\(selection.members[index])",
+        health: health(
+          of: slot, group, isThisProcess: selection.members[index].first.isThisProcess),
         ipv6: member.carriesIPv6, datagrams: member.datagramAbility.word,
         pipelined: member.isPipelined,
         probe: member.lastProbe.map { RunStatus.Probe($0, now: now) })
     }
   }
 
-  private func health(of index: Int, _ group: UpstreamGroup) -> RunStatus.Health {
-    if configuration.upstream.first.isThisProcess { return .up }
-    if group.isPlural { return group.isOut(index) ? .down : .up }
-    return switch group.members[index].health {
+  private func health(
+    of slot: Int, _ group: UpstreamGroup, isThisProcess: Bool
+  ) -> RunStatus.Health {
+    if isThisProcess { return .up }
+    if group.isPlural { return group.isOut(slot) ? .down : .up }
+    return switch group.members[slot].health {
     case .unknown: .unknown
     case .up: .up
     case .down: .down

@@ -52,13 +52,7 @@ extension UpstreamSetup {
       }
       return UpstreamGroup(attempt.upstream)
     }
-    var attempts: [Attempt] = []
-    for (member, result) in ask(places, upstreams, mark: mark, timeout: timeout).enumerated() {
-      guard let attempt = try result.get() else {
-        throw CommandFailure("\(upstreams.members[member]) has no address", .unavailable)
-      }
-      attempts.append(attempt)
-    }
+    let attempts = try attempts(places, upstreams.members, mark: mark, timeout: timeout)
     let group = try startedUp { () throws(Errno) in
       try UpstreamGroup(
         attempts.map(\.upstream), Balance(upstreams.balance),
@@ -79,23 +73,30 @@ extension UpstreamSetup {
           + failures.map(\.failure.message).joined(separator: "; "),
         failures[0].failure.status)
     }
-    for (member, failure) in failures {
-      let remedy =
-        group.companions(of: member).count > 1
-        ? "going through the others until it lets us in" : "asking until it lets us in"
-      log.warning(
-        "\(failure.message) (\(remedy))",
-        metadata: ["event": "member_down"])
-    }
+    for (member, failure) in failures { log.tellOut(member, failure, of: group) }
     return group
   }
 
-  /// What came of asking each of them.
+  /// What came of asking each of some upstreams, all at once.
+  /// - Parameter places: of each.
+  static func attempts(
+    _ places: [[Upstream.Place]], _ upstreams: [UpstreamChain], mark: UInt32?, timeout: Timeout
+  ) throws(CommandFailure) -> [Attempt] {
+    var attempts: [Attempt] = []
+    for (member, result) in ask(places, upstreams, mark: mark, timeout: timeout).enumerated() {
+      guard let attempt = try result.get() else {
+        throw CommandFailure("\(upstreams[member]) has no address", .unavailable)
+      }
+      attempts.append(attempt)
+    }
+    return attempts
+  }
+
   private static func ask(
-    _ places: [[Upstream.Place]], _ upstreams: UpstreamSelection, mark: UInt32?, timeout: Timeout
+    _ places: [[Upstream.Place]], _ upstreams: [UpstreamChain], mark: UInt32?, timeout: Timeout
   ) -> [Result<Attempt?, CommandFailure>] {
-    let answers = Answers(count: upstreams.members.count)
-    for (member, chain) in upstreams.members.enumerated() {
+    let answers = Answers(count: upstreams.count)
+    for (member, chain) in upstreams.enumerated() {
       let question: @Sendable () -> Void = {
         answers.add(
           Result { () throws(CommandFailure) in
@@ -129,6 +130,16 @@ extension UpstreamSetup {
       for _ in 0..<count { arrivals.wait() }
       return results.withLock { $0.compactMap { $0 } }
     }
+  }
+}
+
+extension Logger {
+  /// Tells that a member of a group does not let us in.
+  func tellOut(_ member: Int, _ failure: CommandFailure, of group: UpstreamGroup) {
+    let remedy =
+      group.companions(of: member).count > 1
+      ? "going through the others until it lets us in" : "asking until it lets us in"
+    warning("\(failure.message) (\(remedy))", metadata: ["event": "member_down"])
   }
 }
 

@@ -27,9 +27,11 @@ final class UpstreamMonitor {
   private var missCount = 0
   private var nextQuestion: Instant
 
-  /// - Parameter timeout: of questions for which the checks have none.
+  /// - Parameters:
+  ///   - isDown: whether it is known not to answer.
+  ///   - timeout: of questions for which the checks have none.
   init(
-    _ upstream: Upstream, _ checks: HealthChecks, mark: UInt32, timeout: Timeout
+    _ upstream: Upstream, isDown: Bool, _ checks: HealthChecks, mark: UInt32, timeout: Timeout
   ) throws(Errno) {
     self.upstream = upstream
     question = AdmissionQuestion(
@@ -37,7 +39,7 @@ final class UpstreamMonitor {
     interval = checks.interval(orUsual: Self.usualInterval)
     tolerance = checks.tolerance
     answers = try Mailbox()
-    state = upstream.place == .nowhere ? .down : .up
+    state = isDown ? .down : .up
     upstream.health = state == .down ? .down : .up
     nextQuestion =
       .now() + (state == .down ? Self.downInterval : checks.target == nil ? timeout : Self.pause)

@@ -7,60 +7,75 @@ internal import SOCKS
 
 /// What is found out of each upstream while it is used, and found out again.
 struct UpstreamQuestions {
-  private let group: UpstreamGroup
-  /// By the members of the group.
-  private var members: [[RenewedQuestion]]
+  private struct Member {
+    let upstream: Upstream
+    var questions: [RenewedQuestion] = []
+  }
 
+  private let mark: UInt32?
+  private let log: Logger
+  /// By slot.
+  private var members: [Int: Member] = [:]
+
+  init(mark: UInt32?, log: Logger) {
+    self.mark = mark
+    self.log = log
+  }
+
+  /// Has one more upstream to ask.
   /// - Parameters:
-  ///   - group: of the data plane.
+  ///   - slot: nobody's so far.
   ///   - configuration: says what of it is wanted.
-  init(_ group: UpstreamGroup, _ configuration: Configuration, mark: UInt32?, log: Logger) {
+  mutating func add(
+    _ upstream: Upstream, _ chain: UpstreamChain, in slot: Int, _ configuration: Configuration
+  ) {
     let resolver = Endpoint.address(ProbeTargets.resolver(configuration.dnsServer))
-    // The embedded server is known.
-    let wantsHalfClose =
-      configuration.halfClose == .auto && !configuration.upstream.first.isThisProcess
-    self.group = group
-    members = zip(group.members, configuration.upstreams.members).map { upstream, chain in
-      var questions: [RenewedQuestion] = []
-      if upstream.dialect.canPipeline {
-        let wantsEarlyData = configuration.earlyData == .auto && !chain.isChain
-        let finding = HandshakeFinding(
-          upstream, "\(chain)", resolver: wantsEarlyData ? resolver : nil, mark: mark, log: log)
-        questions.append(RenewedQuestion { finding.find() })
-      }
-      if wantsHalfClose {
-        let finding = HalfCloseFinding(
-          upstream, "\(chain)", resolver: resolver, mark: mark, log: log)
-        questions.append(RenewedQuestion { finding.find() })
-      }
-      return questions
+    var member = Member(upstream: upstream)
+    if upstream.dialect.canPipeline {
+      let wantsEarlyData = configuration.earlyData == .auto && !chain.isChain
+      let finding = HandshakeFinding(
+        upstream, "\(chain)", resolver: wantsEarlyData ? resolver : nil, mark: mark, log: log)
+      member.questions.append(RenewedQuestion { finding.find() })
     }
+    // The embedded server is known.
+    if configuration.halfClose == .auto, !chain.first.isThisProcess {
+      let finding = HalfCloseFinding(
+        upstream, "\(chain)", resolver: resolver, mark: mark, log: log)
+      member.questions.append(RenewedQuestion { finding.find() })
+    }
+    members[slot] = member
   }
 
   /// One more of a member.
-  mutating func add(_ question: RenewedQuestion, of member: Int) {
-    members[member].append(question)
+  mutating func add(_ question: RenewedQuestion, of slot: Int) {
+    members[slot]?.questions.append(question)
   }
 
-  /// Asks everything.
-  func ask() { for question in members.joined() { question.ask() } }
+  /// A member is not asked any more.
+  mutating func remove(_ slot: Int) { members[slot] = nil }
+
+  /// Asks everything of a member.
+  func ask(_ slot: Int) {
+    for question in members[slot]?.questions ?? [] { question.ask() }
+  }
 
   /// A member is somewhere else, or is back, or a flow has shown that it is not as it was.
-  func handleReturn(of member: Int) {
-    group.members[member].takesEarlyData = false
-    for question in members[member] { question.handleReturn() }
+  func handleReturn(of slot: Int) {
+    guard let member = members[slot] else { return }
+    member.upstream.takesEarlyData = false
+    for question in member.questions { question.handleReturn() }
   }
 
   /// It may have failed in a way in which a server fails that goes away and comes back as another.
-  func handleFailure(_ failure: Failure, of member: Int) {
-    if failure.concernsUpstream { handleReturn(of: member) }
+  func handleFailure(_ failure: Failure, of slot: Int) {
+    if failure.concernsUpstream { handleReturn(of: slot) }
   }
 
   /// Asks again what it is time for.
   /// - Parameter isOut: whether a member is not to be asked.
   func handleTime(now: Instant, isOut: (Int) -> Bool) {
-    for member in members.indices where !isOut(member) {
-      for question in members[member] { question.handleTime(now: now) }
+    for (slot, member) in members where !isOut(slot) {
+      for question in member.questions { question.handleTime(now: now) }
     }
   }
 }
