@@ -189,7 +189,8 @@ extension Steward {
     if let fresh = roster.adopt(upstreams, addresses: addresses) { return fresh }
     throw CommandFailure(
       """
-      flows still go through \(roster.retired.count) upstreams of former settings, and there is room for       \(MemberSet.maximumMembers) in all: try again when those have ended
+      flows still go through \(roster.retired.count) upstreams of former settings, and there is \
+      room for \(MemberSet.maximumMembers) in all: try again when those have ended
       """, .unavailable)
   }
 
