@@ -1,7 +1,9 @@
 """A bulk transfer holds no more in the kernel than a short path needs, and a long one all it gets."""
 
+import contextlib
 import itertools
 import re
+import signal
 import socket
 from typing import Callable, Iterator
 
@@ -18,8 +20,12 @@ from harness.waiting import wait_until
 #: What a direction's sockets may hold over a short path (Sources/DataPlane/Relay/InFlightBound.swift).
 RECEIVED, SENT = 2 << 20, 1 << 20
 
-#: Much more than a direction copies before it splices.
+#: What a client has before its transfer is looked at.
 BULK = 4 << 20
+
+#: What waits on the gateway while its relay stands still: several times what it copies at once, so that it takes
+#: the direction for a bulk transfer. Where each packet is taken as it comes, it might not.
+WAITING = 256 << 10
 
 #: Transfers, of which one has to find its paths short.
 ATTEMPTS = 5
@@ -47,21 +53,51 @@ def connections(host: Namespace, peer: str) -> list[str]:
     return host.run(*words).stdout.splitlines()
 
 
-def buffers(host: Namespace, peer: str) -> tuple[int, int]:
-    """The limits of the receive and the send buffer of a host's one connection with an address."""
+def fields(host: Namespace, peer: str, pattern: str) -> tuple[int, ...]:
+    """Numbers of a host's one connection with an address."""
     listing = connections(host, peer)
     assert len(listing) == 1, listing
-    found = re.search(r"skmem:\(r\d+,rb(\d+),t\d+,tb(\d+)", listing[0])
+    found = re.search(pattern, listing[0])
     assert found, listing
-    return int(found[1]), int(found[2])
+    return tuple(map(int, found.groups()))
 
 
-def held(gateway: Namespace, client: Namespace, target: str, upstream: str) -> tuple[int, int]:
+def buffers(host: Namespace, peer: str) -> tuple[int, int]:
+    """The limits of the receive and the send buffer of a host's one connection with an address."""
+    received, sent = fields(host, peer, r"skmem:\(r\d+,rb(\d+),t\d+,tb(\d+)")
+    return received, sent
+
+
+def waiting(host: Namespace, peer: str) -> int:
+    """Bytes that its program has not taken."""
+    return fields(host, peer, r"^(\d+) ")[0]
+
+
+@contextlib.contextmanager
+def standing_still(relay: Sluice) -> Iterator[None]:
+    relay.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        relay.signal(signal.SIGCONT)
+
+
+def receive(stream: socket.socket, count: int) -> None:
+    while count > 0:
+        count -= len(stream.recv(min(count, 1 << 16)))
+
+
+def held(
+    relay: Sluice, gateway: Namespace, client: Namespace, target: str, upstream: str
+) -> tuple[int, int]:
     """What a bulk transfer's receive and send buffers on the gateway are limited to."""
     with client.connect(target, 80) as stream:
-        count = BULK
-        while count > 0:
-            count -= len(stream.recv(min(count, 1 << 16)))
+        # The kernel lets more wait once it has seen some being taken.
+        receive(stream, BULK // 2)
+        with standing_still(relay):
+            wait_until(
+                lambda: waiting(gateway, upstream) >= WAITING, "that enough waits for the relay")
+        receive(stream, BULK // 2)
         sender = stream.getsockname()[0]
         limits = buffers(gateway, upstream)[0], buffers(gateway, sender)[1]
     wait_until(lambda: not connections(gateway, upstream), "the transfer to be over")
@@ -82,8 +118,8 @@ def test_over_short_paths_both_sides_are_bounded(
     topology: Topology, family: str, source: ScriptedUpstream
 ) -> None:
     at, gateway = ADDRESSES[family], topology.gateway
-    with Sluice(gateway, upstreams.url(at.proxy), "--gateway", "lan0"):
-        limits = short_side(lambda: held(gateway, topology.client, at.server, at.proxy))
+    with Sluice(gateway, upstreams.url(at.proxy), "--gateway", "lan0") as relay:
+        limits = short_side(lambda: held(relay, gateway, topology.client, at.server, at.proxy))
     assert limits == (RECEIVED, SENT)
 
 
@@ -91,8 +127,8 @@ def test_a_long_path_is_left_to_the_kernel(topology: Topology, source: ScriptedU
     at = ADDRESSES["ipv4"]
     ends = (topology.gateway, NEAR), (topology.proxy, FAR)
     with LongWay(*ends, seconds=0.005), \
-            Sluice(topology.gateway, upstreams.url(FAR), "--gateway", "lan0"):
+            Sluice(topology.gateway, upstreams.url(FAR), "--gateway", "lan0") as relay:
         received, sent = short_side(
-            lambda: held(topology.gateway, topology.client, at.server, FAR))
+            lambda: held(relay, topology.gateway, topology.client, at.server, FAR))
     assert received != RECEIVED
     assert sent == SENT
