@@ -7,31 +7,20 @@ protocol Slot: ~Copyable {
 typealias SessionTable = SlotTable<Session>
 extension Session: Slot {}
 
-/// The sessions, or whatever else has a token, of one worker, in chunks that never move, so that a
-/// slot's address is stable and an index finds it in two steps. Vacant slots are reused last in, first
-/// out, while they are warm.
+/// The sessions, or whatever else has a token, of one worker. Vacant slots are reused last in, first out, while
+/// they are warm.
 struct SlotTable<Element: Slot & ~Copyable>: ~Copyable {
-  private static var chunkBits: Int { 8 }
-  private static var chunkSlots: Int { 1 << chunkBits }
-
-  private var chunks: [UnsafeMutablePointer<Element>] = []
+  private var slots = ChunkedArray<Element>()
   private var vacant: [Int32] = []
 
   /// Slots in use.
-  private(set) var count = 0
-
-  deinit {
-    for chunk in chunks {
-      chunk.deinitialize(count: Self.chunkSlots)
-      chunk.deallocate()
-    }
-  }
+  var count: Int { slots.count - vacant.count }
 
   /// A vacant slot, which counts as used from now on.
   mutating func take() -> Int {
-    if vacant.isEmpty { grow() }
-    count += 1
-    return Int(vacant.removeLast())
+    if let index = vacant.popLast() { return Int(index) }
+    slots.append(Element())
+    return slots.count - 1
   }
 
   /// Makes a slot vacant, and tokens of its tenant void.
@@ -40,16 +29,11 @@ struct SlotTable<Element: Slot & ~Copyable>: ~Copyable {
     let generation = slot.pointee.generation &+ 1
     slot.pointee = Element()
     slot.pointee.generation = generation
-    count -= 1
     vacant.append(Int32(truncatingIfNeeded: index))
   }
 
   /// The slot at `index`, vacant or not.
-  subscript(_ index: Int) -> UnsafeMutablePointer<Element> {
-    // SAFETY: the array access checks the chunk, the mask bounds the offset, and slots are
-    // initialised when their chunk is made.
-    chunks[index >> Self.chunkBits] + index & (Self.chunkSlots - 1)
-  }
+  subscript(_ index: Int) -> UnsafeMutablePointer<Element> { slots[index] }
 
   /// The tenant that `token` was made for, nil if it is gone.
   func find(_ token: Token) -> UnsafeMutablePointer<Element>? {
@@ -58,13 +42,5 @@ struct SlotTable<Element: Slot & ~Copyable>: ~Copyable {
   }
 
   /// Every slot that exists, for walks over all of them.
-  var indices: Range<Int> { 0..<chunks.count << Self.chunkBits }
-
-  private mutating func grow() {
-    let chunk = UnsafeMutablePointer<Element>.allocate(capacity: Self.chunkSlots)
-    for index in 0..<Self.chunkSlots { (chunk + index).initialize(to: Element()) }
-    let first = Int32(chunks.count << Self.chunkBits)
-    chunks.append(chunk)
-    vacant.append(contentsOf: (first..<first + Int32(Self.chunkSlots)).reversed())
-  }
+  var indices: Range<Int> { 0..<slots.count }
 }

@@ -16,7 +16,7 @@ struct TimerWheel: ~Copyable {
   private static let due = levels * slots
 
   /// In 16 bytes, since every session has one: of the deadline's milliseconds 48 bits, 8,900 years.
-  private struct Node {
+  struct Node {
     private var deadlineLow: UInt32 = 0
     private var deadlineHigh: UInt16 = 0
     var slot: Int16 = TimerWheel.unscheduled
@@ -32,7 +32,7 @@ struct TimerWheel: ~Copyable {
     }
   }
 
-  private var nodes: [Node] = []
+  private var nodes = ChunkedArray<Node>()
   private var heads = [Int32](repeating: TimerWheel.none, count: levels * slots + 1)
   private var occupied = [UInt64](repeating: 0, count: levels)
   /// Everything up to this moment has been taken from the slots.
@@ -45,12 +45,12 @@ struct TimerWheel: ~Copyable {
   mutating func schedule(_ id: Int, at deadline: Instant) {
     while id >= nodes.count { nodes.append(Node()) }
     cancel(id)
-    nodes[id].deadline = deadline.milliseconds
+    nodes[id].pointee.deadline = deadline.milliseconds
     insert(Int32(truncatingIfNeeded: id))
   }
 
   mutating func cancel(_ id: Int) {
-    guard id < nodes.count, nodes[id].slot != Self.unscheduled else { return }
+    guard id < nodes.count, nodes[id].pointee.slot != Self.unscheduled else { return }
     unlink(Int32(truncatingIfNeeded: id))
   }
 
@@ -97,7 +97,7 @@ struct TimerWheel: ~Copyable {
   }
 
   private mutating func insert(_ id: Int32) {
-    let deadline = nodes[Int(id)].deadline
+    let deadline = nodes[Int(id)].pointee.deadline
     guard deadline > elapsed else {
       link(id, slot: Self.due)
       return
@@ -111,27 +111,27 @@ struct TimerWheel: ~Copyable {
   }
 
   private mutating func link(_ id: Int32, slot: Int) {
-    nodes[Int(id)].slot = Int16(slot)
-    nodes[Int(id)].previous = Self.none
-    nodes[Int(id)].next = heads[slot]
-    if heads[slot] != Self.none { nodes[Int(heads[slot])].previous = id }
+    nodes[Int(id)].pointee.slot = Int16(slot)
+    nodes[Int(id)].pointee.previous = Self.none
+    nodes[Int(id)].pointee.next = heads[slot]
+    if heads[slot] != Self.none { nodes[Int(heads[slot])].pointee.previous = id }
     heads[slot] = id
   }
 
   private mutating func unlink(_ id: Int32) {
-    let node = nodes[Int(id)]
+    let node = nodes[Int(id)].pointee
     let slot = Int(node.slot)
-    if node.next != Self.none { nodes[Int(node.next)].previous = node.previous }
+    if node.next != Self.none { nodes[Int(node.next)].pointee.previous = node.previous }
     if node.previous != Self.none {
-      nodes[Int(node.previous)].next = node.next
+      nodes[Int(node.previous)].pointee.next = node.next
     } else {
       heads[slot] = node.next
       if node.next == Self.none, slot != Self.due {
         occupied[slot / Self.slots] &= ~(1 << UInt64(slot % Self.slots))
       }
     }
-    nodes[Int(id)].slot = Self.unscheduled
-    nodes[Int(id)].next = Self.none
-    nodes[Int(id)].previous = Self.none
+    nodes[Int(id)].pointee.slot = Self.unscheduled
+    nodes[Int(id)].pointee.next = Self.none
+    nodes[Int(id)].pointee.previous = Self.none
   }
 }
