@@ -4,8 +4,6 @@ internal import CLinux
 /// Finds the program that has a socket of this network namespace, by one question to the kernel
 /// (`sock_diag(7)`), which answers while it is asked.
 package final class SocketOwners {
-  package enum Transport: Sendable { case stream, datagrams }
-
   /// What the kernel knows of a socket's owner.
   package struct Owner: Hashable, Sendable {
     /// Who has made the socket.
@@ -21,14 +19,14 @@ package final class SocketOwners {
   private static let maximumDescriptors = 2048
   private static let answerBytes = 1024
 
-  private let socket: Descriptor
+  private let diagnosis: SocketDiagnosis
   private let buffer = UnsafeMutableRawBufferPointer.allocate(
     byteCount: answerBytes, alignment: 8)
   private let controlGroups = ControlGroups()
   private var names: [UInt64: String] = [:]
 
   package init() throws(Errno) {
-    socket = Descriptor(owning: try checked(clx_diagnosis_socket()))
+    diagnosis = try SocketDiagnosis()
   }
 
   deinit { buffer.deallocate() }
@@ -36,44 +34,9 @@ package final class SocketOwners {
   /// Who has the socket at `local` that is connected to `remote`, or for datagrams gets what comes from
   /// there; nil if it is of another host, or its owner has closed it.
   package func owner(
-    of transport: Transport, at local: SocketAddress, to remote: SocketAddress
+    of transport: SocketDiagnosis.Transport, at local: SocketAddress, to remote: SocketAddress
   ) -> Owner? {
-    var question = Self.question(transport, local, remote)
-    guard
-      clx_send(socket.rawValue, &question, MemoryLayout<clx_diagnosis_question>.size)
-        == MemoryLayout<clx_diagnosis_question>.size
-    else { return nil }
-    while true {
-      let count = clx_recv(socket.rawValue, buffer.baseAddress, buffer.count)
-      if count == -Int(EINTR) { continue }
-      guard count > 0 else { return nil }
-      return Self.owner(in: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-    }
-  }
-
-  private static func question(
-    _ transport: Transport, _ local: SocketAddress, _ remote: SocketAddress
-  ) -> clx_diagnosis_question {
-    var question = clx_diagnosis_question()
-    question.header.nlmsg_len = UInt32(MemoryLayout<clx_diagnosis_question>.size)
-    question.header.nlmsg_type = UInt16(SOCK_DIAG_BY_FAMILY)
-    question.header.nlmsg_flags = UInt16(NLM_F_REQUEST)
-    question.request.sdiag_family = UInt8(local.address.isIPv4 ? AF_INET : AF_INET6)
-    question.request.sdiag_protocol = UInt8(transport == .stream ? IPPROTO_TCP : IPPROTO_UDP)
-    question.request.idiag_states = .max
-    // INET_DIAG_NOCOOKIE (<linux/inet_diag.h>): whichever socket has the addresses.
-    question.request.id.idiag_cookie = (.max, .max)
-    // For datagrams both sides are swapped "for historical reasons" (net/ipv4/udp_diag.c).
-    let (source, destination) = transport == .stream ? (local, remote) : (remote, local)
-    question.request.id.idiag_sport = source.port.bigEndian
-    question.request.id.idiag_dport = destination.port.bigEndian
-    withUnsafeMutableBytes(of: &question.request.id.idiag_src) {
-      $0.copyBytes(from: source.address.bytes)
-    }
-    withUnsafeMutableBytes(of: &question.request.id.idiag_dst) {
-      $0.copyBytes(from: destination.address.bytes)
-    }
-    return question
+    diagnosis.ask(.find, transport, at: local, to: remote, answer: buffer).flatMap(Self.owner)
   }
 
   /// Reads an answer: header, `inet_diag_msg`, attributes.

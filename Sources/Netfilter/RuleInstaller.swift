@@ -135,11 +135,25 @@ package final class RuleInstaller {
     installed = nil
   }
 
-  /// Has the datagram flows that a policy captured begin anew, once it is removed. A kernel that does
-  /// not let us only has them end in their own time.
-  package func forgetDatagrams(of policy: RedirectPolicy) {
-    try? ConnectionTracking.forgetDatagrams(
-      marked: policy.numbers.marks.machine, by: nftables)
+  /// Has the flows that a policy captured begin anew, once it is removed. A kernel that does not let us only
+  /// has them end in their own time.
+  ///
+  /// Of datagrams: while they were captured nothing translated them, and connection tracking decides that with
+  /// the first packet of a flow; on a gateway that translates the addresses of its LAN they would leave with
+  /// those as long as they go on. Of connections that have ended: as long as TPROXY's side waits (TIME_WAIT),
+  /// the kernel drops what is to be forwarded between the same addresses and ports, since it belongs to a socket
+  /// (`ip_forward` in net/ipv4/ip_forward.c); a client that uses a port again would not get through.
+  package func forgetFlows(of policy: RedirectPolicy) {
+    let mark = policy.numbers.marks.machine
+    guard let flows = try? ConnectionTracking.flows(marked: mark, by: nftables),
+      let diagnosis = try? SocketDiagnosis()
+    else { return }
+    for flow in flows {
+      switch flow.transport {
+      case .datagrams: try? ConnectionTracking.forget(flow, by: nftables)
+      case .endedConnection: diagnosis.destroyConnection(at: flow.destination, to: flow.source)
+      }
+    }
   }
 
   // MARK: Pieces

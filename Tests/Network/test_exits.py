@@ -8,7 +8,7 @@ import pytest
 from harness import kernel
 from harness.flows import Curl, attempt, fetch
 from harness.sluice import Capture, Sluice
-from harness.targets import MEBIBYTE, Echo, Website
+from harness.targets import MEBIBYTE, Echo, Mirror, Website, read_to_end
 from harness.topology import ADDRESSES, Topology
 from harness.waiting import wait_until
 
@@ -143,6 +143,32 @@ def test_services_of_the_host_stay_reachable(
 def check_echo(stream: socket.socket, text: bytes) -> None:
     stream.sendall(text)
     assert stream.recv(100) == text
+
+
+def test_ports_of_captured_connections_are_free_after_the_end(
+    topology: Topology, capture: Capture, upstream: str, family: str
+) -> None:
+    """TPROXY's side of one waits for a minute (TIME_WAIT), and the kernel drops what is to be forwarded between
+    the same addresses and ports meanwhile."""
+    at = ADDRESSES[family]
+
+    def visit(mirror: Mirror, port: int) -> tuple[str, int]:
+        """Whom the target sees, which hangs up first, and the port that we had."""
+        number = socket.AF_INET6 if family == "ipv6" else socket.AF_INET
+        with topology.client.open_socket(number) as stream:
+            stream.settimeout(5)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            stream.bind((at.client, port))
+            stream.connect((at.server, mirror.port))
+            return read_to_end(stream).decode(), stream.getsockname()[1]
+
+    with Mirror(topology.server) as mirror:
+        with Sluice.capturing(topology, capture, upstream) as sluice:
+            seen, port = visit(mirror, 0)
+            assert seen == at.proxy_exit
+            assert visit(mirror, port) == (at.proxy_exit, port)
+            assert sluice.finish()["sessions_failed"] == 0
+        assert visit(mirror, port) == (at.client, port)
 
 
 def test_gateway_turns_forwarding_on_and_back() -> None:

@@ -65,7 +65,7 @@ final class RuleKeeper {
     isInstalled = false
     record.note { $0.phase = nil }
     try installer.remove(keepsGuard: policy.exit == .closed)
-    installer.forgetDatagrams(of: policy)
+    installer.forgetFlows(of: policy)
   }
 
   /// Leaves the rules and routes in place for the next run.

@@ -31,7 +31,7 @@ extension Worker {
 
   /// Who has a client's socket; nil if that is not of this host, or is gone.
   private func user(
-    of transport: SocketOwners.Transport, _ client: SocketAddress, _ destination: SocketAddress
+    of transport: SocketDiagnosis.Transport, _ client: SocketAddress, _ destination: SocketAddress
   ) -> UInt32? {
     switch configuration.owners {
     case .unknown: nil

@@ -27,7 +27,7 @@ extension Worker {
   }
 
   private func owner(
-    _ transport: SocketOwners.Transport, _ client: SocketAddress, _ destination: SocketAddress,
+    _ transport: SocketDiagnosis.Transport, _ client: SocketAddress, _ destination: SocketAddress,
     _ attributes: Set<FlowAttribute>
   ) -> FlowIdentity.Owner {
     switch configuration.owners {
