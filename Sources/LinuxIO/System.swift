@@ -51,6 +51,10 @@ package enum System {
   /// is more than what serves the flows.
   package static func giveBackStartUpCode() { clx_give_back_code() }
 
+  /// Has all threads that are started later allocate from one heap, so that what the start has given back, and
+  /// what one of them has, serves the others; for threads that seldom allocate.
+  package static func shareHeap() { clx_share_heap() }
+
   /// Ignores SIGPIPE, which `splice` raises where `send` can be told not to; a data plane needs it.
   package static func ignoreBrokenPipes() { clx_ignore_broken_pipe() }
 

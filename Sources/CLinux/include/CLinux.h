@@ -13,6 +13,7 @@
 #include <linux/netfilter_ipv4.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -479,6 +480,9 @@ static inline long clx_receive_passed(int fd, void *bytes, size_t count,
   }
   return result;
 }
+
+/// One heap (arena) for all threads that are started from here on (mallopt(3)).
+static inline void clx_share_heap(void) { (void)mallopt(M_ARENA_MAX, 1); }
 
 /// Gives the pages of the program and its libraries that are as in their files back to the kernel
 /// (MADV_DONTNEED of madvise(2)); what runs or is read next is mapped again.

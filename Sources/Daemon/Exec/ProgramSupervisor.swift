@@ -24,10 +24,11 @@ final class ProgramSupervisor {
   /// Whoever started this process wants it to end, and the program has ended already.
   private var isToldToEnd = false
 
-  /// Must come before any thread is started: they inherit the blocked signals.
+  /// Must come before any thread is started: they inherit the blocked signals, and share the heap.
   init(of program: Int32, reporter: Reporter) throws(Errno) {
     self.program = program
     self.reporter = reporter
+    System.shareHeap()
     signals = try SignalReader()
     queue = try Mailbox()
     epoll = try Epoll(capacity: 4)

@@ -41,9 +41,10 @@ final class Supervisor {
     }
   }
 
-  /// Must come before any thread is started: they inherit the blocked signals.
+  /// Must come before any thread is started: they inherit the blocked signals, and share the heap.
   init(reporter: Reporter) throws(Errno) {
     self.reporter = reporter
+    System.shareHeap()
     signals = try SignalReader()
     queue = try Mailbox<Event>()
     epoll = try Epoll(capacity: 8)
