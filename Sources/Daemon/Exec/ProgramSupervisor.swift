@@ -56,6 +56,7 @@ final class ProgramSupervisor {
     var deadline: Instant?
     var telling: Instant?
     var hasTold = false
+    System.giveBackStartUpCode()
     // What happened before signals were ours.
     handleChildren()
     while true {
