@@ -64,4 +64,11 @@ struct Run: ParsableCommand {
     }
     try RunCommand(try read(), readAgain: read, log: log).run()
   }
+
+  /// Whether these arguments of the program are those of a run, but for its name.
+  static func couldBeMeant(by arguments: [String]) -> Bool {
+    guard let first = arguments.dropFirst().first else { return false }
+    return (first.hasPrefix("-") || first.contains("://"))
+      && (try? parse(Array(arguments.dropFirst()))) != nil
+  }
 }

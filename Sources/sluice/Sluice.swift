@@ -40,6 +40,9 @@ struct Sluice: ParsableCommand {
       if Exec.lacksDashes(CommandLine.arguments) {
         fail("\(ProgramConfiguration.noProgram)", .usage)
       }
+      if Run.couldBeMeant(by: CommandLine.arguments) {
+        fail("no command is named; perhaps: sluice run … (see: sluice --help)", .usage)
+      }
       fail("\(message(for: error)) (see: sluice --help)", .usage)
     }
   }

@@ -60,6 +60,20 @@ def test_wrong_usage(topology: Topology, case: str) -> None:
     assert named in line
 
 
+@pytest.mark.parametrize(
+    "words, named", [
+        (["--machine"], "perhaps: sluice run"),
+        (["socks5://user:secret-word@11.2.0.2", "--machine"], "perhaps: sluice run"),
+        (["--machine", "--no-such-flag"], "'--machine'"),
+        (["--no-such-flag"], "'--no-such-flag'"), (["magic"], "'magic'"),
+    ], ids=lambda value: "-".join(value) if isinstance(value, list) else "")
+def test_no_command(topology: Topology, words: list[str], named: str) -> None:
+    code, line = refusal(topology.client, binary(), *words)
+    assert code == USAGE
+    assert named in line
+    assert "secret-word" not in line
+
+
 def test_password_stays_out_of_messages(topology: Topology) -> None:
     code, line = refusal(
         topology.client, binary(), "run", "socks5://user:secret-word@11.2.0.2:1", "--machine")
