@@ -1,6 +1,6 @@
 /// Elements in chunks that never move, so that an element's address is stable and an index finds it in two
-/// steps. A chunk is big enough that the allocator maps it for itself, and its pages come to be as elements are
-/// appended: nothing is copied or left behind as the array grows, and little is set aside.
+/// steps. Pages of a chunk come to be as elements are appended (one of sessions is so big that the allocator maps
+/// it for itself): nothing is copied or left behind as the array grows, and little is set aside.
 struct ChunkedArray<Element: ~Copyable>: ~Copyable {
   private static var chunkBits: Int { 10 }
   private static var chunkElements: Int { 1 << chunkBits }
