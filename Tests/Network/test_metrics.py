@@ -248,6 +248,17 @@ class TestClients:
                 assert stream.recv(1 << 16).startswith(b"HTTP/1.1 408 ")
         wait_until(lambda: say(host, b"GET /metrics HTTP/1.0\r\n\r\n")[9:12] == b"200", "room again")
 
+    def test_each_of_a_crowd_is_answered(self, host: Namespace) -> None:
+        """Who cannot even be turned away waits for that, and is not reset."""
+        crowd = [host.connect("127.0.0.1", PORT) for _ in range(5 * MOST // 2)]
+        for stream in crowd:
+            stream.sendall(b"GET")
+        answers = []
+        for stream in crowd:
+            with stream:
+                answers.append(b"".join(iter(lambda: stream.recv(1 << 16), b""))[9:12])
+        assert set(answers) == {b"408", b"503"}
+
     def test_one_that_is_gone_leaves_nothing(self, host: Namespace) -> None:
         for _ in range(50):
             with host.connect("127.0.0.1", PORT) as stream:

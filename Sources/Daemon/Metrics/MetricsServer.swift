@@ -7,14 +7,14 @@ internal import Synchronization
 /// thread of its own and with a deadline for all of it, so that nobody can hold up the process or, for longer
 /// than that, another.
 final class MetricsServer: Sendable {
-  /// At once; a further one is turned away, and as many of those are told so.
+  /// At once; a further one is turned away, and as many of those are told so. The next ones wait to be accepted.
   static let maximumConnections = 8
   /// For a request to arrive, and for its answer to be taken.
   private static let patience = Timeout.seconds(5)
   /// For a client to hang up that has its answer, since what it still sends would have the kernel reset the
   /// connection, and the answer be lost.
   private static let lingering = Timeout.seconds(1)
-  /// Before another attempt, when descriptors or threads have run out.
+  /// Before another attempt, when places, descriptors or threads have run out.
   private static let pauseInterval = Timeout(milliseconds: 50)
 
   private struct Connection {
@@ -27,6 +27,9 @@ final class MetricsServer: Sendable {
     var live: [Int: Connection] = [:]
     var next = 0
     var isStopping = false
+
+    /// Whether a further one could not even be told.
+    var isCrowded: Bool { live.count == 2 * maximumConnections }
 
     func count(isTurnedAway: Bool) -> Int {
       live.values.count { $0.isTurnedAway == isTurnedAway }
@@ -79,7 +82,12 @@ final class MetricsServer: Sendable {
   private func accept(_ metrics: @escaping @Sendable () -> String) {
     while true {
       door.wait()
-      if state.withLock({ $0.isStopping }) { return }
+      let (isStopping, isCrowded) = state.withLock { ($0.isStopping, $0.isCrowded) }
+      if isStopping { return }
+      if isCrowded {
+        pause(Self.pauseInterval)
+        continue
+      }
       do {
         if let socket = try door.accept() { begin(socket, metrics) }
       } catch {
@@ -93,7 +101,7 @@ final class MetricsServer: Sendable {
   ) {
     let descriptor = socket.rawValue
     let isFull = state.withLock { $0.count(isTurnedAway: false) == Self.maximumConnections }
-    guard let number = add(Connection(descriptor: descriptor, isTurnedAway: isFull)) else { return }
+    let number = add(Connection(descriptor: descriptor, isTurnedAway: isFull))
     _ = socket.take()
     do {
       try Thread(name: "sluice-scrape") {
@@ -113,12 +121,9 @@ final class MetricsServer: Sendable {
     }
   }
 
-  /// The number of a new connection; nil if there are too many of its kind.
-  private func add(_ connection: Connection) -> Int? {
+  /// The number of a new connection.
+  private func add(_ connection: Connection) -> Int {
     state.withLock { state in
-      guard state.count(isTurnedAway: connection.isTurnedAway) < Self.maximumConnections else {
-        return nil
-      }
       state.next += 1
       state.live[state.next] = connection
       return state.next
