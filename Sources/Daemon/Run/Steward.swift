@@ -100,7 +100,7 @@ final class Steward {
     // No flow goes to one that is out, so that none would tell that it has moved.
     for (member, address) in addresses
     where group?.isOut(member) == true || group?.members[member].place == .nowhere {
-      address.handleFailure(.connectFailed, known: knownAddresses(of: member))
+      address.handleFailure(.connectFailed, known: register.roster.addresses(in: member))
     }
     releaseRetired(now: .now())
   }
@@ -198,12 +198,7 @@ final class Steward {
 
   private func handle(_ failure: Failure, of member: Int) {
     questions.handleFailure(failure, of: member)
-    addresses[member]?.handleFailure(failure, known: knownAddresses(of: member))
-  }
-
-  private func knownAddresses(of member: Int) -> [IPAddress] {
-    let slots = register.roster.slots
-    return slots.indices.contains(member) ? slots[member]?.addresses ?? [] : []
+    addresses[member]?.handleFailure(failure, known: register.roster.addresses(in: member))
   }
 
   /// Nothing is captured while no member of the group lives, where the user wants that.

@@ -40,8 +40,13 @@ struct UpstreamRoster: Sendable {
   var exemptions: [IPAddress] { slots.flatMap { $0?.addresses ?? [] } }
 
   /// The upstream in a slot; nil in a free one, and where there is none.
-  func chain(in slot: Int) -> UpstreamChain? {
-    slots.indices.contains(slot) ? slots[slot]?.chain : nil
+  func chain(in slot: Int) -> UpstreamChain? { entry(in: slot)?.chain }
+
+  /// The addresses of the upstream in a slot; none in a free one, and where there is none.
+  func addresses(in slot: Int) -> [IPAddress] { entry(in: slot)?.addresses ?? [] }
+
+  private func entry(in slot: Int) -> Entry? {
+    slots.indices.contains(slot) ? slots[slot] : nil
   }
 
   /// Which member of the selection has a slot; nil for a retired one.
