@@ -118,15 +118,19 @@ extension RedirectPolicy {
       refusesDatagrams
       ? transports.map { [$0 == .tcp ? .transport(TransportMatch(.equal, .tcp)) : isDNS(.udp)] }
       : [[]]
-    var rules =
-      [isOwn] + outsideLAN(gateway) + [others(transports)]
-      + parts.map { Rule($0 + [isCapturedConnection] + divert, comment: restOfCaptured) }
-    if transports.contains(.tcp) {
-      rules.append(
+    // Such a packet needs no `tproxy`: the kernel finds the socket by itself, and with it the route, which
+    // what `tproxy` has delivered is looked up for anew (`ip_rcv_finish_core`).
+    let accepted =
+      transports.contains(.tcp)
+      ? [
         Rule(
-          [isNotOpening, .socket(.transparent)] + divert,
-          comment: "the same, forgotten by connection tracking"))
-    }
+          isNotOpening, .socket(.transparent),
+          .setMark(MarkAssignment(.packet, numbers.marks.gateway)), .verdict(.accept),
+          comment: "connections that the daemon has accepted")
+      ] : []
+    let rules =
+      [isOwn] + outsideLAN(gateway) + [others(transports)] + accepted
+      + parts.map { Rule($0 + [isCapturedConnection] + divert, comment: restOfCaptured) }
     let capture =
       [isReply] + older(transports) + translated(transports) + otherSenders(gateway)
       + dnsEverywhere(transports) { transport in

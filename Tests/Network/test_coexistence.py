@@ -37,6 +37,23 @@ def sysctls(host: Namespace, **values: str) -> Iterator[None]:
             host.write_sysctl(name, value)
 
 
+@pytest.mark.parametrize("setting", ["net/ipv4/tcp_syncookies=2", "net/ipv4/ip_early_demux=0"])
+def test_ways_to_a_socket(
+    topology: Topology, capture: Capture, upstream: str, echo: Echo, setting: str
+) -> None:
+    """Where a connection has no socket before its last handshake segment, and where the kernel does not
+    look for one before it routes."""
+    host = capture.host(topology)
+    name, _, value = setting.partition("=")
+    before = host.read_sysctl(name)
+    host.write_sysctl(name, value)
+    try:
+        with Sluice.capturing(topology, capture, upstream):
+            check_captured(topology, echo)
+    finally:
+        host.write_sysctl(name, before)
+
+
 @pytest.mark.parametrize("src_valid_mark", ["0", "1"])
 @pytest.mark.parametrize("rp_filter", ["1", "2"])
 def test_source_validation(

@@ -201,7 +201,13 @@ struct ExplanationTests {
       $0.transport = .tcp(source: 40000, destination: 443, .ack)
       $0.connectionMark = 0x1000
     },
-    .gateway("forgotten by connection tracking", .tproxied, ("divert", "tproxy")) { _ in
+    .gateway("rest of a captured one", .tproxied, ("divert", "tproxy")) { _ in
+    } packet: {
+      $0.transport = .tcp(source: 40000, destination: 443, .ack)
+      $0.connectionMark = 0x1000
+    },
+    // Nothing has to bring it to a socket that it has already.
+    .gateway("accepted", .direct, ("gateway_tproxy", "that the daemon has accepted")) { _ in
     } packet: {
       $0.transport = .tcp(source: 40000, destination: 443, .ack)
       $0.hasTransparentSocket = true
