@@ -117,6 +117,13 @@ package enum StreamSocket {
 
     package init() {}
 
+    /// The same without pacing, unless a congestion control has been chosen.
+    package var unpaced: Tuning {
+      var tuning = self
+      tuning.congestion = congestion ?? "\(StreamSocket.unpaced)"
+      return tuning
+    }
+
     /// Throws what the kernel has against it: ENOENT for a congestion control that it lacks, EPERM for one
     /// that is not for everybody.
     package func check() throws(Errno) { try apply(to: try open(isIPv4: true)) }
@@ -225,6 +232,28 @@ package enum StreamSocket {
   package static func fixSendBuffer(_ socket: Int32, bytes: Int32) {
     var half = bytes / 2
     _ = clx_set_option(socket, SOL_SOCKET, Int32(CLX_SO_SNDBUFFORCE), &half, 4)
+  }
+
+  /// The congestion control that paces what it sends, where the interface does not, by a timer for each packet
+  /// (`tcp_pacing_check`); and what a connection has in its place: Reno (RFC 5681), which every kernel has,
+  /// for everybody.
+  private static let paced: StaticString = "bbr", unpaced: StaticString = "reno"
+
+  /// Has a connection go on without pacing. The timers of one that began with it stay, but run shorter.
+  /// - Returns: whether it was paced until now.
+  package static func leavePacing(_ socket: Int32) -> Bool {
+    // TCP_CA_NAME_MAX (<net/tcp.h>).
+    var name: [16 of UInt8] = .init(repeating: 0)
+    var length = socklen_t(name.count)
+    guard clx_get_option(socket, Int32(IPPROTO_TCP), TCP_CONGESTION, &name, &length) == 0 else {
+      return false
+    }
+    for index in 0..<paced.utf8CodeUnitCount where name[index] != paced.utf8Start[index] {
+      return false
+    }
+    let count = socklen_t(unpaced.utf8CodeUnitCount)
+    return clx_set_option(
+      socket, Int32(IPPROTO_TCP), TCP_CONGESTION, unpaced.utf8Start, count) == 0
   }
 }
 

@@ -66,7 +66,8 @@ struct EngineOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Congestion control towards upstreams (default: the system's).", valueName: "name"))
+      "Congestion control towards upstreams (default: the system's, but not BBR over short ways).",
+      valueName: "name"))
   var congestion: String?
 
   @Option(help: ArgumentHelp("For the upstream's reply (default: 60).", valueName: "seconds"))

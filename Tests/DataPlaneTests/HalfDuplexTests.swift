@@ -37,7 +37,7 @@ private final class Rig {
   init() throws {
     source = try Connection()
     sink = try Connection()
-    resources = RelayResources(budget: DescriptorBudget(limit: 100))
+    resources = RelayResources(budget: DescriptorBudget(limit: 100), leavesPacing: true)
   }
 
   func pump() -> HalfDuplex.Progress {

@@ -68,9 +68,8 @@ LONGEST = (
 ALONE = {
     "test_closed", "test_costs", "test_dns", "test_exits", "test_expose", "test_first_byte",
     "test_groups", "test_guardian", "test_half_close", "test_half_close_auto", "test_identity",
-    "test_in_flight", "test_lists", "test_reload", "test_reload_upstreams",
-    "test_scripted_upstream", "test_selections", "test_serve_activation", "test_systemd_serve",
-    "test_udp_upstreams", "test_upstream_moves"}
+    "test_lists", "test_reload", "test_reload_upstreams", "test_scripted_upstream", "test_selections",
+    "test_serve_activation", "test_short_path", "test_systemd_serve", "test_udp_upstreams", "test_upstream_moves"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -102,7 +102,8 @@ final class Worker: @unchecked Sendable {
     mailbox = try Mailbox()
     self.carrier = carrier ?? QueryCarrier(mailbox)
     epoll = try Epoll(capacity: Self.eventsPerTurn)
-    resources = RelayResources(budget: budget)
+    resources = RelayResources(
+      budget: budget, leavesPacing: configuration.tuning?.congestion == nil)
     socketOwners = try configuration.makeSocketOwners()
     phases = PhaseHistograms(
       members: configuration.group == nil ? 0 : MemberSet.maximumMembers)

@@ -36,8 +36,8 @@ struct HalfDuplex {
   private var streak: UInt8 = 0
   /// The pipe was filled since the last `giveBackIdlePipe`.
   private var hasSpliced = false
-  /// `InFlightBound` has seen the sockets.
-  private var isBounded = false
+  /// `ShortPath` has seen the sockets.
+  private var isAdapted = false
   private var pipe: Int16 = -1
   /// Bytes that the sink has not taken: in `held` if there is one, else in the pipe.
   private var waiting: UInt32 = 0
@@ -195,9 +195,10 @@ struct HalfDuplex {
   ) {
     streak = 0
     if let lent = resources.pipes.lend() { pipe = lent }
-    guard !isBounded else { return }
-    isBounded = true
-    InFlightBound.apply(source: source, sink: sink)
+    guard !isAdapted else { return }
+    isAdapted = true
+    resources.sinkFinding = ShortPath.adapt(
+      source: source, sink: sink, leavingPacing: resources.leavesPacing)
   }
 
   /// The pipe is empty here, so a splice that would block means that the socket has nothing.
@@ -241,13 +242,18 @@ struct RelayResources: ~Copyable {
   let scratch: UnsafeMutableRawBufferPointer
   var buffers = BufferPool()
   var pipes: PipePool
+  /// Whether streams with a short path leave a congestion control that paces.
+  let leavesPacing: Bool
+  /// Of the direction that has begun to splice last; nil once it has been taken notice of.
+  var sinkFinding: ShortPath.Finding?
   /// Bytes that a direction moves in this turn at most, so that one busy session does not starve its
   /// worker.
   fileprivate var turnBytes = PipePool.pipeBytes
   /// Of this turn so far.
   fileprivate var shortReads = 0
 
-  init(budget: DescriptorBudget) {
+  init(budget: DescriptorBudget, leavesPacing: Bool) {
+    self.leavesPacing = leavesPacing
     scratch = .allocate(byteCount: BufferPool.bufferBytes, alignment: 4096)
     pipes = PipePool(budget: budget)
   }

@@ -89,11 +89,14 @@ extension Worker {
       to: upstream, &session.pointee.upstreamReadiness,
       keepsSinkOpen: session.pointee.downstreamward.hasEnded || holdsUpstream(session),
       with: &resources, moved: &sent)
+    if let finding = resources.sinkFinding { note(finding, ofWayOf: session) }
     var received = 0
     let downward = session.pointee.downstreamward.pump(
       from: upstream, &session.pointee.upstreamReadiness,
       to: downstream, &session.pointee.downstreamReadiness,
       keepsSinkOpen: session.pointee.upstreamward.hasEnded, with: &resources, moved: &received)
+    // Those who send may be near and far at once.
+    resources.sinkFinding = nil
     noteMoved(index, sent: sent, received: received)
 
     if let failure = failure(upward, downward, session) {
@@ -103,6 +106,20 @@ extension Worker {
     } else {
       if session.pointee.isHalfClosed, !wasHalfClosed { beginHalfCloseTiming(index) }
       if upward.hasYielded || downward.hasYielded { enqueue(index) }
+    }
+  }
+
+  /// Has what a stream has found out of the way to its upstream hold for the connections that follow.
+  private func note(
+    _ finding: ShortPath.Finding, ofWayOf session: UnsafeMutablePointer<Session>
+  ) {
+    resources.sinkFinding = nil
+    guard case .captured = session.pointee.origin, !configuration.connectsDirectly else { return }
+    let upstream = configuration.group?.members[Int(session.pointee.member)]
+    switch finding {
+    case .long: upstream?.isNear = false
+    case .short: break
+    case .paced: upstream?.isNear = true
     }
   }
 

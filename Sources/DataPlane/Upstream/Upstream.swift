@@ -48,6 +48,7 @@ package final class Upstream: Sendable {
   private let refusesV6: Atomic<Bool>
   private let dropsRest = Atomic<Bool>(false)
   private let takesEarly = Atomic<Bool>(false)
+  private let isShortWay = Atomic<Bool>(false)
   private let relayIsControl = Atomic<Bool>(false)
   private let relayAnswered = Atomic<Bool>(false)
 
@@ -100,6 +101,7 @@ package final class Upstream: Sendable {
     currentPlace.withLock { $0 = place }
     isPipelined = false
     takesEarlyData = false
+    isNear = false
   }
 
   /// The same somewhere else, to be asked there.
@@ -153,6 +155,13 @@ package final class Upstream: Sendable {
   package var dropsAnswers: Bool {
     get { dropsRest.load(ordering: .relaxed) }
     set { dropsRest.store(newValue, ordering: .relaxed) }
+  }
+
+  /// Whether the way to it is so short that new connections begin without pacing; false until a stream has
+  /// found it so.
+  var isNear: Bool {
+    get { isShortWay.load(ordering: .relaxed) }
+    set { isShortWay.store(newValue, ordering: .relaxed) }
   }
 
   /// Whether the relay is looked for at the control connection's address though the upstream reports

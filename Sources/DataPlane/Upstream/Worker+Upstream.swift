@@ -95,7 +95,10 @@ extension Worker {
   func connect(to upstream: Upstream) throws(Errno) -> Descriptor? {
     let place = upstream.place
     if case .socket = place, nextUpstreamAttempt > now { return nil }
-    if let socket = try place.connect(mark: configuration.mark, configuration.tuning) {
+    let tuning = configuration.tuning
+    if let socket = try place.connect(
+      mark: configuration.mark, upstream.isNear ? (tuning ?? .init()).unpaced : tuning)
+    {
       return socket
     }
     nextUpstreamAttempt = now + Upstream.Place.pauseWhileFull
