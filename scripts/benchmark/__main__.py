@@ -47,6 +47,10 @@ def parse(arguments):
     parser.add_argument(
         "--output", type=Path, help="folder for table.md, results.json and plots (*.svg)")
     # From scripts/bench: where the programs are. Without sing-box its column is left out.
+    parser.add_argument(
+        "--congestion", metavar="NAME",
+        help="congestion control of all hosts, one that the machine allows everybody (default: the"
+        " machine's)")
     parser.add_argument("--sluice", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--peer", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--preload", required=True, help=argparse.SUPPRESS)
@@ -131,11 +135,11 @@ def main(arguments):
     contestants, groups = field(options), options.groups
     if not contestants:
         sys.exit("no contestant's name begins so")
-    report = Report(
-        contestants, [row for group in groups for row in group.rows],
-        {"rounds": options.rounds, "seconds": options.seconds})
     with (tempfile.TemporaryDirectory() as folder,
-          Arena(options.peer, options.preload, Path(folder)) as arena):
+          Arena(options.peer, options.preload, Path(folder), options.congestion) as arena):
+        report = Report(
+            contestants, [row for group in groups for row in group.rows],
+            {"rounds": options.rounds, "seconds": options.seconds, "congestion": arena.congestion})
         for number in range(options.rounds):
             for contestant in rotated(contestants, number):
                 print(f"round {number + 1}/{options.rounds}: {contestant.title}", file=sys.stderr)

@@ -28,6 +28,8 @@ SERVER = "11.84.2.2"
 TARGET = "11.84.3.3"
 SOCKS_PORT = 1080
 TARGET_PORT = 9000
+# Of new connections; a host begins with that of the machine.
+CONGESTION_CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 # The first of the source ports of datagrams.
 FIRST_PORT = 20000
 
@@ -112,14 +114,16 @@ class Arena:
     """The hosts, and the program that is SOCKS5 server and target; for a `with` block.
 
     `peer` is the path of the compiled program of peer/, `preload` that of the library that counts
-    allocations; contestants may keep files in `folder`.
+    allocations; contestants may keep files in `folder`. All hosts have the congestion control
+    `congestion`, the machine's if that is None.
     """
 
-    def __init__(self, peer, preload, folder):
+    def __init__(self, peer, preload, folder, congestion=None):
         self.folder = folder
         self.peer = peer
         self.allocations = folder / "allocations"
         self._preload = preload
+        self._congestion = congestion
         self._lab = Lab(PREFIX, "client", "gateway", "server")
         self._served = queue.SimpleQueue()
         self._clients = itertools.cycle(CLIENTS)
@@ -148,6 +152,12 @@ class Arena:
     def gateway(self):
         return self._lab["gateway"]
 
+    @property
+    def congestion(self):
+        """The congestion control of the hosts."""
+        with self.gateway.entered():
+            return CONGESTION_CONTROL.read_text().strip()
+
     @contextlib.contextmanager
     def distant_server(self, milliseconds):
         """A round trip to the server, which has the target too, takes so much longer."""
@@ -167,6 +177,10 @@ class Arena:
 
     def _build(self):
         client, gateway, server = self.client, self.gateway, self._lab["server"]
+        if self._congestion:
+            for host in (client, gateway, server):
+                with host.entered():
+                    CONGESTION_CONTROL.write_text(self._congestion)
         self._lab.cable(client, "lan0", gateway, "lan0")
         self._lab.cable(gateway, "wan0", server, "wan0")
         gateway.plug("lan0", f"{GATEWAY_LAN}/24")

@@ -84,9 +84,9 @@ class Report:
         lines.append("")
         lines.append(
             f"Medians of {rounds} interleaved round{'s' if rounds > 1 else ''} of"
-            f" {self._settings['seconds']:g} s on {os.cpu_count()} cores, nothing pinned; in"
-            f" parentheses the ratio to {self._contestants[0].title}, in the last column its own to the"
-            " best of its peers.")
+            f" {self._settings['seconds']:g} s on {os.cpu_count()} cores, nothing pinned,"
+            f" congestion control {self._settings['congestion']}; in parentheses the ratio to"
+            f" {self._contestants[0].title}, in the last column its own to the best of its peers.")
         return "\n".join(lines)
 
     @staticmethod

@@ -201,7 +201,9 @@ class Fairness(Group):
         alone = hold_sessions(arena, contestant, ACTIVE, 0, seconds)
         beside = hold_sessions(arena, contestant, ACTIVE, 0, seconds, during=start_stream)
         transfer = arena.finish_transfer(stream)
-        (before,), (after,) = alone.latency.percentiles(99), beside.latency.percentiles(99)
+        before, = alone.latency.percentiles(99)
+        # Where the stream lets no question through, all of them wait at least until the end.
+        after, = beside.latency.percentiles(99) if beside.latency.buckets() else [seconds * 1e6]
         return {
             self.ALONE.key: before, self.BESIDE.key: after, self.RATIO.key: after / before,
             self.BULK.key: transfer.gibibytes / transfer.seconds}
