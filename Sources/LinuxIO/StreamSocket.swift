@@ -120,7 +120,7 @@ package enum StreamSocket {
     /// The same without pacing, unless a congestion control has been chosen.
     package var unpaced: Tuning {
       var tuning = self
-      tuning.congestion = congestion ?? "\(StreamSocket.unpaced)"
+      tuning.congestion = congestion ?? StreamSocket.unpaced.description
       return tuning
     }
 

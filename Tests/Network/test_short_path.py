@@ -6,7 +6,7 @@ import itertools
 import re
 import signal
 import socket
-from typing import Callable, Iterator
+from typing import Callable, Iterator, TypeVar
 
 import pytest
 
@@ -89,10 +89,15 @@ def receive(stream: socket.socket, count: int) -> None:
         count -= len(stream.recv(min(count, 1 << 16)))
 
 
-def held(
-    relay: Sluice, gateway: Namespace, client: Namespace, target: str, upstream: str
-) -> tuple[int, int]:
-    """What a bulk transfer's receive and send buffers on the gateway are limited to."""
+Looked = TypeVar("Looked")
+
+
+def downloaded(
+    relay: Sluice, gateway: Namespace, client: Namespace, target: str, upstream: str,
+    look: Callable[[str], Looked],
+) -> Looked:
+    """What `look` sees of the connection with the client, whose address it is told, when the relay has taken a
+    bulk transfer for one."""
     with client.connect(target, 80) as stream:
         # The kernel lets more wait once it has seen some being taken.
         receive(stream, BULK // 2)
@@ -100,10 +105,18 @@ def held(
             wait_until(
                 lambda: waiting(gateway, upstream) >= WAITING, "that enough waits for the relay")
         receive(stream, BULK // 2)
-        sender = stream.getsockname()[0]
-        limits = buffers(gateway, upstream)[0], buffers(gateway, sender)[1]
+        seen = look(stream.getsockname()[0])
     wait_until(lambda: not connections(gateway, upstream), "the transfer to be over")
-    return limits
+    return seen
+
+
+def held(
+    relay: Sluice, gateway: Namespace, client: Namespace, target: str, upstream: str
+) -> tuple[int, int]:
+    """What a bulk transfer's receive and send buffers on the gateway are limited to."""
+    return downloaded(
+        relay, gateway, client, target, upstream,
+        lambda sender: (buffers(gateway, upstream)[0], buffers(gateway, sender)[1]))
 
 
 def short_side(attempt: Callable[[], tuple[int, int]]) -> tuple[int, int]:
@@ -175,19 +188,6 @@ def congestion(host: Namespace, peer: str) -> str:
     return found[1]
 
 
-def after_download(relay: Sluice, topology: Topology, target: str, upstream: str) -> str:
-    """Of the connection on which a bulk transfer goes on to the client."""
-    with topology.client.connect(target, 80) as stream:
-        receive(stream, BULK // 2)
-        with standing_still(relay):
-            wait_until(
-                lambda: waiting(topology.gateway, upstream) >= WAITING, "enough to wait")
-        receive(stream, BULK // 2)
-        name = congestion(topology.gateway, stream.getsockname()[0])
-    wait_until(lambda: not connections(topology.gateway, upstream), "the transfer to be over")
-    return name
-
-
 def after_upload(relay: Sluice, topology: Topology, target: str, upstream: str) -> str:
     """Of the connection on which one goes on to the upstream."""
     with topology.client.connect(target, 80) as stream:
@@ -216,7 +216,9 @@ def test_a_short_path_to_clients_is_not_paced(
 ) -> None:
     at = ADDRESSES["ipv4"]
     with Sluice(topology.gateway, upstreams.url(at.proxy), "--gateway", "lan0") as relay:
-        assert unpaced_once(lambda: after_download(relay, topology, at.server, at.proxy))
+        assert unpaced_once(lambda: downloaded(
+            relay, topology.gateway, topology.client, at.server, at.proxy,
+            lambda client: congestion(topology.gateway, client)))
 
 
 def test_a_short_path_to_the_upstream_is_not_paced(

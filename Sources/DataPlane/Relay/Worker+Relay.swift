@@ -113,7 +113,6 @@ extension Worker {
   private func note(
     _ finding: ShortPath.Finding, ofWayOf session: UnsafeMutablePointer<Session>
   ) {
-    resources.sinkFinding = nil
     guard case .captured = session.pointee.origin, !configuration.connectsDirectly else { return }
     let upstream = configuration.group?.members[Int(session.pointee.member)]
     switch finding {
