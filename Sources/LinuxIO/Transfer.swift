@@ -54,6 +54,15 @@ package func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Trans
   }
 }
 
+/// The same before `StreamSocket.shutdownSending`, whose FIN then travels with the last of `bytes`
+/// (`MSG_MORE`): one packet less, and whoever receives them wakes once.
+package func sendLast(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Transfer {
+  while true {
+    let result = clx_send_more(descriptor, bytes.baseAddress, bytes.count)
+    if result != -Int(EINTR) { return Transfer(result) }
+  }
+}
+
 /// `splice(2)` without blocking on the pipe; one of the two descriptors is a pipe.
 package func splice(from: Int32, to: Int32, atMost count: Int) -> Transfer {
   while true {

@@ -1,4 +1,5 @@
 import Addressing
+import Glibc
 import LinuxIO
 import TestSupport
 import Testing
@@ -24,6 +25,11 @@ private struct Connection: ~Copyable {
   }
 }
 
+extension Interest {
+  /// EPOLLRDHUP alone.
+  fileprivate static let theEnd = Interest(rawValue: 0x2000)
+}
+
 /// A direction between two connections, whose far ends the test holds.
 private final class Rig {
   let source: Connection
@@ -40,16 +46,43 @@ private final class Rig {
     resources = RelayResources(budget: DescriptorBudget(limit: 100), leavesPacing: true)
   }
 
-  func pump() -> HalfDuplex.Progress {
+  func pump(keepsSinkOpen: Bool = false) -> HalfDuplex.Progress {
     half.pump(
       from: source.near.rawValue, &sourceReadiness, to: sink.near.rawValue, &sinkReadiness,
-      keepsSinkOpen: false, with: &resources, moved: &moved)
+      keepsSinkOpen: keepsSinkOpen, with: &resources, moved: &moved)
   }
 
   /// What an event would tell after a change at the far ends.
   func becomeReady() {
     sourceReadiness.formUnion([.readable, .writable])
     sinkReadiness.formUnion([.readable, .writable])
+  }
+
+  /// Sends `bytes` and the end, of which the source hears at once; with an urgent mark on the last of the
+  /// first `urgent`, if there are any.
+  func feedAll(_ bytes: [UInt8], urgent: Int = 0) {
+    if urgent > 0 {
+      #expect(Glibc.send(source.far.rawValue, bytes, urgent, Int32(MSG_OOB)) == urgent)
+    }
+    #expect(feed(bytes[urgent...]) == bytes.count - urgent)
+    StreamSocket.shutdownSending(source.far.rawValue)
+    let isHeard = source.near.wait(for: .theEnd, until: .now() + .seconds(5))
+    #expect(isHeard)
+    sourceReadiness.insert(.readClosed)
+    if urgent > 0 { sourceReadiness.insert(.urgent) }
+  }
+
+  /// Whether something arrives at the sink's far end in this time.
+  func hasDelivered(_ interest: Interest, within timeout: Timeout) -> Bool {
+    sink.far.wait(for: interest, until: .now() + timeout)
+  }
+
+  /// Segments that the sink's far end has received: tcpi_segs_in of struct tcp_info (<linux/tcp.h>).
+  var segmentsReceived: UInt32 {
+    var info = [UInt32](repeating: 0, count: 36)
+    var length = socklen_t(info.count * MemoryLayout<UInt32>.size)
+    #expect(getsockopt(sink.far.rawValue, Int32(IPPROTO_TCP), TCP_INFO, &info, &length) == 0)
+    return info[35]
   }
 
   /// Sends as much of `bytes` as fits from the source's far end; returns how much.
@@ -171,6 +204,36 @@ struct HalfDuplexTests {
     rig.resources.pipes.closeIdle()
     let isClosed = rig.resources.pipes.isEmpty
     #expect(isClosed)
+  }
+
+  /// The last bytes and the end behind them are one segment, and the end is not read for.
+  @Test func endTravelsWithTheLastBytes() throws {
+    let rig = try Rig()
+    let before = rig.segmentsReceived
+    rig.feedAll([1, 2, 3])
+    if case .ended = rig.pump() {} else { Issue.record("the end did not come through") }
+    #expect(rig.hasDelivered(.theEnd, within: .seconds(5)))
+    #expect(rig.segmentsReceived == before + 1)
+    #expect(rig.drain() == [1, 2, 3])
+    #expect(rig.moved == 3)
+  }
+
+  /// A sink that stays open does not wait for an end that will not come.
+  @Test func lastBytesToASinkKeptOpenGoAtOnce() throws {
+    let rig = try Rig()
+    rig.feedAll([1, 2, 3])
+    if case .ended = rig.pump(keepsSinkOpen: true) {} else { Issue.record("not ended") }
+    #expect(rig.drain() == [1, 2, 3])
+    #expect(!rig.hasDelivered(.theEnd, within: .seconds(0)))
+  }
+
+  /// A read ends at an urgent mark as well, and there is more behind it.
+  @Test func bytesBehindAnUrgentMarkComeThrough() throws {
+    let rig = try Rig()
+    rig.feedAll([1, 2, 3, 4, 5, 6], urgent: 3)
+    if case .ended = rig.pump() {} else { Issue.record("the end did not come through") }
+    #expect(rig.hasDelivered(.theEnd, within: .seconds(5)))
+    #expect(rig.drain() == [1, 2, 4, 5, 6])
   }
 
   /// Bytes that were read before the relay began go first.

@@ -156,6 +156,10 @@ static inline long clx_discard(int fd, size_t count) {
 static inline long clx_send(int fd, const void *buffer, size_t count) {
   return CLX_RESULT(syscall(SYS_sendto, fd, buffer, count, MSG_NOSIGNAL, NULL, 0));
 }
+/// Partial segments wait for what follows (tcp(7), TCP_CORK; send(2), MSG_MORE).
+static inline long clx_send_more(int fd, const void *buffer, size_t count) {
+  return CLX_RESULT(syscall(SYS_sendto, fd, buffer, count, MSG_NOSIGNAL | MSG_MORE, NULL, 0));
+}
 static inline long clx_splice(int from, int to, size_t count) {
   return CLX_RESULT(syscall(SYS_splice, from, NULL, to, NULL, count,
                             CLX_SPLICE_F_MOVE | CLX_SPLICE_F_NONBLOCK));

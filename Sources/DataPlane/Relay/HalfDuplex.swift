@@ -81,10 +81,12 @@ struct HalfDuplex {
       guard share > 0 else { return .yielded }
       let result =
         pipe < 0
-        ? copy(from: source, &sourceReadiness, to: sink, &sinkReadiness, &resources, &moved)
+        ? copy(
+          from: source, &sourceReadiness, to: sink, &sinkReadiness, keepsSinkOpen: keepsSinkOpen,
+          &resources, &moved)
         : fillPipe(from: source, atMost: share, &resources)
       switch result {
-      case .received(0): phase = .ending
+      case .received(0), .receivedLast: phase = .ending
       case .received(let count): share -= count
       case .wouldBlock:
         sourceReadiness.remove(.readable)
@@ -131,6 +133,8 @@ struct HalfDuplex {
 
   private enum Taken {
     case received(Int)
+    /// Bytes behind which the source has ended.
+    case receivedLast
     case wouldBlock
     case sourceFailed(Errno)
     case sinkFailed(Errno)
@@ -139,10 +143,11 @@ struct HalfDuplex {
   private mutating func copy(
     from source: Int32, _ sourceReadiness: inout Readiness,
     to sink: Int32, _ sinkReadiness: inout Readiness,
-    _ resources: inout RelayResources, _ moved: inout Int
+    keepsSinkOpen: Bool, _ resources: inout RelayResources, _ moved: inout Int
   ) -> Taken {
     let scratch = resources.scratch
     let received: Int
+    var isLast = false
     switch receive(source, into: scratch) {
     case .bytes(0): return .received(0)
     case .bytes(let count): received = count
@@ -153,13 +158,20 @@ struct HalfDuplex {
       streak = 0
       resources.shortReads += 1
       // Less than asked for: the queue is empty, unless the end or an urgent mark is behind it.
-      if sourceReadiness.isDisjoint(with: .moreToRead) { sourceReadiness.remove(.readable) }
+      if sourceReadiness.isDisjoint(with: .moreToRead) {
+        sourceReadiness.remove(.readable)
+      } else {
+        isLast =
+          sourceReadiness.contains(.readClosed)
+          && sourceReadiness.isDisjoint(with: [.error, .urgent])
+      }
     } else {
       streak += 1
       if streak >= Self.fullReadsBeforeSplice { beginSplicing(source, sink, &resources) }
     }
     var sent = 0
-    switch send(sink, UnsafeRawBufferPointer(rebasing: scratch[..<received])) {
+    let bytes = UnsafeRawBufferPointer(rebasing: scratch[..<received])
+    switch isLast && !keepsSinkOpen ? sendLast(sink, bytes) : send(sink, bytes) {
     case .bytes(let count): sent = count
     case .wouldBlock: sinkReadiness.remove(.writable)
     case .failed(let error): return .sinkFailed(error)
@@ -169,7 +181,7 @@ struct HalfDuplex {
       sinkReadiness.remove(.writable)
       hold(UnsafeRawBufferPointer(rebasing: scratch[sent..<received]), &resources)
     }
-    return .received(received)
+    return isLast ? .receivedLast : .received(received)
   }
 
   private mutating func sendHeld(to sink: Int32, _ resources: inout RelayResources) -> Transfer {
