@@ -242,18 +242,42 @@ package enum StreamSocket {
   /// Has a connection go on without pacing. The timers of one that began with it stay, but run shorter.
   /// - Returns: whether it was paced until now.
   package static func leavePacing(_ socket: Int32) -> Bool {
+    hasCongestion(socket, paced) && setCongestion(socket, unpaced)
+  }
+
+  /// Has connections that a listener accepts begin without pacing, if they would be paced.
+  package static func leavePacing(ofAcceptedBy listener: borrowing Descriptor) {
+    _ = leavePacing(listener.rawValue)
+  }
+
+  /// Has a connection whose listener has left pacing be paced after all.
+  package static func resumePacing(_ socket: Int32) { _ = setCongestion(socket, paced) }
+
+  /// Whether pacing has been left for what a listener accepts, by whoever had it before.
+  package static func hasLeftPacing(_ listener: borrowing Descriptor) -> Bool {
+    guard hasCongestion(listener.rawValue, unpaced), let other = try? open(isIPv4: true) else {
+      return false
+    }
+    return hasCongestion(other.rawValue, paced)
+  }
+
+  private static func hasCongestion(_ socket: Int32, _ wanted: StaticString) -> Bool {
     // TCP_CA_NAME_MAX (<net/tcp.h>).
     var name: [16 of UInt8] = .init(repeating: 0)
     var length = socklen_t(name.count)
     guard clx_get_option(socket, Int32(IPPROTO_TCP), TCP_CONGESTION, &name, &length) == 0 else {
       return false
     }
-    for index in 0..<paced.utf8CodeUnitCount where name[index] != paced.utf8Start[index] {
+    for index in 0..<wanted.utf8CodeUnitCount where name[index] != wanted.utf8Start[index] {
       return false
     }
-    let count = socklen_t(unpaced.utf8CodeUnitCount)
-    return clx_set_option(
-      socket, Int32(IPPROTO_TCP), TCP_CONGESTION, unpaced.utf8Start, count) == 0
+    return name[wanted.utf8CodeUnitCount] == 0
+  }
+
+  /// - Returns: whether the kernel has taken it.
+  private static func setCongestion(_ socket: Int32, _ name: StaticString) -> Bool {
+    let count = socklen_t(name.utf8CodeUnitCount)
+    return clx_set_option(socket, Int32(IPPROTO_TCP), TCP_CONGESTION, name.utf8Start, count) == 0
   }
 }
 

@@ -13,7 +13,7 @@ from harness import kernel, upstreams
 from harness.datagrams import DatagramEcho
 from harness.load import Load
 from harness.namespaces import Namespace
-from harness.notified import ServiceManager, manager
+from harness.restarted import Service, restarted
 from harness.sluice import PORT, Capture, Sluice, binary
 from harness.targets import Echo
 from harness.topology import ADDRESSES, Topology
@@ -24,53 +24,21 @@ AT = ADDRESSES["ipv4"]
 RESTARTS = 20
 
 
-class Service:
-    """A service that a manager starts again and again, with what it has kept."""
-
-    def __init__(self, service: ServiceManager, host: Namespace, *arguments: str) -> None:
-        self.manager = service
-        self.host = host
-        self.arguments = arguments
-        self.ready = 0
-        self.starts = contextlib.ExitStack()
-
-    def start(self, *more: str, most: int = 64, is_ready: bool = True) -> Sluice:
-        """Started with the arguments, and ready to go on by itself."""
-        one = Sluice(
-            self.host, *self.arguments, *more, ready=is_ready, env=self.manager.keeping(most),
-            within=self.manager.handing_over(), pass_fds=self.manager.inherited())
-        self.starts.callback(one.end)
-        if is_ready:
-            self.ready += 1
-            self.manager.wait_for("READY", self.ready)
-        return one
-
-    def hand_over(self, one: Sluice) -> None:
-        """As the unit does it for a restart: the one signal, and then the manager's own."""
-        one.signal(signal.SIGUSR2)
-        one.signal(signal.SIGTERM)
-        assert one.wait() == 0, one.output()
-        assert one.events("handing_over"), one.output()
-
-
 @pytest.fixture
 def service(topology: Topology, upstream: str, tmp_path: Path, scope: Capture) -> Iterator[Service]:
-    with manager(tmp_path / "notify") as one:
-        service = Service(one, scope.host(topology), upstream, *scope.flags())
-        with service.starts:
-            yield service
-        one.empty()
-    service.host.run(binary(), "rules", "remove")
+    with restarted(
+        tmp_path / "notify", scope.host(topology), upstream, *scope.flags()
+    ) as service:
+        yield service
 
 
 @pytest.fixture
 def lonely(alone: Namespace, tmp_path: Path) -> Iterator[Service]:
     """One that needs no network."""
-    with manager(tmp_path / "notify") as one:
-        service = Service(one, alone, "embedded", "--machine", "--workers", "2")
-        with service.starts:
-            yield service
-        one.empty()
+    with restarted(
+        tmp_path / "notify", alone, "embedded", "--machine", "--workers", "2"
+    ) as service:
+        yield service
     alone.run("nft", "flush", "ruleset")
 
 

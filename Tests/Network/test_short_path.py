@@ -6,6 +6,7 @@ import itertools
 import re
 import signal
 import socket
+from pathlib import Path
 from typing import Callable, Iterator, TypeVar
 
 import pytest
@@ -14,6 +15,7 @@ from harness import upstreams
 from harness.distance import LongWay
 from harness.namespaces import Namespace
 from harness.needs import lack
+from harness.restarted import restarted
 from harness.scripted import Behaviour, ScriptedUpstream
 from harness.sluice import Sluice
 from harness.topology import ADDRESSES, Topology
@@ -37,7 +39,8 @@ NEAR, FAR = "11.9.0.1", "11.9.0.2"
 
 
 def send_on(stream: socket.socket) -> None:
-    """Sends until the other side has enough."""
+    """Once it is asked, sends until the other side has enough."""
+    stream.recv(1)
     block = bytes(1 << 16)
     for _ in itertools.count():
         stream.sendall(block)
@@ -99,6 +102,7 @@ def downloaded(
     """What `look` sees of the connection with the client, whose address it is told, when the relay has taken a
     bulk transfer for one."""
     with client.connect(target, 80) as stream:
+        stream.sendall(b"x")
         # The kernel lets more wait once it has seen some being taken.
         receive(stream, BULK // 2)
         with standing_still(relay):
@@ -219,6 +223,71 @@ def test_a_short_path_to_clients_is_not_paced(
         assert unpaced_once(lambda: downloaded(
             relay, topology.gateway, topology.client, at.server, at.proxy,
             lambda client: congestion(topology.gateway, client)))
+
+
+@pytest.fixture
+def far_client(topology: Topology) -> Iterator[str]:
+    """The client's address at a long way to the gateway, by which it goes to `unreachable`."""
+    with LongWay((topology.gateway, NEAR), (topology.client, FAR), seconds=0.005):
+        topology.client.ip(f"route add {ADDRESSES['ipv4'].unreachable} via {NEAR} dev long0")
+        yield FAR
+
+
+def leave_pacing(relay: Sluice, topology: Topology) -> None:
+    """Has the relay find out that a client is near."""
+    at = ADDRESSES["ipv4"]
+    assert unpaced_once(lambda: downloaded(
+        relay, topology.gateway, topology.client, at.server, at.proxy,
+        lambda client: congestion(topology.gateway, client)))
+
+
+def check_far_client_is_paced(relay: Sluice, topology: Topology, far_client: str) -> None:
+    """Of clients that begin without pacing a far one gets it, and a near one does not."""
+    at, gateway = ADDRESSES["ipv4"], topology.gateway
+    with contextlib.ExitStack() as streams:
+        with standing_still(relay):
+            streams.enter_context(topology.client.connect(at.unreachable, 80))
+            wait_until(lambda: connections(gateway, far_client), "the handshake's last packet")
+            assert congestion(gateway, far_client) == UNPACED
+        wait_until(
+            lambda: congestion(gateway, far_client) == PACED, "that the far client's is paced")
+    wait_until(lambda: not connections(gateway, at.proxy), "its end")
+
+    def begun() -> str:
+        with topology.client.connect(at.server, 80):
+            wait_until(lambda: connections(gateway, at.proxy), "the relay to begin")
+            seen = congestion(gateway, at.client)
+        wait_until(lambda: not connections(gateway, at.proxy), "its end")
+        return seen
+
+    assert unpaced_once(begun)
+
+
+def test_clients_begin_unpaced_and_far_ones_are_paced(
+    pacing: None, topology: Topology, source: ScriptedUpstream, far_client: str
+) -> None:
+    with Sluice(
+        topology.gateway, upstreams.url(ADDRESSES["ipv4"].proxy), "--gateway", "lan0", "--gateway", "long0",
+        "--workers", "1",
+    ) as relay:
+        leave_pacing(relay, topology)
+        check_far_client_is_paced(relay, topology, far_client)
+
+
+def test_far_clients_are_paced_after_a_handover(
+    pacing: None, topology: Topology, source: ScriptedUpstream, far_client: str, tmp_path: Path
+) -> None:
+    """The next process has listeners that accept without pacing."""
+    with restarted(
+        tmp_path / "notify", topology.gateway, upstreams.url(ADDRESSES["ipv4"].proxy), "--gateway", "lan0",
+        "--gateway", "long0", "--workers", "1",
+    ) as service:
+        run = service.start()
+        leave_pacing(run, topology)
+        service.hand_over(run)
+        run = service.start()
+        check_far_client_is_paced(run, topology, far_client)
+        run.finish()
 
 
 def test_a_short_path_to_the_upstream_is_not_paced(

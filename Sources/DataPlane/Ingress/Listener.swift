@@ -20,6 +20,14 @@ package enum Ingress: Sendable {
     case .redirect, .tproxy, .forward: false
     }
   }
+
+  /// Whether connections come to it that were meant for others.
+  var isCapturing: Bool {
+    switch self {
+    case .redirect, .tproxy: true
+    case .socks, .forward: false
+    }
+  }
 }
 
 /// Between which sides connections are forwarded, past the upstream.

@@ -21,6 +21,9 @@ extension Worker {
         try StreamSocket.listen(on: listener.address, .init(mark: configuration.mark))
       }
     let listener = try Listener(listener.ingress, socket, isShared: isShared)
+    if listener.ingress.isCapturing, StreamSocket.hasLeftPacing(listener.socket) {
+      acceptsUnpaced = true
+    }
     try startAwaiting(listener, at: listeners.count)
     listeners.append(listener)
   }
@@ -112,6 +115,7 @@ extension Worker {
       reportLoop(cause, destination)
       return
     }
+    if acceptsUnpaced { ShortPath.resumePacingIfLong(socket) }
     beginCaptured(socket, from: peer, to: destination)
     if loops?.isSuspicious(sessions: sessions.count, now: now) == true {
       investigateLoop(destination, peer: peer)
@@ -133,6 +137,16 @@ extension Worker {
     if failure.isTrouble { counters.add(to: .sessionsFailed) }
     if let count = problems.note(failure, now: now) {
       report(.failures(failure, count: count, destination: destination, part))
+    }
+  }
+
+  /// A stream to an application has been found short and paced: those that come later are not paced from the
+  /// begin, which leaves no timers (`StreamSocket.leavePacing`).
+  func leavePacingOfAccepted() {
+    guard !acceptsUnpaced else { return }
+    acceptsUnpaced = true
+    for case let listener? in listeners where listener.ingress.isCapturing {
+      StreamSocket.leavePacing(ofAcceptedBy: listener.socket)
     }
   }
 

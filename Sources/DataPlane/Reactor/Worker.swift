@@ -76,6 +76,8 @@ final class Worker: @unchecked Sendable {
   /// Questions for all flows that have not been answered wholly.
   var walks: [FlowWalk] = []
   var pausedUntil: Instant?
+  /// Whether captured connections begin without pacing, and get it if their path is long.
+  var acceptsUnpaced = false
   /// When the queue of the upstream's Unix socket, which was full, is tried again.
   var nextUpstreamAttempt = Instant(milliseconds: 0)
   /// When idle pipes are looked for, while there are any.

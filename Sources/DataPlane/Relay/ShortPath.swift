@@ -32,6 +32,11 @@ enum ShortPath {
     return leavingPacing && StreamSocket.leavePacing(sink) ? .paced : .short
   }
 
+  /// Has a connection that was accepted without pacing be paced, unless its path is short.
+  static func resumePacingIfLong(_ accepted: borrowing Descriptor) {
+    if !isShort(accepted.rawValue) { StreamSocket.resumePacing(accepted.rawValue) }
+  }
+
   private static func isShort(_ socket: Int32) -> Bool {
     StreamSocket.leastRoundTrip(socket).map { $0 < longestRoundTrip } ?? false
   }

@@ -95,7 +95,9 @@ extension Worker {
       from: upstream, &session.pointee.upstreamReadiness,
       to: downstream, &session.pointee.downstreamReadiness,
       keepsSinkOpen: session.pointee.upstreamward.hasEnded, with: &resources, moved: &received)
-    // Those who send may be near and far at once.
+    if resources.sinkFinding == .paced, case .captured = session.pointee.origin {
+      leavePacingOfAccepted()
+    }
     resources.sinkFinding = nil
     noteMoved(index, sent: sent, received: received)
 
