@@ -206,7 +206,7 @@ struct HalfDuplexTests {
     #expect(isClosed)
   }
 
-  /// The last bytes and the end behind them are one segment, and the end is not read for.
+  /// The last bytes and the end behind them are one segment.
   @Test func endTravelsWithTheLastBytes() throws {
     let rig = try Rig()
     let before = rig.segmentsReceived

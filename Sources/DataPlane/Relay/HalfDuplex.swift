@@ -146,8 +146,8 @@ struct HalfDuplex {
     keepsSinkOpen: Bool, _ resources: inout RelayResources, _ moved: inout Int
   ) -> Taken {
     let scratch = resources.scratch
-    let received: Int
-    var isLast = false
+    var received: Int
+    var behind = Behind.unknown
     switch receive(source, into: scratch) {
     case .bytes(0): return .received(0)
     case .bytes(let count): received = count
@@ -160,10 +160,8 @@ struct HalfDuplex {
       // Less than asked for: the queue is empty, unless the end or an urgent mark is behind it.
       if sourceReadiness.isDisjoint(with: .moreToRead) {
         sourceReadiness.remove(.readable)
-      } else {
-        isLast =
-          sourceReadiness.contains(.readClosed)
-          && sourceReadiness.isDisjoint(with: [.error, .urgent])
+      } else if sourceReadiness.contains(.readClosed), !sourceReadiness.contains(.error) {
+        behind = readOn(from: source, into: scratch, &received)
       }
     } else {
       streak += 1
@@ -171,7 +169,7 @@ struct HalfDuplex {
     }
     var sent = 0
     let bytes = UnsafeRawBufferPointer(rebasing: scratch[..<received])
-    switch isLast && !keepsSinkOpen ? sendLast(sink, bytes) : send(sink, bytes) {
+    switch behind.isEnd && !keepsSinkOpen ? sendLast(sink, bytes) : send(sink, bytes) {
     case .bytes(let count): sent = count
     case .wouldBlock: sinkReadiness.remove(.writable)
     case .failed(let error): return .sinkFailed(error)
@@ -181,7 +179,35 @@ struct HalfDuplex {
       sinkReadiness.remove(.writable)
       hold(UnsafeRawBufferPointer(rebasing: scratch[sent..<received]), &resources)
     }
-    return isLast ? .receivedLast : .received(received)
+    return switch behind {
+    case .unknown: .received(received)
+    case .end: .receivedLast
+    case .failure(let error): .sourceFailed(error)
+    }
+  }
+
+  /// What has been found behind bytes that were read.
+  private enum Behind {
+    case unknown
+    case end
+    case failure(Errno)
+
+    var isEnd: Bool { if case .end = self { true } else { false } }
+  }
+
+  /// Reads on where the source is said to have ended, before the bytes so far are sent: the end can go
+  /// with them.
+  private func readOn(
+    from source: Int32, into scratch: UnsafeMutableRawBufferPointer, _ received: inout Int
+  ) -> Behind {
+    switch receive(source, into: UnsafeMutableRawBufferPointer(rebasing: scratch[received...])) {
+    case .bytes(0): return .end
+    case .bytes(let count):
+      received += count
+      return .unknown
+    case .wouldBlock: return .unknown
+    case .failed(let error): return .failure(error)
+    }
   }
 
   private mutating func sendHeld(to sink: Int32, _ resources: inout RelayResources) -> Transfer {
