@@ -156,7 +156,7 @@ struct HalfDuplex {
     }
     if received < scratch.count {
       streak = 0
-      resources.shortReads += 1
+      resources.hasShortReads = true
       // Less than asked for: the queue is empty, unless the end or an urgent mark is behind it.
       if sourceReadiness.isDisjoint(with: .moreToRead) {
         sourceReadiness.remove(.readable)
@@ -269,12 +269,10 @@ extension Readiness {
 
 /// What the directions of one worker share.
 struct RelayResources: ~Copyable {
-  /// Reads in one turn that did not fill the buffer, messages for which somebody waits …
-  private static let manyShortReads = 4
-  /// … after which a direction moves no more than this. Smaller pieces cost a stream more than they
-  /// save the messages beside it (64 connections with questions and answers: of what pieces of 1 MiB
-  /// give, 256 KiB give 0.88 of the p99 at 0.77 of the stream's speed, 128 KiB 0.74 at 0.58).
-  private static let sharedTurnBytes = 256 * 1024
+  /// What a direction moves at most in a turn after one with a read that did not fill the buffer, a message
+  /// for which somebody waits (64 connections with questions and answers beside a stream: 0.82 of the p99
+  /// that 256 KiB after four such reads gave, at the same speed of the stream).
+  private static let sharedTurnBytes = 64 * 1024
 
   /// Where every copy passes through; its contents do not outlive a call.
   let scratch: UnsafeMutableRawBufferPointer
@@ -288,7 +286,7 @@ struct RelayResources: ~Copyable {
   /// worker.
   fileprivate var turnBytes = PipePool.pipeBytes
   /// Of this turn so far.
-  fileprivate var shortReads = 0
+  fileprivate var hasShortReads = false
 
   init(budget: DescriptorBudget, leavesPacing: Bool) {
     self.leavesPacing = leavesPacing
@@ -299,7 +297,7 @@ struct RelayResources: ~Copyable {
   deinit { scratch.deallocate() }
 
   mutating func beginTurn() {
-    turnBytes = shortReads < Self.manyShortReads ? PipePool.pipeBytes : Self.sharedTurnBytes
-    shortReads = 0
+    turnBytes = hasShortReads ? Self.sharedTurnBytes : PipePool.pipeBytes
+    hasShortReads = false
   }
 }
