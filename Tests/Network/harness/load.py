@@ -2,9 +2,11 @@
 
 import contextlib
 import threading
-from typing import Any
+from typing import Any, Callable
 
 from .datagrams import DatagramEcho, Speaker
+from .flows import attempt
+from .programs import Program
 from .targets import Echo
 from .topology import ADDRESSES, Topology
 from .waiting import wait_until
@@ -71,3 +73,53 @@ class Load:
         wait_until(
             lambda: self.trouble or (self.fetched >= count and self.answered >= asked),
             "the clients to be served")
+
+
+class Knocks:
+    """Two clients that connect, ask and leave without a pause. Use as a context manager."""
+
+    def __init__(self, topology: Topology, port: int) -> None:
+        # They leave their ports behind.
+        topology.client.write_sysctl("net/ipv4/ip_local_port_range", "1024 65535")
+        self.outcomes: list[str] = []
+        """What came of each connection."""
+        self._is_over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(topology, port)) for _ in range(2)]
+
+    def __enter__(self) -> "Knocks":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, topology: Topology, port: int) -> None:
+        while not self._is_over.is_set():
+            self.outcomes.append(attempt(topology.client, AT.server, port))
+
+
+def change_under_load(
+    topology: Topology, echo: Echo, program: Program, change: Callable[[int], None], times: int,
+    settled: int, growth: int,
+) -> int:
+    """Changes a program so many times, to which it is told which time it is. Meanwhile each connection is
+    answered, one goes on through all of it, and after the `settled`th time the program's anonymous memory grows
+    by less than `growth` bytes.
+
+    Returns how many connections there were.
+    """
+    with topology.client.connect(AT.server, echo.port) as stream:
+        with Knocks(topology, echo.port) as knocks:
+            for number in range(1, times + 1):
+                change(number)
+                stream.sendall(b"%d" % number)
+                assert stream.recv(100) == b"%d" % number
+                if number == settled:
+                    before = program.memory()
+        assert program.memory() < before + growth
+    assert set(knocks.outcomes) == {"answer"}
+    return len(knocks.outcomes) + 1
