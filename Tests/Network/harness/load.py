@@ -1,8 +1,9 @@
 """Clients that connect and ask as long as a test lasts."""
 
 import contextlib
+import functools
 import threading
-from typing import Any, Callable
+from typing import Any, Callable, Self
 
 from .datagrams import DatagramEcho, Speaker
 from .flows import attempt
@@ -14,7 +15,26 @@ from .waiting import wait_until
 AT = ADDRESSES["ipv4"]
 
 
-class Load:
+class Busy:
+    """Clients that go on as long as a test lasts. Use as a context manager."""
+
+    def __init__(self, *work: Callable[[], None]) -> None:
+        """Each has a thread, and ends by itself when `_is_over` is set."""
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=one) for one in work]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Load(Busy):
     """A client that connects and asks all the time, and another that sends datagrams."""
 
     def __init__(self, topology: Topology, echo: Echo, datagrams: DatagramEcho) -> None:
@@ -24,19 +44,8 @@ class Load:
         self.trouble: list[str] = []
         self.fetched = 0
         self.answered = 0
-        self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(one,)) for one in (
-            self._fetch, self._fetch, self._ask)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(*(
+            functools.partial(self._run, one) for one in (self._fetch, self._fetch, self._ask)))
 
     def _run(self, once: Any) -> None:
         # So fast that there is always some, and so slowly that no host runs out of ports.
@@ -75,31 +84,21 @@ class Load:
             "the clients to be served")
 
 
-class Knocks:
-    """Two clients that connect, ask and leave without a pause. Use as a context manager."""
+class Knocks(Busy):
+    """Two clients that connect, ask and leave without a pause."""
 
     def __init__(self, topology: Topology, port: int) -> None:
+        super().__init__(self._run, self._run)
+        self.topology = topology
+        self.port = port
         # They leave their ports behind.
         topology.client.write_sysctl("net/ipv4/ip_local_port_range", "1024 65535")
         self.outcomes: list[str] = []
         """What came of each connection."""
-        self._is_over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(topology, port)) for _ in range(2)]
 
-    def __enter__(self) -> "Knocks":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, topology: Topology, port: int) -> None:
+    def _run(self) -> None:
         while not self._is_over.is_set():
-            self.outcomes.append(attempt(topology.client, AT.server, port))
+            self.outcomes.append(attempt(self.topology.client, AT.server, self.port))
 
 
 def change_under_load(
