@@ -147,7 +147,7 @@ struct HalfDuplex {
   ) -> Taken {
     let scratch = resources.scratch
     var received: Int
-    var behind = Behind.unknown
+    var behind: Transfer?
     switch receive(source, into: scratch) {
     case .bytes(0): return .received(0)
     case .bytes(let count): received = count
@@ -161,7 +161,10 @@ struct HalfDuplex {
       if sourceReadiness.isDisjoint(with: .moreToRead) {
         sourceReadiness.remove(.readable)
       } else if sourceReadiness.contains(.readClosed), !sourceReadiness.contains(.error) {
-        behind = readOn(from: source, into: scratch, &received)
+        // Read on before these bytes are sent: the end can go with them.
+        let rest = UnsafeMutableRawBufferPointer(rebasing: scratch[received...])
+        behind = receive(source, into: rest)
+        if case .bytes(let more) = behind { received += more }
       }
     } else {
       streak += 1
@@ -169,7 +172,8 @@ struct HalfDuplex {
     }
     var sent = 0
     let bytes = UnsafeRawBufferPointer(rebasing: scratch[..<received])
-    switch behind.isEnd && !keepsSinkOpen ? sendLast(sink, bytes) : send(sink, bytes) {
+    let isLast = if case .bytes(0) = behind { true } else { false }
+    switch isLast && !keepsSinkOpen ? sendLast(sink, bytes) : send(sink, bytes) {
     case .bytes(let count): sent = count
     case .wouldBlock: sinkReadiness.remove(.writable)
     case .failed(let error): return .sinkFailed(error)
@@ -179,35 +183,8 @@ struct HalfDuplex {
       sinkReadiness.remove(.writable)
       hold(UnsafeRawBufferPointer(rebasing: scratch[sent..<received]), &resources)
     }
-    return switch behind {
-    case .unknown: .received(received)
-    case .end: .receivedLast
-    case .failure(let error): .sourceFailed(error)
-    }
-  }
-
-  /// What has been found behind bytes that were read.
-  private enum Behind {
-    case unknown
-    case end
-    case failure(Errno)
-
-    var isEnd: Bool { if case .end = self { true } else { false } }
-  }
-
-  /// Reads on where the source is said to have ended, before the bytes so far are sent: the end can go
-  /// with them.
-  private func readOn(
-    from source: Int32, into scratch: UnsafeMutableRawBufferPointer, _ received: inout Int
-  ) -> Behind {
-    switch receive(source, into: UnsafeMutableRawBufferPointer(rebasing: scratch[received...])) {
-    case .bytes(0): return .end
-    case .bytes(let count):
-      received += count
-      return .unknown
-    case .wouldBlock: return .unknown
-    case .failed(let error): return .failure(error)
-    }
+    if case .failed(let error) = behind { return .sourceFailed(error) }
+    return isLast ? .receivedLast : .received(received)
   }
 
   private mutating func sendHeld(to sink: Int32, _ resources: inout RelayResources) -> Transfer {
