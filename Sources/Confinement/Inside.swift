@@ -83,6 +83,7 @@ struct Inside: ~Copyable {
     }
     try step(.interface) { () throws(Errno) in try Sandbox.furnish(addresses: plan.addresses, .here)
     }
+    Sandbox.leavePacing()
   }
 
   private func install(_ policy: ConfinementPolicy) throws(Failure) {

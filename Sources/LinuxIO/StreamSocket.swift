@@ -237,7 +237,7 @@ package enum StreamSocket {
   /// The congestion control that paces what it sends, where the interface does not, by a timer for each packet
   /// (`tcp_pacing_check`); and what a connection has in its place: Reno (RFC 5681), which every kernel has,
   /// for everybody.
-  private static let paced: StaticString = "bbr", unpaced: StaticString = "reno"
+  package static let paced: StaticString = "bbr", unpaced: StaticString = "reno"
 
   /// Has a connection go on without pacing. The timers of one that began with it stay, but run shorter.
   /// - Returns: whether it was paced until now.

@@ -49,6 +49,14 @@ package enum Sandbox {
       }
     }
   }
+
+  /// Has connections there begin without pacing, if they would be paced: none of its ways is long. What a
+  /// container does not let it change stays.
+  package static func leavePacing() {
+    let setting = Sysctl("net.ipv4.tcp_congestion_control")
+    guard setting.value == StreamSocket.paced.description else { return }
+    try? setting.set(StreamSocket.unpaced.description)
+  }
 }
 
 extension NetlinkSocket {

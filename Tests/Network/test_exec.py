@@ -374,3 +374,11 @@ def test_megabytes_both_ways(
     command = script("exchange.py", at.server, str(echo.port), str(4 * MEBIBYTE))
     assert confined.get(way.url, command=command).split() == ["4194304", "same"]
     assert echo.peers == [way.exit(family)]
+
+
+def test_nothing_inside_is_paced(upstream: str, confined: Confined) -> None:
+    """All ways there are short: BBR would pace the program's streams to the engine by a timer for each packet."""
+    setting = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    outside = setting.read_text().strip()
+    inside = confined.get(upstream, command=["cat", str(setting)]).strip()
+    assert inside == {"bbr": "reno"}.get(outside, outside)
