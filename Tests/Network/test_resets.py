@@ -1,12 +1,14 @@
 """Who resets, resets the other side; who closes, closes it; and neither passes for the other."""
 
+import contextlib
 import socket
 from typing import Iterator
 
 import pytest
 
 from harness import upstreams
-from harness.flows import ending
+from harness.flows import ending, outcome
+from harness.namespaces import Namespace
 from harness.scripted import Behaviour, ScriptedUpstream
 from harness.sluice import Capture, Sluice
 from harness.targets import reset
@@ -78,6 +80,38 @@ def test_end_of_the_client_reaches_the_upstream(
         wait_until(lambda: heard, "the upstream to see the end")
         wait_until(lambda: sluice.status()["live_sessions"] == 0, "the session to end")
     assert heard == [(b"first", end)]
+
+
+@contextlib.contextmanager
+def local_ports(host: Namespace, first: int, count: int) -> Iterator[None]:
+    """Meanwhile a host connects from these alone."""
+    setting = "net/ipv4/ip_local_port_range"
+    before = host.read_sysctl(setting)
+    host.write_sysctl(setting, f"{first} {first + count - 1}")
+    try:
+        yield
+    finally:
+        host.write_sysctl(setting, before)
+
+
+def test_no_port_left_to_connect_from(
+    topology: Topology, upstream: str, scripted: ScriptedUpstream
+) -> None:
+    """One address of an upstream gets as many connections as the host has ports for it."""
+    few, server = 4, ADDRESSES["ipv4"].server
+    with Sluice.capturing(topology, Capture("gateway", "tproxy"), upstream) as sluice:
+        with contextlib.ExitStack() as streams:
+            # Other ones than those that rest after the questions of the start.
+            streams.enter_context(local_ports(topology.gateway, 50000, few))
+            for _ in range(few):
+                stream = streams.enter_context(topology.client.connect(server, 80))
+                stream.sendall(b"through")
+                assert stream.recv(100) == b"through"
+            assert outcome(topology.client, server, 80) == (b"", "RST")
+            told = sluice.wait_for("failure")
+            assert (told["failure"], told["level"]) == ("no_local_port", "warning")
+            assert "tcp_tw_reuse" in told["message"]
+        assert sluice.status()["failures"] == {"no_local_port": 1}
 
 
 def test_client_that_resets_while_both_sides_are_full(

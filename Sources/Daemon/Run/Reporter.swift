@@ -270,6 +270,9 @@ extension Failure {
     case .connectUnreachable: "\(upstream) cannot be reached"
     case .connectTimeout: "\(upstream) does not answer connections"
     case .connectFailed: "a connection to \(upstream) failed"
+    case .noLocalPort:
+      "this host has no address or port left to reach \(upstream) from: ports rest for a minute after "
+        + "each connection, unless sysctl net.ipv4.tcp_tw_reuse is 1"
     case .credentialsNotSupported:
       "what a flow makes of the upstream's user name or password cannot be sent: it is longer than "
         + "255 bytes, or a user name for HTTP with a colon"

@@ -98,7 +98,7 @@ extension Failure {
   /// Whether there was no connection to the upstream.
   fileprivate var isOfConnecting: Bool {
     switch self {
-    case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed: true
+    case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed, .noLocalPort: true
     default: false
     }
   }

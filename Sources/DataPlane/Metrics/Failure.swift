@@ -4,6 +4,9 @@ internal import SOCKS
 package enum Failure: Int, CaseIterable, Sendable {
   // The way to the upstream.
   case connectRefused, connectUnreachable, connectTimeout, connectFailed
+  /// All ports that this host connects from lead there already, or rest (TIME_WAIT); or it has no address of
+  /// the upstream's family.
+  case noLocalPort
   // The SOCKS handshake with the upstream.
   case credentialsNotSupported
   case handshakeTimeout, noAcceptableMethod, authenticationRejected, protocolViolation
@@ -34,6 +37,7 @@ package enum Failure: Int, CaseIterable, Sendable {
     case .connectUnreachable: "connect_unreachable"
     case .connectTimeout: "connect_timeout"
     case .connectFailed: "connect_failed"
+    case .noLocalPort: "no_local_port"
     case .credentialsNotSupported: "credentials_not_supported"
     case .handshakeTimeout: "handshake_timeout"
     case .noAcceptableMethod: "no_acceptable_method"
@@ -90,9 +94,9 @@ package enum Failure: Int, CaseIterable, Sendable {
   /// Whether it speaks of the upstream itself, so that a person should hear of it.
   package var concernsUpstream: Bool {
     switch self {
-    case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed, .handshakeTimeout,
-      .noAcceptableMethod, .authenticationRejected, .protocolViolation, .closedInMethodSelection,
-      .closedInAuthentication, .closedInReply,
+    case .connectRefused, .connectUnreachable, .connectTimeout, .connectFailed, .noLocalPort,
+      .handshakeTimeout, .noAcceptableMethod, .authenticationRejected, .protocolViolation,
+      .closedInMethodSelection, .closedInAuthentication, .closedInReply,
       .securityFailed, .securityAborted, .protectionNotAcceptable,
       .replyCommandNotSupported, .replyAddressTypeNotSupported, .credentialsNotSupported,
       .hopRefused:

@@ -284,6 +284,7 @@ extension Failure {
     case .timedOut: self = .connectTimeout
     case .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory, .noBufferSpace:
       self = .resourcesExhausted
+    case .addressNotAvailable: self = .noLocalPort
     default: self = .connectFailed
     }
   }

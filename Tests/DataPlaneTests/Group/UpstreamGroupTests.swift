@@ -107,7 +107,7 @@ struct UpstreamGroupTests {
     (Failure.connectRefused, Failure.Blame.member), (.connectTimeout, .member),
     (.closedInMethodSelection, .member), (.closedInReply, .doubt), (.handshakeTimeout, .doubt),
     (.replyGeneralFailure, .flow), (.replyNotAllowed, .flow), (.resetByDownstream, .nobody),
-    (.resourcesExhausted, .nobody),
+    (.noLocalPort, .flow), (.resourcesExhausted, .nobody),
   ])
   func blame(failure: Failure, blame: Failure.Blame) { #expect(failure.blame == blame) }
 }

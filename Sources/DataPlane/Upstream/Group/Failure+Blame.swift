@@ -7,8 +7,8 @@ extension Failure {
     case member
     /// It may be: it is asked at once, and stays where it is until then.
     case doubt
-    /// It lives and does not carry this flow, by its rules or abilities, or for a reason that it does not
-    /// tell. Another may.
+    /// It lives and does not carry this flow: by its rules or abilities, for a reason that it does not
+    /// tell, or since we have no port left for its address. Another may.
     case flow
     /// The target, the application or we ourselves are the reason, which are the same for every member.
     case nobody
@@ -27,7 +27,7 @@ extension Failure {
       .hopRefused:
       .doubt
     case .replyGeneralFailure, .replyNotAllowed, .replyCommandNotSupported,
-      .replyAddressTypeNotSupported, .replyOther, .credentialsNotSupported:
+      .replyAddressTypeNotSupported, .replyOther, .credentialsNotSupported, .noLocalPort:
       .flow
     case .replyNetworkUnreachable, .replyHostUnreachable, .replyConnectionRefused,
       .replyTTLExpired, .clientRejected, .clientNotAllowed, .destinationNotAllowed,
