@@ -84,6 +84,9 @@ def test_life(alone: Namespace, debian: Debian, package: Path, next_package: Pat
     debian.run("dpkg", "--remove", "sluice")
     assert settings.exists(), "only a purge takes settings away"
     debian.run("rm", "-r", "/run/sluice")
+    wanted = debian.root / "etc/systemd/system/multi-user.target.wants"
+    # What `systemctl enable sluice@lan0` does.
+    (wanted / "sluice@lan0.service").symlink_to("/lib/systemd/system/sluice@.service")
     debian.run("dpkg", "--purge", "sluice")
     assert debian.files() == before
 
