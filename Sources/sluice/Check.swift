@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Check: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "check",
     abstract:
       "Say whether a configuration file is valid, and what is wrong with it; touches nothing.",
     discussion:

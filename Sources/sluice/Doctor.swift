@@ -5,6 +5,7 @@ internal import Glibc
 
 struct Doctor: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "doctor",
     abstract: "Try everything that run would need, and say what is amiss.",
     discussion: """
       Prints one line per check: ok, warning or failure, what was found and what to do. Changes \

@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Drain: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "drain",
     abstract: "End a running sluice run: nothing new is captured, open flows get time to finish.",
     discussion: """
       Returns when they have, or the time is up; then the run takes its rules away and ends, as after \

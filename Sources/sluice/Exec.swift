@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Exec: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "exec",
     abstract: "Run one program, and all that it starts, through the upstream; needs no privilege.",
     usage: "sluice exec [<options>] [<upstream>] -- <program> [<argument> ...]",
     discussion: """
@@ -27,6 +28,7 @@ struct Exec: ParsableCommand {
 
 struct Shell: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "shell",
     abstract: "The same with your shell.",
     discussion: """
       SLUICE in its environment names the upstream; prompts that show debian_chroot show sluice.

@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Explain: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "explain",
     abstract: "Say which rule decides over a flow, and why; touches nothing.",
     discussion: """
       Without --machine and --gateway it asks the rules that are in force. The flow is that of a \

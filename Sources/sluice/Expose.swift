@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Expose: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "expose",
     abstract: "Publish a local service through the upstream, which listens for it (SOCKS BIND).",
     discussion: """
       It tells where the service is reached: at the upstream's address, at the port of the service if the \

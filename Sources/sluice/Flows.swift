@@ -5,6 +5,7 @@ internal import Glibc
 
 struct Flows: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "flows",
     abstract: "List the flows of a running sluice run: whose, where to, how old, how much.",
     discussion: """
       Bytes are those that the client has sent and taken. Programs are those of this host; names of \

@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Kill: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "kill",
     abstract: "End flows of a running sluice run, as if both sides had reset them.",
     discussion: """
       An ID never stands for another flow: of one that is over, nothing is ended. The next datagram of a \

@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Probe: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "probe",
     abstract: "Find out what an upstream is able to do; needs no privilege.",
     discussion: """
       Asks it, on connections of its own, for connections by IPv4, IPv6 and name, for UDP and for BIND, \

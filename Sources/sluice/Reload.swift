@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Reload: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "reload",
     abstract: "Have a running sluice run read its settings and lists again.",
     discussion: """
       As SIGHUP does, and says what has come of it: which settings are in force now, and which take a \

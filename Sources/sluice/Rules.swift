@@ -5,11 +5,13 @@ internal import Glibc
 
 struct Rules: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "rules",
     abstract: "Show, install or remove the rules without a daemon.",
     subcommands: [Show.self, Diff.self, Apply.self, Confirm.self, Remove.self])
 
   struct Show: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "show",
       abstract: "Print the rules as nft text; touches nothing.")
 
     @OptionGroup var scope: ScopeOptions
@@ -22,6 +24,7 @@ struct Rules: ParsableCommand {
 
   struct Diff: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "diff",
       abstract: "Compare the rules in the kernel with those of the flags; touches nothing.",
       discussion: """
         Prints what the kernel has behind -, what the flags would install behind +, and exits with \
@@ -44,6 +47,7 @@ struct Rules: ParsableCommand {
 
   struct Apply: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "apply",
       abstract: "Install rules and routes; they stay until removed.")
 
     @OptionGroup var scope: ScopeOptions
@@ -80,6 +84,7 @@ struct Rules: ParsableCommand {
 
   struct Confirm: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "confirm",
       abstract: "Keep the rules of an apply --confirm that waits.")
 
     func run() throws { try RulesCommand.confirm() }
@@ -87,6 +92,7 @@ struct Rules: ParsableCommand {
 
   struct Remove: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "remove",
       abstract: "Remove rules and routes that apply, or a killed run, has left.")
 
     func run() throws { try RulesCommand.remove() }

@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "run",
     abstract: "Capture and relay in the foreground; everything is restored at exit.",
     discussion: """
       SIGINT or SIGTERM ends it: open connections get time to finish, a second signal ends them at \

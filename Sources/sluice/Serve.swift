@@ -4,6 +4,7 @@ internal import Logging
 
 struct Serve: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "serve",
     abstract: "Run the embedded SOCKS server alone: SOCKS5, SOCKS4 and SOCKS4a.")
 
   @Option(

@@ -4,6 +4,7 @@ internal import Daemon
 
 struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "status",
     abstract: "Say how a running sluice run is: upstreams, flows, rates, failures, rules, limits.",
     discussion: "Whoever may use its control socket, root and the group sluice, can ask that.")
 

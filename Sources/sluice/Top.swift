@@ -5,6 +5,7 @@ internal import Glibc
 
 struct Top: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "top",
     abstract: "Watch the flows of a running sluice run on a whole screen.",
     discussion: """
       Keys: up, down and page keys select a flow; k ends it, after a question; s sorts by age or by bytes; q \
