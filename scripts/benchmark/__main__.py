@@ -7,12 +7,13 @@ of packages for some bars and lines.
 """
 
 import argparse
+import functools
 import resource
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmark.arena import Arena, NotRelayed
+from benchmark.arena import CONGESTION_CONTROL, Arena, NotRelayed
 from benchmark.contestants import (
     BareRelay, Direct, Redsocks, SingBox, Sluice, SOCKSClient, V2Ray)
 from benchmark.exec_contestant import SluiceExec
@@ -100,13 +101,13 @@ def rotated(items, places):
     return items[places:] + items[:places]
 
 
-def visit(arena, contestant, groups, seconds, report):
-    """Starts a contestant, measures every row on it, ends it; once for each setup that rows need."""
+def visit(hosts, contestant, groups, seconds, report):
+    """Starts a contestant between new hosts, measures every row on it, ends it; once for each setup that
+    rows need."""
     groups = [group for group in groups if group.name.startswith(contestant.groups)]
     for setup in dict.fromkeys(group.setup for group in groups):
-        arena.renew_client()
         try:
-            with contestant.running(arena, setup) as pid:
+            with hosts() as arena, contestant.running(arena, setup) as pid:
                 for group in groups:
                     if group.setup == setup:
                         measure(group, Visit(arena, contestant, pid, seconds), report)
@@ -135,15 +136,17 @@ def main(arguments):
     contestants, groups = field(options), options.groups
     if not contestants:
         sys.exit("no contestant's name begins so")
-    with (tempfile.TemporaryDirectory() as folder,
-          Arena(options.peer, options.preload, Path(folder), options.congestion) as arena):
-        report = Report(
-            contestants, [row for group in groups for row in group.rows],
-            {"rounds": options.rounds, "seconds": options.seconds, "congestion": arena.congestion})
+    congestion = options.congestion or CONGESTION_CONTROL.read_text().strip()
+    report = Report(
+        contestants, [row for group in groups for row in group.rows],
+        {"rounds": options.rounds, "seconds": options.seconds, "congestion": congestion})
+    with tempfile.TemporaryDirectory() as folder:
+        hosts = functools.partial(
+            Arena, options.peer, options.preload, Path(folder), options.congestion)
         for number in range(options.rounds):
             for contestant in rotated(contestants, number):
                 print(f"round {number + 1}/{options.rounds}: {contestant.title}", file=sys.stderr)
-                visit(arena, contestant, groups, options.seconds, report)
+                visit(hosts, contestant, groups, options.seconds, report)
     print(report.markdown())
     if options.output:
         report.write(options.output)

@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import itertools
 import json
 import os
 import queue
@@ -22,7 +21,7 @@ PREFIX = "slb"
 # Public-looking addresses: private ones are bypassed by default.
 GATEWAY_LAN = "11.84.1.1"
 CLIENT_NETWORK = "11.84.1.0/24"
-CLIENTS = [f"11.84.1.{number}" for number in range(2, 255)]
+CLIENT = "11.84.1.2"
 GATEWAY_WAN = "11.84.2.1"
 SERVER = "11.84.2.2"
 TARGET = "11.84.3.3"
@@ -113,6 +112,10 @@ class UnderWay:
 class Arena:
     """The hosts, and the program that is SOCKS5 server and target; for a `with` block.
 
+    For one visit: what a contestant leaves there is in the way of the next. Ports of ended connections
+    rest for a minute, and the kernel tries one after the other for a new one; connection tracking
+    remembers flows, and who leaves older ones alone would not touch these.
+
     `peer` is the path of the compiled program of peer/, `preload` that of the library that counts
     allocations; contestants may keep files in `folder`. All hosts have the congestion control
     `congestion`, the machine's if that is None.
@@ -126,7 +129,6 @@ class Arena:
         self._congestion = congestion
         self._lab = Lab(PREFIX, "client", "gateway", "server")
         self._served = queue.SimpleQueue()
-        self._clients = itertools.cycle(CLIENTS)
 
     def __enter__(self):
         self._lab.__enter__()
@@ -151,12 +153,6 @@ class Arena:
     @property
     def gateway(self):
         return self._lab["gateway"]
-
-    @property
-    def congestion(self):
-        """The congestion control of the hosts."""
-        with self.gateway.entered():
-            return CONGESTION_CONTROL.read_text().strip()
 
     @contextlib.contextmanager
     def distant_server(self, milliseconds):
@@ -188,8 +184,8 @@ class Arena:
         server.plug("wan0", f"{SERVER}/24")
         server.plug("lo", f"{TARGET}/32")
         gateway.forward()
-        client.ip("link set lan0 up")
-        self.renew_client()
+        client.plug("lan0", f"{CLIENT}/24")
+        client.ip(f"route add default via {GATEWAY_LAN}")
         server.ip(f"route add default via {GATEWAY_WAN}")
         gateway.ip(f"route add {TARGET} via {SERVER}")
         self._spare_ports()
@@ -200,18 +196,6 @@ class Arena:
         threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
         for port in (SOCKS_PORT, TARGET_PORT):
             wait_until(lambda port=port: server.listens(port), f"the target on port {port}")
-
-    def renew_client(self):
-        """Before a visit: the client takes another address.
-
-        Connection tracking remembers the flows of the visit before for a while, and who leaves older
-        flows alone would not touch these. The kernel, too, remembers connections that TPROXY ended
-        on the gateway, and drops one that it is to forward when address and port are the same.
-        """
-        self._client = next(self._clients)
-        self.client.ip(
-            f"addr replace {self._client}/24 dev lan0",
-            f"route replace default via {GATEWAY_LAN} src {self._client}")
 
     def _spare_ports(self):
         """Thousands of connections a second are made here: nobody is to run out of ports, nor the
@@ -231,7 +215,7 @@ class Arena:
 
     def source(self, contestant):
         """The host that the target has to see."""
-        return GATEWAY_WAN if contestant.is_relay else self._client
+        return GATEWAY_WAN if contestant.is_relay else CLIENT
 
     @contextlib.contextmanager
     def loaded(self, load, contestant, *arguments):
