@@ -14,7 +14,7 @@ extension Failure {
     case nobody
   }
 
-  /// Whether the upstream has said that it does not carry the flow: none of the flow's bytes went on.
+  /// Whether the upstream does not carry the flow, as far as one can know: none of the flow's bytes went on.
   var isRefusal: Bool { blame == .flow }
 
   var blame: Blame {
